@@ -1,0 +1,1 @@
+"""The object model: kinds, defaults, validation, CRD schemas. Pure functions, no I/O."""

@@ -1,0 +1,1 @@
+"""Puts the parts together: the embedded home (`hotvirt up`)."""

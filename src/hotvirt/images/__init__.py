@@ -1,0 +1,1 @@
+"""Disk images: inspect safely, build the guests we offer, grow, seed."""

@@ -1,0 +1,1 @@
+"""Speaking Kubernetes: client, informer, work queue, reconciler base, conditions, events."""

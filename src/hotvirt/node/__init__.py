@@ -1,0 +1,1 @@
+"""The node agent: turns the VirtualMachineInstances of its node into QEMU processes."""

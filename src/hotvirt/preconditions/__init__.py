@@ -1,0 +1,1 @@
+"""What must hold for each live change. Pure: (objects, guest facts) -> list of findings."""

@@ -1,0 +1,1 @@
+"""One QEMU process: command line, QMP, guest agent, hotplug. Knows nothing of Kubernetes."""

@@ -1,0 +1,1 @@
+"""api's validation and defaults, and the subresources, as the API server's extension points."""
