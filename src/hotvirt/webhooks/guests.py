@@ -1,0 +1,48 @@
+"""How the subresources reach a running guest: the contract between the API's front and whoever holds the guest.
+
+At home the node agent implements it in the same process; in a cluster it is a connection to the node's agent. Every
+call names a VMI and acts on the guest at that moment, never on a cached answer. All raise `hotvirt.kube.errors`:
+`NotFound` when no such guest runs here, `Conflict` when the guest's state does not allow it (paused, no agent),
+`InternalError` when QEMU or the agent failed; each with a sentence fit for a person. Calls may run concurrently.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+
+class GuestStream(Struct, frozen=True):
+    """Both directions of a byte stream to the guest (serial console, VNC). `reader` ends when the guest's side does;
+    whoever asked for the stream closes `writer`. A second stream to the same device ends the first."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class GuestAccess(Protocol):
+    async def facts(self, namespace: str, name: str) -> dict[str, Any]:
+        """What the guest itself reports now, through its agent: memTotalBytes, onlineCPUs, blockDevices
+        [{name, sizeBytes, serial}], uptimeSeconds, bootID, kernel, hostname."""
+        ...
+
+    async def console(self, namespace: str, name: str) -> GuestStream:
+        """The first serial console."""
+        ...
+
+    async def vnc(self, namespace: str, name: str) -> GuestStream:
+        """The RFB stream of the guest's display."""
+        ...
+
+    async def pause(self, namespace: str, name: str) -> None: ...
+
+    async def unpause(self, namespace: str, name: str) -> None: ...
+
+    async def soft_reboot(self, namespace: str, name: str) -> None:
+        """Asks the guest to reboot: through its agent, else by ACPI."""
+        ...
+
+    async def guest_os_info(self, namespace: str, name: str) -> dict[str, Any]:
+        """KubeVirt's VirtualMachineInstanceGuestAgentInfo without its kind and apiVersion: guestAgentVersion,
+        hostname, os{name, kernelRelease, ...}, timezone, userList, fsInfo{disks}, supportedCommands as known."""
+        ...
