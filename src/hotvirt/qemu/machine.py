@@ -1,0 +1,249 @@
+"""One virtual machine as QEMU will be given it, and nothing of Kubernetes.
+
+Plain frozen values: whoever starts a guest fills in a `Machine`, `argv.argv` renders it, `launch` starts it. A descriptor
+number in here is the number the descriptor will have *inside QEMU* (`launch.Descriptors` hands numbers out), so that the
+same machine always gives the same command line, whatever the starting process has open.
+
+Sizes are bytes. `fault()` finds what QEMU would refuse, before QEMU is started.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+MIB = 1 << 20
+GIB = 1 << 30
+MEMORY_BLOCK = 128 * MIB
+"""Linux on x86 plugs memory in sections of this size, so the end of a smaller one would stay unused."""
+PLUG_STEP = 2 * MIB
+"""virtio-mem's block-size: `requested-size` is a multiple of it."""
+
+AcceleratorKind = Literal["kvm", "tcg"]
+Bus = Literal["virtio", "scsi", "sata"]
+DiskKind = Literal["disk", "cdrom", "lun"]
+Cache = Literal["none", "writethrough", "writeback"]
+Format = Literal["raw", "qcow2"]
+
+
+class File(Struct, frozen=True):
+    """A file for QEMU: an open descriptor (`fd`, QEMU needs no right to the path), or else a path it opens itself."""
+
+    path: str = ""
+    fd: int | None = None
+
+
+class Layer(Struct, frozen=True):
+    """One image of a chain. The format is always said, never probed: a guest can write any header into a raw disk."""
+
+    file: File
+    format: Format = "raw"
+
+
+class Disk(Struct, frozen=True, kw_only=True):
+    """`layers` is the whole chain, what the guest writes to first, its backing images after it (opened read-only).
+
+    No layers: an empty CD-ROM drive. `name` is unique in the machine and gives QEMU's ids (see `ids`).
+    """
+
+    name: str
+    layers: tuple[Layer, ...] = ()
+    kind: DiskKind = "disk"
+    bus: Bus = "virtio"
+    read_only: bool = False
+    serial: str = ""
+    boot_index: int | None = None
+    cache: Cache = "writeback"
+    discard: bool = True
+    shareable: bool = False
+    native_io: bool = False
+    """Linux AIO instead of threads; only with cache none."""
+
+
+class Tap(Struct, frozen=True):
+    """A tap device by its open descriptor; `vhost_fd` when the host has vhost-net."""
+
+    fd: int
+    vhost_fd: int | None = None
+
+
+class Forward(Struct, frozen=True):
+    """A host port led to a guest port by user-mode networking."""
+
+    host_port: int
+    guest_port: int
+    host: str = "127.0.0.1"
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+class UserNet(Struct, frozen=True):
+    """QEMU's own NAT, for homes without root. `network` such as 10.0.2.0/24; `restrict` cuts the guest off from
+    everything but the forwards."""
+
+    forwards: tuple[Forward, ...] = ()
+    network: str = ""
+    hostname: str = ""
+    restrict: bool = False
+
+
+class Nic(Struct, frozen=True, kw_only=True):
+    name: str
+    mac: str
+    backend: Tap | UserNet
+    model: Literal["virtio", "e1000e", "e1000", "rtl8139"] = "virtio"
+    boot_index: int | None = None
+    link_up: bool = True
+
+
+class Topology(Struct, frozen=True, kw_only=True):
+    """Sockets are what is plugged; `max_sockets` >= `sockets` is how many ever can be."""
+
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+    max_sockets: int = 1
+
+    @property
+    def per_socket(self) -> int:
+        return self.cores * self.threads
+
+    @property
+    def vcpus(self) -> int:
+        """vCPUs present when the guest starts."""
+        return self.sockets * self.per_socket
+
+    @property
+    def max_vcpus(self) -> int:
+        return self.max_sockets * self.per_socket
+
+
+class Kernel(Struct, frozen=True):
+    """Boot this kernel directly. A PVH `vmlinux` saves the guest the decompression of a bzImage."""
+
+    kernel: File
+    initrd: File | None = None
+    cmdline: str = ""
+
+
+class Uefi(Struct, frozen=True):
+    """OVMF: `code` is shared and read-only, `variables` is the machine's own copy of the template."""
+
+    code: File
+    variables: File
+    secure_boot: bool = False
+
+
+class Smbios(Struct, frozen=True, kw_only=True):
+    """What the guest reads in its DMI tables (system information, and OEM strings)."""
+
+    manufacturer: str = ""
+    product: str = ""
+    version: str = ""
+    serial: str = ""
+    sku: str = ""
+    family: str = ""
+    oem_strings: tuple[str, ...] = ()
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """Everything QEMU is told at its start. What is changed later is read back from QEMU (`state.observe`)."""
+
+    name: str
+    uuid: str
+    accelerator: AcceleratorKind = "tcg"
+    machine_type: str = "q35"
+    cpu_model: str = "max"
+    cpu_features: tuple[str, ...] = ()
+    """Such as "+vmx", "-svm", "hv_relaxed=on"."""
+    topology: Topology = Topology()
+    boot_memory: int = 512 * MIB
+    max_memory: int = 0
+    """0: memory cannot grow. Otherwise a virtio-mem device of (at least) max_memory - boot_memory is there from the
+    start, empty."""
+    shared_memory: bool = False
+    """Boot memory as a shared memfd (vhost-user, virtiofs, handing the guest to another QEMU) rather than private."""
+    hugepage_size: int = 0
+
+    firmware: Uefi | None = None
+    """None: SeaBIOS."""
+    kernel: Kernel | None = None
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    smbios: Smbios = Smbios()
+
+    qmp_fd: int | None = None
+    """This and the next three: *listening* unix sockets. They accept again after a client went away."""
+    debug_qmp_fd: int | None = None
+    """QMP serves one client per socket: a second one lets a person look in while the home is connected."""
+    agent_fd: int | None = None
+    serial_fd: int | None = None
+
+    graphics: bool = False
+    """A VGA adapter, a tablet, and a VNC display that listens nowhere: see `vnc.open_viewer`."""
+    rng: bool = True
+    balloon: bool = True
+    spare_ports: int | None = None
+    """PCIe root ports beyond those in use, for hotplug; None: by memory size (`ports.root_ports`)."""
+    start_paused: bool = False
+
+    @property
+    def growable_memory(self) -> int:
+        """Size of the virtio-mem device: what can be added, rounded up to whole Linux memory blocks."""
+        room = max(0, self.max_memory - self.boot_memory)
+        return -(-room // MEMORY_BLOCK) * MEMORY_BLOCK
+
+
+def descriptors(machine: Machine) -> tuple[int, ...]:
+    """Every descriptor number the machine speaks of, ascending: what must be handed to QEMU along with the argv."""
+    files: list[File | None] = [layer.file for disk in machine.disks for layer in disk.layers]
+    if machine.kernel:
+        files += [machine.kernel.kernel, machine.kernel.initrd]
+    if machine.firmware:
+        files += [machine.firmware.code, machine.firmware.variables]
+    numbers = [file.fd for file in files if file]
+    for nic in machine.nics:
+        if isinstance(nic.backend, Tap):
+            numbers += [nic.backend.fd, nic.backend.vhost_fd]
+    numbers += [machine.qmp_fd, machine.debug_qmp_fd, machine.agent_fd, machine.serial_fd]
+    return tuple(sorted({number for number in numbers if number is not None}))
+
+
+def fault(machine: Machine) -> str | None:
+    """The first thing QEMU would refuse or misread, as one sentence; None when there is none."""
+    topology = machine.topology
+    if min(topology.sockets, topology.cores, topology.threads) < 1:
+        return "sockets, cores and threads must each be at least 1"
+    if topology.max_sockets < topology.sockets:
+        return f"max_sockets ({topology.max_sockets}) is below sockets ({topology.sockets})"
+    if machine.boot_memory <= 0 or machine.boot_memory % PLUG_STEP:
+        return f"boot_memory must be a multiple of 2 MiB, not {machine.boot_memory} bytes"
+    if machine.max_memory and machine.max_memory < machine.boot_memory:
+        return f"max_memory ({machine.max_memory}) is below boot_memory ({machine.boot_memory})"
+    if machine.max_memory % PLUG_STEP:
+        return f"max_memory must be a multiple of 2 MiB, not {machine.max_memory} bytes"
+    return (
+        _name_fault([disk.name for disk in machine.disks], "disk")
+        or _name_fault([nic.name for nic in machine.nics], "nic")
+        or _disk_fault(machine.disks)
+    )
+
+
+def _name_fault(names: list[str], what: str) -> str | None:
+    for name in names:
+        if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
+            return f"{what} name {name!r} may have only letters, digits, '-', '_' and '.'"
+        if names.count(name) > 1:
+            return f"two {what}s are named {name!r}"
+    return None
+
+
+def _disk_fault(disks: tuple[Disk, ...]) -> str | None:
+    for disk in disks:
+        if not disk.layers and disk.kind != "cdrom":
+            return f"disk {disk.name!r} has no image; only a CD-ROM drive may be empty"
+        if disk.kind == "cdrom" and disk.bus == "virtio":
+            return f"CD-ROM {disk.name!r} cannot be on the virtio bus: use sata or scsi"
+        if disk.native_io and disk.cache != "none":
+            return f"disk {disk.name!r}: native I/O needs cache none"
+        if disk.kind == "lun" and disk.bus != "scsi":
+            return f"lun {disk.name!r} must be on the scsi bus"
+    return None
