@@ -1,8 +1,8 @@
 """One virtual machine as QEMU will be given it, and nothing of Kubernetes.
 
-Plain frozen values: whoever starts a guest fills in a `Machine`, `argv.argv` renders it, `launch` starts it. A descriptor
-number in here is the number the descriptor will have *inside QEMU* (`launch.Descriptors` hands numbers out), so that the
-same machine always gives the same command line, whatever the starting process has open.
+Plain frozen values: whoever starts a guest fills in a `Machine`, `argv.argv` renders it, `launch` starts it. A
+descriptor number in here is the number the descriptor will have *inside QEMU* (`launch.Descriptors` hands numbers
+out), so that the same machine always gives the same command line, whatever the starting process has open.
 
 Sizes are bytes. `fault()` finds what QEMU would refuse, before QEMU is started.
 """
@@ -15,6 +15,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 MEMORY_BLOCK = 128 * MIB
 """Linux on x86 plugs memory in sections of this size, so the end of a smaller one would stay unused."""
+SATA_PORTS = 6
 PLUG_STEP = 2 * MIB
 """virtio-mem's block-size: `requested-size` is a multiple of it."""
 
@@ -30,6 +31,7 @@ class File(Struct, frozen=True):
 
     path: str = ""
     fd: int | None = None
+    block_device: bool = False
 
 
 class Layer(Struct, frozen=True):
@@ -246,4 +248,8 @@ def _disk_fault(disks: tuple[Disk, ...]) -> str | None:
             return f"disk {disk.name!r}: native I/O needs cache none"
         if disk.kind == "lun" and disk.bus != "scsi":
             return f"lun {disk.name!r} must be on the scsi bus"
+        if disk.kind == "disk" and disk.bus == "sata" and disk.read_only:
+            return f"disk {disk.name!r} cannot be read-only on the sata bus: use virtio or scsi"
+    if sum(disk.bus == "sata" for disk in disks) > SATA_PORTS:
+        return f"at most {SATA_PORTS} disks fit on the sata bus: put the others on virtio or scsi"
     return None
