@@ -1,0 +1,271 @@
+"""A whole home for guest tests: started with `hotvirt up`, driven with a real kubectl, killed and cleaned by pid."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+BIN = Path(sys.executable).parent
+PATIENCE = 90
+"""Seconds: what a person would still call a hang on a busy two-core machine without KVM."""
+
+
+class Home:
+    """One embedded home in a directory of its own, with the images of the cache shared by all tests."""
+
+    def __init__(self, directory: Path, *, path: str | None = None) -> None:
+        self.directory = directory
+        self.env = {
+            **os.environ,
+            "HOTVIRT_HOME": str(directory),
+            "KUBECONFIG": str(directory / "kubeconfig"),
+            "PATH": path or f"{BIN}:{os.environ['PATH']}",
+        }
+
+    # -- the home itself -------------------------------------------------------------------------------------------
+    def up(self) -> None:
+        self.hotvirt("up", "--detach")
+
+    def down(self) -> None:
+        self.hotvirt("down")
+
+    @property
+    def pid(self) -> int:
+        return int(json.loads((self.directory / "home.lock").read_text())["pid"])
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        waiter = os.pidfd_open(self.pid)
+        signal.pidfd_send_signal(waiter, signal.SIGKILL)
+        assert select.select([waiter], [], [], 10)[0], "the home survived SIGKILL"
+        os.close(waiter)
+
+    # -- commands --------------------------------------------------------------------------------------------------
+    def _run(self, argv: list[str], *, check: bool, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(argv, env=self.env, input=text, capture_output=True, text=True, timeout=PATIENCE + 30)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def kubectl(self, *args: str, check: bool = True, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return self._run([str(BIN / "kubectl"), *args], check=check, text=text)
+
+    def hotvirt(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self._run([str(BIN / "hotvirt"), *args], check=check)
+
+    def kubectl_json(self, *args: str) -> dict[str, Any]:
+        return json.loads(self.kubectl(*args, "-o", "json").stdout)
+
+    def table(self, *args: str) -> list[list[str]]:
+        return [line.split() for line in self.kubectl(*args).stdout.splitlines()]
+
+    # -- objects ---------------------------------------------------------------------------------------------------
+    def apply_vm(self, name: str, *, check: bool = True, **settings: Any) -> subprocess.CompletedProcess[str]:
+        return self.kubectl("apply", "-f", "-", check=check, text=yaml.safe_dump(manifest(name, **settings)))
+
+    def apply_claim(self, name: str, size: str) -> None:
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
+        }
+        self.kubectl("apply", "-f", "-", text=json.dumps(claim))
+
+    def patch_vm(self, name: str, *, memory: str | None = None, sockets: int | None = None) -> None:
+        domain: dict[str, Any] = {}
+        if memory:
+            domain["memory"] = {"guest": memory}
+        if sockets:
+            domain["cpu"] = {"sockets": sockets}
+        patch = {"spec": {"template": {"spec": {"domain": domain}}}}
+        self.kubectl("patch", "vm", name, "--type=merge", "-p", json.dumps(patch))
+
+    def vmi(self, name: str) -> dict[str, Any]:
+        return self.kubectl_json("get", "vmi", name)
+
+    def conditions(self, what: str) -> dict[str, dict[str, Any]]:
+        return {c["type"]: c for c in self.kubectl_json("get", what).get("status", {}).get("conditions", [])}
+
+    def messages(self, what: str) -> str:
+        """All that conditions and events say of an object, as `kubectl describe` shows it."""
+        said = [c.get("message", "") for c in self.conditions(what).values()]
+        name = what.split("/")[1]
+        events = self.kubectl_json("get", "events", "--field-selector", f"involvedObject.name={name}")["items"]
+        return "\n".join(said + [event.get("message", "") for event in events])
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What the guest itself reports now."""
+        return json.loads(self.hotvirt("guest", f"vm/{name}", "-o", "json").stdout)
+
+    # -- waiting: kubectl watches, so nothing here polls unless an event cannot be named ----------------------------
+    def wait(self, what: str, *conditions: str) -> None:
+        for condition in conditions:
+            self.kubectl("wait", what, f"--for={condition}", f"--timeout={PATIENCE}s")
+
+    def wait_agent(self, name: str) -> None:
+        # The VMI may not exist yet: the VM does, and mirrors its conditions.
+        self.wait(f"vm/{name}", "condition=AgentConnected")
+
+    def wait_volume(self, name: str, volume: str, phase: str) -> None:
+        self.wait(f"vmi/{name}", f'jsonpath={{.status.volumeStatus[?(@.name=="{volume}")].phase}}={phase}')
+
+    def wait_until(self, what: str, holds: Any) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}"
+            time.sleep(0.2)
+
+    def wait_volume_gone(self, name: str, volume: str) -> None:
+        def gone() -> bool:
+            status = self.vmi(name)["status"].get("volumeStatus", [])
+            return volume not in [each["name"] for each in status]
+
+        self.wait_until(f"volume {volume} gone from {name}", gone)
+
+    def wait_new_instance(self, name: str, old_uid: str) -> None:
+        def renewed() -> bool:
+            found = self.kubectl("get", "vmi", name, "-o", "jsonpath={.metadata.uid}", check=False)
+            return found.returncode == 0 and found.stdout not in ("", old_uid)
+
+        self.wait_until(f"a new instance of {name}", renewed)
+
+    def wait_message(self, what: str, text: str) -> None:
+        self.wait_until(f"{what} says {text!r}", lambda: self._exists(what) and text in self.messages(what))
+
+    def _exists(self, what: str) -> bool:
+        return self.kubectl("get", what, check=False).returncode == 0
+
+    # -- behind the home's back ------------------------------------------------------------------------------------
+    def guest_processes(self) -> list[int]:
+        """QEMU and receiver processes that hold this home's pod directories, asked of /proc."""
+        pods, found = str(self.directory / "run" / "pods"), []
+        for process in Path("/proc").iterdir():
+            if not process.name.isdigit() or int(process.name) == os.getpid():
+                continue
+            try:
+                links = [os.readlink(fd) for fd in (process / "fd").iterdir()]
+            except OSError:
+                continue
+            if any(link.startswith(pods) for link in links):
+                found.append(int(process.name))
+        return found
+
+    def guest_poweroff(self, name: str) -> None:
+        """Presses the power button over QMP while the home is dead, and waits for the guest to be down."""
+        import asyncio
+
+        from hotvirt.qemu.qmp import Monitor
+
+        pods = list((self.directory / "run" / "pods").iterdir())
+        assert len(pods) == 1, f"expected one guest, found {pods}"
+
+        async def press() -> None:
+            monitor = await Monitor.connect(pods[0] / "qmp.sock")
+            async with asyncio.timeout(PATIENCE):
+                await monitor.execute("system_powerdown")
+                while (await monitor.execute("query-status"))["status"] != "shutdown":
+                    await asyncio.sleep(0.1)
+            await monitor.close()
+
+        asyncio.run(press())
+
+    def put_local_image(self, name: str, content: bytes) -> None:
+        local = self.directory / "images" / "local"
+        local.mkdir(parents=True, exist_ok=True)
+        (local / f"{name}.qcow2").write_bytes(content)
+
+    def assert_nothing_left_of_guests(self) -> None:
+        self.wait_until("no guest process left", lambda: not self.guest_processes())
+        assert list((self.directory / "run" / "pods").iterdir()) == []
+
+
+def manifest(
+    name: str,
+    *,
+    memory: str = "1Gi",
+    max_memory: str = "4Gi",
+    sockets: int = 1,
+    max_sockets: int = 4,
+    strategy: str = "Always",
+    bus: str = "virtio",
+    claim: str | None = None,
+    image: str | None = None,
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A VM on the tiny guest. `claim` and `image` each add a disk."""
+    disks: list[dict[str, Any]] = [{"name": "scratch", "disk": {"bus": bus}}]
+    volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}]
+    if claim:
+        disks.append({"name": "claimed", "disk": {"bus": "virtio"}})
+        volumes.append({"name": "claimed", "persistentVolumeClaim": {"claimName": claim}})
+    if image:
+        disks.append({"name": "image", "disk": {"bus": "virtio"}})
+        volumes.append({"name": "image", "containerDisk": {"image": image}})
+    container = {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}
+    domain: dict[str, Any] = {
+        "memory": {"guest": memory, "maxGuest": max_memory},
+        "cpu": {"sockets": sockets, "maxSockets": max_sockets},
+        "firmware": {"kernelBoot": {"container": container}},
+        "devices": {"disks": disks, "interfaces": [{"name": "default", "masquerade": {}}]},
+        **(extra or {}).get("domain", {}),
+    }
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name},
+        "spec": {
+            "runStrategy": strategy,
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 10,
+                    "domain": domain,
+                    "networks": [{"name": "default", "pod": {}}],
+                    "volumes": volumes,
+                },
+            },
+        },
+    }
+
+
+def _home(directory: Path, **settings: Any) -> Iterator[Home]:
+    home = Home(directory, **settings)
+    try:
+        home.up()
+        yield home
+    finally:
+        home.down()
+        left = home.guest_processes()
+        shutil.rmtree(directory, ignore_errors=True)
+        assert not left, f"'hotvirt down' left processes {left}"
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    # Short path: unix sockets live below it.
+    yield from _home(Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp")))
+
+
+@pytest.fixture
+def home_without_qemu(tmp_path: Path) -> Iterator[Home]:
+    """A home whose PATH has every tool but QEMU."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for folder in reversed(os.environ["PATH"].split(":")):
+        for tool in Path(folder).glob("*") if Path(folder).is_dir() else []:
+            if not tool.name.startswith("qemu-"):
+                (tools / tool.name).unlink(missing_ok=True)
+                (tools / tool.name).symlink_to(tool)
+    yield from _home(Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp")), path=f"{BIN}:{tools}")

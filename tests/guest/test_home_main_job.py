@@ -1,0 +1,83 @@
+"""The main job by hand: apply, look, edit while it runs, take back, attach, detach, stop. Real kubectl, real guest."""
+
+import pytest
+
+pytestmark = pytest.mark.guest
+
+
+def test_apply_look_and_resize(home):
+    home.apply_vm("web", memory="1Gi", max_memory="4Gi", sockets=1, max_sockets=4)
+    home.wait_agent("web")
+
+    vm_row, vmi_row = home.table("get", "vm"), home.table("get", "vmi")
+    assert vm_row[0] == ["NAME", "AGE", "STATUS", "READY"]
+    assert [vm_row[1][0], *vm_row[1][2:]] == ["web", "Running", "True"]
+    assert vmi_row[0] == ["NAME", "AGE", "PHASE", "IP", "NODENAME", "READY"]
+    assert vmi_row[1][2] == "Running"
+    pod = home.kubectl_json("get", "pods")["items"][0]
+    assert pod["status"]["phase"] == "Running"
+    assert pod["status"]["podIP"] == vmi_row[1][3]
+
+    boot = home.facts("web")
+    assert boot["onlineCPUs"] == 1
+
+    home.patch_vm("web", memory="2Gi")
+    home.wait("vmi/web", "jsonpath={.status.memory.guestCurrent}=2Gi")
+    grown = home.facts("web")
+    assert grown["memTotalBytes"] - boot["memTotalBytes"] > 1000 << 20
+
+    home.patch_vm("web", sockets=3)
+    home.wait("vmi/web", "jsonpath={.status.currentCPUTopology.sockets}=3")
+    assert home.facts("web")["onlineCPUs"] == 3
+
+    home.patch_vm("web", memory="1Gi", sockets=1)
+    home.wait(
+        "vmi/web", "jsonpath={.status.memory.guestCurrent}=1Gi", "jsonpath={.status.currentCPUTopology.sockets}=1"
+    )
+    back = home.facts("web")
+    assert back["memTotalBytes"] == boot["memTotalBytes"]
+    assert back["onlineCPUs"] == 1
+    assert back["bootID"] == boot["bootID"], "the guest was restarted"
+    conditions = home.conditions("vm/web")
+    assert "RestartRequired" not in conditions
+    assert "HotMemoryChange" not in conditions
+    assert "HotVCPUChange" not in conditions
+
+
+def test_volume_is_attached_and_detached_while_the_guest_runs(home):
+    home.apply_vm("disky")
+    home.apply_claim("data", "64Mi")
+    home.wait_agent("disky")
+    before = {disk["name"] for disk in home.facts("disky")["blockDevices"]}
+    home.hotvirt("addvolume", "disky", "--volume-name=data", "--persist")
+    home.wait_volume("disky", "data", "Ready")
+    added = [disk for disk in home.facts("disky")["blockDevices"] if disk["name"] not in before]
+    assert [disk["sizeBytes"] for disk in added] == [64 << 20]
+    assert added[0]["serial"] == "data"
+    home.hotvirt("removevolume", "disky", "--volume-name=data")
+    home.wait_volume_gone("disky", "data")
+    assert {disk["name"] for disk in home.facts("disky")["blockDevices"]} == before
+
+
+def test_stop_start_restart(home):
+    home.apply_vm("cycle", strategy="Manual")
+    home.wait("vm/cycle", "jsonpath={.status.printableStatus}=Stopped")
+    home.hotvirt("start", "cycle")
+    home.wait_agent("cycle")
+    first = home.facts("cycle")["bootID"]
+    uid = home.vmi("cycle")["metadata"]["uid"]
+    home.hotvirt("restart", "cycle")
+    home.wait_new_instance("cycle", uid)
+    home.wait_agent("cycle")
+    assert home.facts("cycle")["bootID"] != first
+    home.hotvirt("stop", "cycle")
+    home.wait("vm/cycle", "jsonpath={.status.printableStatus}=Stopped")
+    assert home.kubectl_json("get", "vmi,pods")["items"] == []
+
+
+def test_delete_leaves_nothing(home):
+    home.apply_vm("gone")
+    home.wait("vmi/gone", "jsonpath={.status.phase}=Running")
+    home.kubectl("delete", "vm", "gone", "--timeout=60s")
+    assert home.kubectl_json("get", "vm,vmi,pods")["items"] == []
+    home.assert_nothing_left_of_guests()
