@@ -134,6 +134,14 @@ def _boolean(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
         out.append(_wrong_type("boolean", value, at, key))
 
 
+def _text(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    if type(value) is not str:
+        out.append(_wrong_type("string", value, at, key))
+
+
+_PLAIN: dict[Check, type] = {_boolean: bool, _text: str}
+
+
 def _embedded(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
     if type(value) is dict:
         here = (at, key)
@@ -146,14 +154,16 @@ def _object(
     schema: dict[str, Any], children: dict[str, Check | None], meta: Check | None, *, strict: bool = True
 ) -> Check:
     required: tuple[str, ...] = tuple(schema.get("required") or ())
-    needed = frozenset(required)
     checks = {name: child for name, child in children.items() if child is not None}
     more = schema.get("additionalProperties")
     rest = compile_check(more, meta=meta) if isinstance(more, dict) else None
     known = frozenset(children)
     closed = more is False
     least, most = schema.get("minProperties") or 0, schema.get("maxProperties")
+    bounded = bool(least) or most is not None
     find = checks.get
+    # Most fields are texts and switches under no further rule: a look-up settles them without a call.
+    plain = {name: kind for name, child in checks.items() if (kind := _PLAIN.get(child))}.get
 
     def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
         if type(value) is not dict:
@@ -161,9 +171,12 @@ def _object(
                 out.append(_wrong_type("object", value, at, key))
             return
         here = (at, key)
-        if needed and not value.keys() >= needed:
-            out += [(REQUIRED, "Required value", here, name) for name in required if name not in value]
+        for name in required:
+            if name not in value:
+                out += ((REQUIRED, "Required value", here, name),)
         for name, child in value.items():
+            if plain(name) is type(child):
+                continue
             below = find(name)
             if below is not None:
                 below(child, here, name, out)
@@ -171,9 +184,9 @@ def _object(
                 rest(child, here, name, out)
             elif closed and name not in known:
                 out.append((INVALID, f"Invalid value: {shown(name)}: forbidden property", here, name))
-        if len(value) < least:
+        if bounded and len(value) < least:
             out.append(_invalid(value, f"should have at least {least} properties", at, key))
-        if most is not None and len(value) > most:
+        if bounded and most is not None and len(value) > most:
             out.append((TOO_MANY, f"Too many: {len(value)}: must have at most {most} properties", at, key))
 
     return check
@@ -225,10 +238,6 @@ def _string(schema: dict[str, Any], *, strict: bool = True) -> Check:
     form = schema.get("format")
     holds = FORMATS.get(form) if form else None
 
-    def plain(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
-        if type(value) is not str:
-            out.append(_wrong_type("string", value, at, key))
-
     def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
         if type(value) is not str:
             if strict:
@@ -244,7 +253,7 @@ def _string(schema: dict[str, Any], *, strict: bool = True) -> Check:
             words = f"{path_text(at, key)} in body must be of type {form}: {shown(value)}"
             out.append((TYPE, f"Invalid value: {shown(value)}: {words}", at, key))
 
-    return plain if strict and not least and most is None and pattern is None and holds is None else check
+    return _text if strict and not least and most is None and pattern is None and holds is None else check
 
 
 def _number(schema: dict[str, Any], *, whole: bool, strict: bool = True) -> Check:
