@@ -1,0 +1,366 @@
+"""Columns of the built-in kinds, as `kubectl get` shows them against any cluster. One row function a cell, pure."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from hotvirt.server.table_pods import POD_COLUMNS
+from hotvirt.server.tables import AGE, CREATED_AT, NAME, Column, Columns, age_of
+
+Doc = dict[str, Any]
+NONE = "<none>"
+UNSET = "<unset>"
+
+
+def _at(doc: Any, *path: str) -> Any:
+    for name in path:
+        doc = doc.get(name) if isinstance(doc, dict) else None
+    return doc
+
+
+def _column(
+    name: str, read: Callable[[Doc], Any], description: str = "", *, wide: bool = False, kind: str = "string"
+) -> Column:
+    return Column(name, read, type=kind, description=description, priority=int(wide))
+
+
+def _field(name: str, *path: str, empty: Any = "", wide: bool = False, kind: str = "string") -> Column:
+    def read(doc: Doc) -> Any:
+        value = _at(doc, *path)
+        return empty if value is None or value == "" else value
+
+    return _column(name, read, f"From {'.'.join(path)}.", wide=wide, kind=kind)
+
+
+def _count(name: str, *path: str) -> Column:
+    return _column(name, lambda doc: len(_at(doc, *path) or ()), f"How many entries {path[-1]} has.", kind="integer")
+
+
+def _columns(*columns: Column) -> Columns:
+    return Columns((NAME, *columns))
+
+
+# --- nodes
+
+
+def _node_status(doc: Doc) -> str:
+    ready = [c.get("status") for c in _at(doc, "status", "conditions") or () if c.get("type") == "Ready"]
+    words = [{"True": "Ready"}.get(ready[0], "NotReady") if ready else "Unknown"]
+    if _at(doc, "spec", "unschedulable"):
+        words.append("SchedulingDisabled")
+    return ",".join(words)
+
+
+def _node_roles(doc: Doc) -> str:
+    prefix = "node-role.kubernetes.io/"
+    labels = _at(doc, "metadata", "labels") or {}
+    roles = {key.removeprefix(prefix) for key in labels if key.startswith(prefix) and key != prefix}
+    if role := labels.get("kubernetes.io/role"):
+        roles.add(role)
+    return ",".join(sorted(roles)) or NONE
+
+
+def _node_address(kind: str) -> Callable[[Doc], str]:
+    def read(doc: Doc) -> str:
+        found = (a.get("address") for a in _at(doc, "status", "addresses") or () if a.get("type") == kind)
+        return next(found, None) or NONE
+
+    return read
+
+
+def _node_info(name: str, key: str, *, wide: bool = True, empty: str = "<unknown>") -> Column:
+    return _field(name, "status", "nodeInfo", key, empty=empty, wide=wide)
+
+
+# --- services
+
+
+def _external_ip(doc: Doc) -> str:
+    kind = _at(doc, "spec", "type") or "ClusterIP"
+    extra = _at(doc, "spec", "externalIPs") or []
+    if kind == "ExternalName":
+        return str(_at(doc, "spec", "externalName") or NONE)
+    if kind == "LoadBalancer":
+        ingress = _at(doc, "status", "loadBalancer", "ingress") or ()
+        found = [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
+        return ",".join(found + extra) or "<pending>"
+    return ",".join(extra) or NONE
+
+
+def _service_ports(doc: Doc) -> str:
+    ports = _at(doc, "spec", "ports") or ()
+    shown = [
+        f"{p.get('port')}{':' + str(p['nodePort']) if p.get('nodePort') else ''}/{p.get('protocol') or 'TCP'}"
+        for p in ports
+    ]
+    return ",".join(shown) or NONE
+
+
+def _pairs(*path: str) -> Callable[[Doc], str]:
+    def read(doc: Doc) -> str:
+        return ",".join(f"{key}={value}" for key, value in sorted((_at(doc, *path) or {}).items())) or NONE
+
+    return read
+
+
+# --- storage
+
+_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+
+
+def _modes(*path: str) -> Callable[[Doc], str]:
+    def read(doc: Doc) -> str:
+        given = set(_at(doc, *path) or ())
+        return ",".join(short for mode, short in _MODES.items() if mode in given)
+
+    return read
+
+
+def _volume_phase(doc: Doc) -> str:
+    phase = _at(doc, "status", "phase") or ""
+    return "Terminating" if _at(doc, "metadata", "deletionTimestamp") else phase
+
+
+def _claim_of_volume(doc: Doc) -> str:
+    claim = _at(doc, "spec", "claimRef")
+    return f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else ""
+
+
+def _class_name(doc: Doc) -> str:
+    name = str(_at(doc, "metadata", "name") or "")
+    default = _at(doc, "metadata", "annotations", "storageclass.kubernetes.io/is-default-class")
+    return f"{name} (default)" if default == "true" else name
+
+
+# --- RBAC
+
+
+def _role_ref(doc: Doc) -> str:
+    return f"{_at(doc, 'roleRef', 'kind') or ''}/{_at(doc, 'roleRef', 'name') or ''}"
+
+
+def _subjects(kind: str) -> Column:
+    def read(doc: Doc) -> str:
+        found = [s for s in doc.get("subjects") or () if s.get("kind") == kind]
+        if kind == "ServiceAccount":
+            return ", ".join(f"{s.get('namespace', '')}/{s.get('name', '')}" for s in found)
+        return ", ".join(str(s.get("name", "")) for s in found)
+
+    return _column(f"{kind}s", read, f"Subjects of kind {kind}.", wide=True)
+
+
+_BINDING = _columns(_column("Role", _role_ref), AGE, *(_subjects(kind) for kind in ("User", "Group", "ServiceAccount")))
+
+
+# --- events
+
+
+def _event_time(doc: Doc) -> Any:
+    series = _at(doc, "series", "lastObservedTime")
+    return series or doc.get("lastTimestamp") or doc.get("eventTime") or _at(doc, "metadata", "creationTimestamp")
+
+
+def _last_seen(doc: Doc, now: datetime) -> str:
+    return age_of(_event_time(doc), now)
+
+
+def _first_seen(doc: Doc, now: datetime) -> str:
+    return age_of(doc.get("firstTimestamp") or doc.get("eventTime") or _event_time(doc), now)
+
+
+def _event_object(doc: Doc) -> str:
+    about = doc.get("involvedObject") or doc.get("regarding") or {}
+    return f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
+
+
+def _event_source(doc: Doc) -> str:
+    source = doc.get("source") or doc.get("deprecatedSource") or {}
+    component = source.get("component") or doc.get("reportingComponent") or doc.get("reportingController") or ""
+    return f"{component}, {source['host']}" if source.get("host") else component
+
+
+def _event_count(doc: Doc) -> int:
+    return int(_at(doc, "series", "count") or doc.get("count") or doc.get("deprecatedCount") or 1)
+
+
+def _event_message(doc: Doc) -> str:
+    return str(doc.get("message") or doc.get("note") or "").strip()
+
+
+_EVENTS = Columns(
+    (
+        Column("Last Seen", read_at=_last_seen, description="Time since it happened last."),
+        _field("Type", "type"),
+        _field("Reason", "reason"),
+        _column("Object", _event_object, "What it is about."),
+        _field("Subobject", "involvedObject", "fieldPath", wide=True),
+        _column("Source", _event_source, "Who reported it.", wide=True),
+        _column("Message", _event_message, "What happened."),
+        Column("First Seen", read_at=_first_seen, description="Time since it happened first.", priority=1),
+        _column("Count", _event_count, "How often it happened.", wide=True, kind="integer"),
+        Column("Name", NAME.read, format="name", description="The event's own name.", priority=1),
+    )
+)
+
+
+# --- the rest
+
+
+def _controller(doc: Doc) -> str:
+    owner = next((o for o in _at(doc, "metadata", "ownerReferences") or () if o.get("controller")), None)
+    if owner is None:
+        return NONE
+    group = str(owner.get("apiVersion", "")).rpartition("/")[0]
+    return f"{str(owner.get('kind', '')).lower()}{'.' + group if group else ''}/{owner.get('name', '')}"
+
+
+def _endpoints(doc: Doc) -> str:
+    found = [
+        f"{address.get('ip')}:{port.get('port')}"
+        for subset in doc.get("subsets") or ()
+        for address in subset.get("addresses") or ()
+        for port in subset.get("ports") or ()
+    ]
+    return _few(found)
+
+
+def _few(found: list[str]) -> str:
+    more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
+    return ",".join(found[:3]) + more if found else NONE
+
+
+def _slice_ports(doc: Doc) -> str:
+    return _few([str(p.get("port")) for p in doc.get("ports") or ()]) if doc.get("ports") else UNSET
+
+
+def _slice_addresses(doc: Doc) -> str:
+    return _few([address for e in doc.get("endpoints") or () for address in e.get("addresses") or ()])
+
+
+def _quota(word: str) -> Callable[[Doc], str]:
+    def read(doc: Doc) -> str:
+        hard, used = _at(doc, "status", "hard") or {}, _at(doc, "status", "used") or {}
+        limits = word == "limits"
+        names = sorted(name for name in hard if name.startswith("limits.") is limits)
+        return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in names)
+
+    return read
+
+
+def _api_service(doc: Doc) -> str:
+    service = _at(doc, "spec", "service")
+    return f"{service.get('namespace')}/{service.get('name')}" if service else "Local"
+
+
+def _api_available(doc: Doc) -> str:
+    state: Doc = next((c for c in _at(doc, "status", "conditions") or () if c.get("type") == "Available"), {})
+    status = str(state.get("status") or "Unknown")
+    return status if status == "True" or not state.get("reason") else f"{status} ({state['reason']})"
+
+
+_WEBHOOKS = _columns(_count("Webhooks", "webhooks"), AGE)
+_CREATED = _columns(CREATED_AT)
+
+COLUMNS: dict[tuple[str, str], Columns] = {
+    ("", "pods"): POD_COLUMNS,
+    ("", "nodes"): _columns(
+        _column("Status", _node_status, "Whether the node takes pods."),
+        _column("Roles", _node_roles, "Roles by label."),
+        AGE,
+        _node_info("Version", "kubeletVersion", wide=False, empty=""),
+        _column("Internal-IP", _node_address("InternalIP"), wide=True),
+        _column("External-IP", _node_address("ExternalIP"), wide=True),
+        _node_info("OS-Image", "osImage"),
+        _node_info("Kernel-Version", "kernelVersion"),
+        _node_info("Container-Runtime", "containerRuntimeVersion"),
+    ),
+    ("", "namespaces"): _columns(_field("Status", "status", "phase"), AGE),
+    ("", "services"): _columns(
+        _field("Type", "spec", "type", empty="ClusterIP"),
+        _field("Cluster-IP", "spec", "clusterIP", empty=NONE),
+        _column("External-IP", _external_ip, "Addresses from outside."),
+        _column("Port(s)", _service_ports, "Ports and protocols."),
+        AGE,
+        _column("Selector", _pairs("spec", "selector"), "Labels of the pods behind it.", wide=True),
+    ),
+    ("", "persistentvolumeclaims"): _columns(
+        _column("Status", _volume_phase, "Phase of the claim."),
+        _field("Volume", "spec", "volumeName"),
+        _field("Capacity", "status", "capacity", "storage"),
+        _column("Access Modes", _modes("status", "accessModes"), "How it may be mounted."),
+        _field("StorageClass", "spec", "storageClassName"),
+        _field("VolumeAttributesClass", "spec", "volumeAttributesClassName", empty=UNSET),
+        AGE,
+        _field("VolumeMode", "spec", "volumeMode", empty=UNSET, wide=True),
+    ),
+    ("", "persistentvolumes"): _columns(
+        _field("Capacity", "spec", "capacity", "storage"),
+        _column("Access Modes", _modes("spec", "accessModes"), "How it may be mounted."),
+        _field("Reclaim Policy", "spec", "persistentVolumeReclaimPolicy"),
+        _column("Status", _volume_phase, "Phase of the volume."),
+        _column("Claim", _claim_of_volume, "The claim it is bound to."),
+        _field("StorageClass", "spec", "storageClassName"),
+        _field("VolumeAttributesClass", "spec", "volumeAttributesClassName", empty=UNSET),
+        _field("Reason", "status", "reason"),
+        AGE,
+        _field("VolumeMode", "spec", "volumeMode", empty=UNSET, wide=True),
+    ),
+    ("storage.k8s.io", "storageclasses"): Columns(
+        (
+            Column("Name", _class_name, format="name", description="Name of the class."),
+            _field("Provisioner", "provisioner"),
+            _field("ReclaimPolicy", "reclaimPolicy", empty="Delete"),
+            _field("VolumeBindingMode", "volumeBindingMode", empty="Immediate"),
+            _column("AllowVolumeExpansion", lambda doc: bool(doc.get("allowVolumeExpansion")), kind="boolean"),
+            AGE,
+        )
+    ),
+    ("", "secrets"): _columns(_field("Type", "type", empty="Opaque"), _count("Data", "data"), AGE),
+    ("", "configmaps"): _columns(
+        _column("Data", lambda doc: len(doc.get("data") or ()) + len(doc.get("binaryData") or ()), kind="integer"), AGE
+    ),
+    ("", "serviceaccounts"): _columns(_count("Secrets", "secrets"), AGE),
+    ("", "events"): _EVENTS,
+    ("events.k8s.io", "events"): _EVENTS,
+    ("", "endpoints"): _columns(_column("Endpoints", _endpoints, "Addresses and ports."), AGE),
+    ("discovery.k8s.io", "endpointslices"): _columns(
+        _field("AddressType", "addressType"),
+        _column("Ports", _slice_ports, "Ports of all addresses."),
+        _column("Endpoints", _slice_addresses, "Addresses."),
+        AGE,
+    ),
+    ("", "resourcequotas"): _columns(
+        _column("Request", _quota("requests"), "Used and allowed requests."),
+        _column("Limit", _quota("limits"), "Used and allowed limits."),
+        AGE,
+    ),
+    ("", "limitranges"): _CREATED,
+    ("rbac.authorization.k8s.io", "roles"): _CREATED,
+    ("rbac.authorization.k8s.io", "clusterroles"): _CREATED,
+    ("rbac.authorization.k8s.io", "rolebindings"): _BINDING,
+    ("rbac.authorization.k8s.io", "clusterrolebindings"): _BINDING,
+    ("coordination.k8s.io", "leases"): _columns(_field("Holder", "spec", "holderIdentity"), AGE),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): _CREATED,
+    ("apiregistration.k8s.io", "apiservices"): _columns(
+        _column("Service", _api_service, "Who serves it."),
+        _column("Available", _api_available, "Whether it answers."),
+        AGE,
+    ),
+    ("apps", "controllerrevisions"): _columns(
+        _column("Controller", _controller, "The owner in charge."), _field("Revision", "revision", kind="integer"), AGE
+    ),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
+    ("scheduling.k8s.io", "priorityclasses"): _columns(
+        _field("Value", "value", kind="integer", empty=0),
+        _column("Global-Default", lambda doc: bool(doc.get("globalDefault")), kind="boolean"),
+        AGE,
+        _field("PreemptionPolicy", "preemptionPolicy", empty="PreemptLowerPriority"),
+    ),
+    ("policy", "poddisruptionbudgets"): _columns(
+        _column("Min Available", lambda doc: str(_at(doc, "spec", "minAvailable") or "N/A")),
+        _column("Max Unavailable", lambda doc: str(_at(doc, "spec", "maxUnavailable") or "N/A")),
+        _field("Allowed Disruptions", "status", "disruptionsAllowed", kind="integer", empty=0),
+        AGE,
+    ),
+}  # fmt: skip
