@@ -1,0 +1,5 @@
+"""`python -m hotvirt` is the `hotvirt` command."""
+
+from hotvirt.cli.main import main
+
+main()

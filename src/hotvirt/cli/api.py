@@ -1,0 +1,180 @@
+"""The Kubernetes API for commands: blocking, over the standard library's HTTP client.
+
+`hotvirt.kube.remote` is the client of everything long-lived; its HTTP library takes longer to import than most
+commands run. One `Api` is one thread's: requests share a connection, one at a time; each `watch` has its own.
+"""
+
+import http.client
+import os
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from msgspec import DecodeError, Struct, json
+
+from hotvirt.kube.client import Document
+from hotvirt.kube.errors import Unreachable, from_status
+from hotvirt.kube.resources import Resource
+
+TIMEOUT = 30.0
+CONTENT_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """Where the API is and who we are there, as a kubeconfig's context says. PEM texts; empty is absent."""
+
+    server: str
+    namespace: str = "default"
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    token: str = ""
+    insecure: bool = False
+
+
+class Api:
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.namespace = target.namespace
+        self._tls = tls_context(target) if target.server.startswith("https:") else None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def get(self, resource: Resource, name: str, namespace: str | None = None) -> Document:
+        return self.request("GET", resource.path(namespace, name))
+
+    def list(self, resource: Resource, namespace: str | None = None, **query: str) -> list[Document]:
+        items: list[Document] = self.request("GET", resource.path(namespace), query=query).get("items") or []
+        return items
+
+    def patch(
+        self, resource: Resource, name: str, patch: Any, namespace: str | None = None, *, kind: str = "merge"
+    ) -> Document:
+        return self.request("PATCH", resource.path(namespace, name), body=patch, content_type=CONTENT_TYPES[kind])
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+        query: dict[str, str] | None = None,
+    ) -> Document:
+        """The answer's document ({} for an empty one). Raises ApiError for a refusal, Unreachable without answer."""
+        response = self._send(method, path, body=body, content_type=content_type, query=query)
+        data = response.read()
+        if response.status >= 400:
+            raise from_status(_status(data, response), response.status)
+        return json.decode(data) if data.strip() else {}
+
+    def watch(
+        self, resource: Resource, namespace: str | None, *, name: str = "", version: str = "", timeout: float
+    ) -> Iterator[Document]:
+        """Objects as they change, after `version`, until `timeout` seconds from now. Ends early when the server ends
+        the stream; deletions are given as the last state with `deleted` set to True."""
+        deadline = time.monotonic() + timeout
+        query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(max(1, int(timeout) + 1))}
+        if name:
+            query["fieldSelector"] = f"metadata.name={name}"
+        connection = self._connect(timeout)
+        try:
+            response = _ask(connection, "GET", f"{resource.path(namespace)}?{urlencode(query)}", None, self._headers())
+            if response.status >= 400:
+                raise from_status(_status(response.read(), response), response.status)
+            while (left := deadline - time.monotonic()) > 0:
+                if connection.sock is not None:
+                    connection.sock.settimeout(left)
+                if not (line := response.readline().strip()):
+                    return
+                event = json.decode(line)
+                if event["type"] == "ERROR":
+                    raise from_status(event["object"], 500)
+                if event["type"] != "BOOKMARK":
+                    yield {**event["object"], "deleted": True} if event["type"] == "DELETED" else event["object"]
+        except TimeoutError:
+            return
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{self.target.server} ended the watch: {error}") from error
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _send(
+        self, method: str, path: str, *, body: Any, content_type: str, query: dict[str, str] | None
+    ) -> http.client.HTTPResponse:
+        if query:
+            path = f"{path}?{urlencode(query)}"
+        data = json.encode(body) if body is not None else None
+        headers = self._headers() | ({"Content-Type": content_type} if data is not None else {})
+        try:
+            if self._connection is None:
+                self._connection = self._connect(TIMEOUT)
+            return _ask(self._connection, method, path, data, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"no answer from {self.target.server}: {_reason(error)}") from error
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        at = urlsplit(self.target.server)
+        if self._tls is None:
+            return http.client.HTTPConnection(at.hostname or "", at.port or 80, timeout=timeout)
+        return http.client.HTTPSConnection(at.hostname or "", at.port or 443, timeout=timeout, context=self._tls)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": "hotvirt"}
+        if self.target.token:
+            headers["Authorization"] = f"Bearer {self.target.token}"
+        return headers
+
+
+def tls_context(target: Target) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=target.ca or None)
+    if target.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if target.certificate:
+        # OpenSSL reads certificates from files only; these exist in memory and vanish with the descriptor.
+        with _in_memory(target.certificate) as certificate, _in_memory(target.key) as key:
+            context.load_cert_chain(certificate, key)
+    return context
+
+
+@contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    descriptor = os.memfd_create("hotvirt")
+    try:
+        os.write(descriptor, text.encode())
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _ask(
+    connection: http.client.HTTPConnection, method: str, path: str, data: bytes | None, headers: dict[str, str]
+) -> http.client.HTTPResponse:
+    connection.request(method, path, body=data, headers=headers)
+    return connection.getresponse()
+
+
+def _status(data: bytes, response: http.client.HTTPResponse) -> Document:
+    """The answer's Status; a proxy's own page is not one."""
+    try:
+        status = json.decode(data)
+    except DecodeError:
+        return {"message": f"HTTP {response.status} {response.reason}"}
+    return status if isinstance(status, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not the one the kubeconfig names ({error.verify_message})"
+    return str(error) or type(error).__name__

@@ -1,0 +1,175 @@
+"""`hotvirt set`: asks for a VM's new size, and shows how the guest comes to have it.
+
+`goal` and `progress` decide, from the objects alone; the command patches, watches and prints.
+"""
+
+import time
+from collections.abc import Iterator
+
+import click
+from msgspec import Struct
+
+from hotvirt.api.quantity import format_bytes, parse_bytes
+from hotvirt.cli import guest, tables
+from hotvirt.cli.api import Api
+from hotvirt.cli.errors import CliError
+from hotvirt.cli.lifecycle import Machine
+from hotvirt.cli.targets import connected, machine, only_vm
+from hotvirt.kube.client import Document
+from hotvirt.kube.errors import ApiError, NotFound
+from hotvirt.kube.resources import VMIS, VMS
+
+GLANCE = 1.0  # how often the VM is looked at beside the watch of its instance, for a refusal that only it carries
+
+
+class Goal(Struct, frozen=True, kw_only=True):
+    """What is asked for; None is not asked."""
+
+    memory: int | None = None
+    sockets: int | None = None
+
+
+class Progress(Struct, frozen=True):
+    """`failed` is why it will not come about by itself; empty while it may."""
+
+    text: str
+    done: bool = False
+    failed: str = ""
+
+
+@click.command("set")
+@machine
+@click.argument("changes", nargs=-1, required=True, metavar="memory=SIZE|cpu=COUNT...")
+@click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, metavar="SECONDS")
+@click.option("--no-wait", is_flag=True, help="Return when the change is asked for.")
+@connected
+def set_(api: Api, machine: Machine, changes: tuple[str, ...], *, timeout: float, no_wait: bool) -> None:
+    """Change a VM's memory or CPUs. A running guest gets them without a restart where it can.
+
+    cpu counts what the guest sees: sockets x cores x threads.
+
+    \b
+    Examples:
+      hotvirt set vm/web memory=2Gi
+      hotvirt set vm/web memory=1Gi cpu=2
+    """
+    name = only_vm(machine, "be set")
+    vm = api.get(VMS, name, api.namespace)
+    wanted = goal(vm, changes)
+    api.patch(VMS, name, patch_for(wanted), api.namespace)
+    if no_wait:
+        click.echo(f"vm/{name} is asked for {' '.join(changes)}")
+        return
+    began = time.monotonic()
+    last = Progress("")
+    for now in _follow(api, name, wanted, timeout=timeout):
+        click.echo(f"{time.monotonic() - began:6.1f} s  {now.text}")
+        last = now
+    if last.failed:
+        raise CliError(last.failed)
+    if not last.done:
+        raise CliError(f"not complete after {timeout:g} s: {last.text}; it goes on; see: kubectl describe vmi {name}")
+    _show_guest(api, name)
+
+
+def goal(vm: Document, changes: tuple[str, ...]) -> Goal:
+    """Reads `memory=2Gi cpu=2`; CliError names what cannot be meant."""
+    memory = sockets = None
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key == "memory":
+            memory = _memory(value)
+        elif key in ("cpu", "cpus"):
+            sockets = _sockets(vm, value)
+        else:
+            raise CliError(f"cannot set {change!r}; write memory=SIZE (such as memory=2Gi) or cpu=COUNT")
+    return Goal(memory=memory, sockets=sockets)
+
+
+def patch_for(wanted: Goal) -> Document:
+    domain: Document = {}
+    if wanted.memory is not None:
+        domain["memory"] = {"guest": format_bytes(wanted.memory)}
+    if wanted.sockets is not None:
+        domain["cpu"] = {"sockets": wanted.sockets}
+    return {"spec": {"template": {"spec": {"domain": domain}}}}
+
+
+def progress(vm: Document, vmi: Document | None, wanted: Goal) -> Progress:
+    """How far it is."""
+    if vmi is None or (vmi.get("status") or {}).get("phase") != "Running":
+        return Progress("the VM does not run: the new size holds from its next start", done=True)
+    if why := _condition(vm, "RestartRequired", "True"):
+        return Progress("needs a restart", failed=f"{why}; to do so: hotvirt restart vm/{vm['metadata']['name']}")
+    for kind in ("HotMemoryChange", "HotVCPUChange"):
+        if why := _condition(vmi, kind, "False"):
+            return Progress("the guest did not follow", failed=why)
+    status, pending, texts = vmi["status"], False, []
+    if wanted.memory is not None:
+        memory = status.get("memory") or {}
+        has = parse_bytes(memory["guestCurrent"]) if memory.get("guestCurrent") else None
+        texts.append(f"memory {tables.size(has)} of {tables.size(wanted.memory)}")
+        pending |= has != wanted.memory or _present(vmi, "HotMemoryChange")
+    if wanted.sockets is not None:
+        has = (status.get("currentCPUTopology") or {}).get("sockets")
+        texts.append(f"CPU sockets {has or '-'} of {wanted.sockets}")
+        pending |= has != wanted.sockets or _present(vmi, "HotVCPUChange")
+    return Progress(", ".join(texts), done=not pending)
+
+
+def _follow(api: Api, name: str, wanted: Goal, *, timeout: float) -> Iterator[Progress]:
+    """Each progress that differs from the one before, until it is done, failed, or `timeout` seconds are over."""
+    last: Progress | None = None
+    deadline = time.monotonic() + timeout
+    while True:
+        vm = api.get(VMS, name, api.namespace)
+        try:
+            vmi = api.get(VMIS, name, api.namespace)
+        except NotFound:
+            vmi = None
+        now = progress(vm, vmi, wanted)
+        if now != last:
+            yield now
+            last = now
+        left = deadline - time.monotonic()
+        if now.done or now.failed or left <= 0:
+            return
+        # Until the instance changes, or a glance at the VM is due.
+        version = (vmi or vm)["metadata"]["resourceVersion"]
+        next(api.watch(VMIS, api.namespace, name=name, version=version, timeout=min(left, GLANCE)), None)
+
+
+def _show_guest(api: Api, name: str) -> None:
+    try:
+        facts = guest.ask(api, name)
+    except ApiError:
+        return  # without an agent there is nobody to ask; what QEMU gave has been shown
+    click.echo(f"the guest reports {tables.size(facts['memTotalBytes'])} of memory, {facts['onlineCPUs']} CPUs online")
+
+
+def _memory(value: str) -> int:
+    try:
+        return parse_bytes(value)
+    except ValueError:
+        raise CliError(f"memory={value!r} is not a size; write it as in memory=2Gi or memory=1536Mi") from None
+
+
+def _sockets(vm: Document, value: str) -> int:
+    cpu = vm["spec"]["template"]["spec"].get("domain", {}).get("cpu") or {}
+    per_socket = int(cpu.get("cores") or 1) * int(cpu.get("threads") or 1)
+    if not value.isdigit() or int(value) < 1:
+        raise CliError(f"cpu={value!r} is not a number of CPUs from 1 up")
+    if int(value) % per_socket:
+        raise CliError(f"cpu={value} does not fill sockets of {per_socket}; ask for a multiple of {per_socket}")
+    return int(value) // per_socket
+
+
+def _condition(obj: Document, kind: str, status: str) -> str:
+    for condition in (obj.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == kind and condition.get("status") == status:
+            return str(condition.get("message") or condition.get("reason") or kind)
+    return ""
+
+
+def _present(obj: Document, kind: str) -> bool:
+    return any(c.get("type") == kind for c in (obj.get("status") or {}).get("conditions") or ())

@@ -1,0 +1,84 @@
+"""up and down: the home's life. Thin; `hotvirt.home` does the work."""
+
+import time
+from pathlib import Path
+
+import click
+
+from hotvirt.cli.errors import CliError
+from hotvirt.home import paths
+
+home_option = click.option("--home", metavar="DIR", help="Where the home keeps its things.  [env: HOTVIRT_HOME]")
+
+
+@click.command()
+@click.option("-d", "--detach", is_flag=True, help="Return when the API answers; the home goes on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="API's port (default: as last time, or a free one).")
+@home_option
+@click.option("-v", "--verbose", is_flag=True, help="Log what is done, not only what happened.")
+@click.option("--log-file", type=click.Path(path_type=Path), hidden=True)
+@click.option("--notify-fd", type=int, hidden=True)
+def up(
+    *, detach: bool, port: int | None, home: str | None, verbose: bool, log_file: Path | None, notify_fd: int | None
+) -> None:
+    """Start the home: API, controllers and node on this machine. Guests that an earlier home left are taken over.
+
+    \b
+    Examples:
+      hotvirt up                         in this terminal; Ctrl+C stops it, guests go on
+      hotvirt up --detach                in the background
+      hotvirt up --home /srv/vms -d      with its data elsewhere
+    """
+    place = paths.here(home)
+    if not detach:
+        from hotvirt.home import embedded
+
+        embedded.run(place, port=port, log_file=log_file, notify_fd=notify_fd, verbose=verbose)
+        return
+    from hotvirt.home import detach as background
+    from hotvirt.home import lock
+
+    running = lock.holder(place.lock)
+    if running is not None and running.url:
+        click.echo(f"A home runs already: {running.url} (process {running.pid})")
+    else:
+        began = time.monotonic()
+        options = [*(["--port", str(port)] if port is not None else []), *(["--verbose"] if verbose else [])]
+        url = background.start(place, options, say=lambda step: _step(began, step))
+        click.echo(f"{time.monotonic() - began:6.1f} s  API answers at {url}")
+    _tell_context(place)
+
+
+@click.command()
+@click.option("--keep-guests", is_flag=True, help="Stop only the home; guests run on, and the next 'up' takes them over.")
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+    help="How long guests may take to shut down before they are powered off.",
+)  # fmt: skip
+@home_option
+def down(*, keep_guests: bool, grace: float, home: str | None) -> None:
+    """Stop the home, then shut its guests down. Their VMs stay defined, and start again with the next 'up' as their
+    run strategies say. Also cleans up after a home that died.
+
+    \b
+    Examples:
+      hotvirt down
+      hotvirt down --keep-guests      for an upgrade
+    """
+    from hotvirt.home import down as stopping
+
+    place = paths.here(home)
+    began = time.monotonic()
+    if not stopping.down(place, keep_guests=keep_guests, grace=grace, say=lambda step: _step(began, step)):
+        raise CliError("something is still running, see above; run it again, or look with: ps -ef | grep qemu")
+
+
+def _step(began: float, text: str) -> None:
+    click.echo(f"{time.monotonic() - began:6.1f} s  {text}")
+
+
+def _tell_context(place: paths.Paths) -> None:
+    if place.is_default:
+        click.echo("kubectl's context is hotvirt; try: kubectl get vm")
+    else:
+        click.echo(f"for kubectl: export KUBECONFIG={place.kubeconfig}")

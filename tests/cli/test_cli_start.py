@@ -1,0 +1,48 @@
+"""Each command's start costs little: only what it needs is imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+from hotvirt.cli.main import COMMANDS
+
+HEAVY = (
+    "aiohttp",
+    "uvloop",
+    "apsw",
+    "cryptography",
+    "pyroute2",
+    "oslo_utils",
+    "pycdlib",
+    "jsonpatch",
+    "qemu",
+    "asyncio",
+)
+
+
+def imported(*words):
+    code = (
+        "import sys\n"
+        "from hotvirt.cli.main import hotvirt\n"
+        f"try: hotvirt.main({list(words)!r}, standalone_mode=False)\n"
+        "finally: print(*sys.modules, sep='\\n', file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [("--help",), ("start", "--help"), ("guest", "--help"), ("addvolume", "--help")])
+def test_nothing_heavy_is_imported(words):
+    loaded = imported(*words)
+    assert [name for name in HEAVY if name in loaded] == []
+    assert len(loaded) < 260, "a new import made the command line slower; import it where it is used"
+
+
+def test_every_command_has_help_with_an_example():
+    import importlib
+
+    for name, (module, attribute, line) in COMMANDS.items():
+        command = getattr(importlib.import_module(f"hotvirt.cli.{module}"), attribute)
+        assert "\nExample" in command.help, f"{name} --help shows no example"
+        assert line.endswith("."), name

@@ -1,0 +1,84 @@
+"""What every home starts with, and how its parts are kept running."""
+
+import asyncio
+import logging
+
+import pytest
+
+from hotvirt.home import bootstrap, supervise
+from hotvirt.kube.errors import AlreadyExists
+
+
+class Store:
+    """A Client that remembers what was made and patched."""
+
+    def __init__(self):
+        self.objects, self.patched = {}, []
+
+    async def create(self, resource, obj, namespace=None):
+        key = (resource.plural, obj["metadata"]["name"])
+        if key in self.objects:
+            raise AlreadyExists(str(key))
+        self.objects[key] = {**obj, "metadata": {**obj["metadata"], "generation": 1}}
+
+    async def get(self, resource, name, namespace=None):
+        return self.objects[resource.plural, name]
+
+    async def patch(self, resource, name, patch, namespace=None, *, subresource=""):
+        self.patched.append((resource.plural, name, subresource))
+        if subresource:
+            self.objects[resource.plural, name].update(patch)
+
+
+async def test_first_start_makes_everything_and_the_second_leaves_a_persons_changes():
+    store = Store()
+    await bootstrap.ensure(store, version="v1")
+    assert store.objects["kubevirts", "kubevirt"]["status"]["phase"] == "Deployed"
+    assert ("storageclasses", "hotvirt-directory") in store.objects
+    assert store.patched == [("kubevirts", "kubevirt", "status")]
+    store.patched.clear()
+    await bootstrap.ensure(store, version="v1")
+    assert {plural for plural, _, _ in store.patched} == {"clusterroles", "clusterrolebindings"}
+
+
+def test_a_viewer_gets_no_console_and_no_verb():
+    rules = {role["metadata"]["name"]: role["rules"] for role in bootstrap.roles()}
+    view = [f"{r}:{v}" for rule in rules["kubevirt.io:view"] for r in rule["resources"] for v in rule["verbs"]]
+    assert "virtualmachines:list" in view
+    assert not [each for each in view if "console" in each or "vnc" in each or each.endswith((":update", ":delete"))]
+    edit = [f"{r}:{v}" for rule in rules["kubevirt.io:edit"] for r in rule["resources"] for v in rule["verbs"]]
+    assert "virtualmachineinstances/console:get" in edit
+    assert "virtualmachines/start:update" in edit
+    assert "virtualmachines:deletecollection" not in edit
+
+
+@pytest.mark.looptime
+async def test_a_failing_part_is_started_again_ever_later(caplog):
+    began = []
+    loop = asyncio.get_running_loop()
+
+    async def run():
+        began.append(round(loop.time()))
+        raise ValueError("same again")
+
+    caplog.set_level(logging.INFO)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(70):
+            await supervise.keep_running("node", run)
+    assert began == [0, 1, 3, 7, 15, 31, 61]
+    assert [r.levelname for r in caplog.records if r.exc_info] == ["ERROR"], "the same traceback once"
+
+
+@pytest.mark.looptime
+async def test_a_part_that_ran_well_starts_again_soon(caplog):
+    began = []
+    loop = asyncio.get_running_loop()
+
+    async def run():
+        began.append(round(loop.time()))
+        await asyncio.sleep(100)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(310):
+            await supervise.keep_running("node", run)
+    assert began == [0, 101, 202, 303]
