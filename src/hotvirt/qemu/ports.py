@@ -1,6 +1,6 @@
 """Where devices sit on q35's PCI Express tree. Pure.
 
-Only root ports take hotplug (`pcie.0` itself never does), one device a port. So what may ever be unplugged, disks on the
+Only root ports take hotplug (`pcie.0` itself never does), one device a port. So what may be unplugged, disks on the
 virtio bus and network cards, sits behind a port from the start, and spare ports wait for what is added later. Slots on
 pcie.0 are fixed numbers: a migration needs the same addresses on both sides.
 """

@@ -1,0 +1,335 @@
+"""The command line of one QEMU process: a pure function of the machine and of which QEMU it is for.
+
+Nothing is left to QEMU's defaults (`-nodefaults`, no user configuration): every device has our id, so it can be found
+and unplugged later, and nothing appears in a newer QEMU that was not asked for. Names and serials travel in JSON, where
+no comma in them can start another option.
+"""
+
+import json
+from typing import Any
+
+from hotvirt.qemu import ids, ports
+from hotvirt.qemu.binary import QemuBinary
+from hotvirt.qemu.cpu import boot_vcpus
+from hotvirt.qemu.machine import MIB, PLUG_STEP, Disk, File, Layer, Machine, Nic, Tap, fault
+
+Options = dict[str, Any]
+
+TCG_BUFFER_MIB = 32
+"""Translated code kept per guest. Left alone, TCG takes up to 1 GiB; less than this slows booting noticeably."""
+
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+ACTIONS = "shutdown=pause,reboot=reset,panic=pause"
+"""A guest that powers off, or panics, stays as a paused process until someone has seen it: nothing is lost when the
+home is down at that moment."""
+
+
+def argv(machine: Machine, *, qemu: QemuBinary) -> list[str]:
+    """The whole command line, `qemu.path` first. ValueError when `machine.fault` finds something."""
+    if wrong := fault(machine):
+        raise ValueError(wrong)
+    return [
+        qemu.path,
+        *_base(machine),
+        *_cpu_and_memory(machine, qemu),
+        *_firmware(machine),
+        *_file_descriptors(machine),
+        *_pcie(machine),
+        *_controllers(machine),
+        *_channels(machine),
+        *_disks(machine),
+        *_nics(machine),
+        *_extras(machine),
+    ]
+
+
+def disk_nodes(disk: Disk) -> list[Options]:
+    """What `blockdev-add` takes, deepest image first, so that each can name the one below it."""
+    return [_layer_node(disk, index) for index in reversed(range(len(disk.layers)))]
+
+
+def disk_device(disk: Disk, *, place: Options) -> Options:
+    """What `device_add` takes. `place`: the bus and the address on it."""
+    driver = {
+        ("virtio", "disk"): "virtio-blk-pci",
+        ("scsi", "disk"): "scsi-hd",
+        ("scsi", "cdrom"): "scsi-cd",
+        ("scsi", "lun"): "scsi-block",
+        ("sata", "disk"): "ide-hd",
+        ("sata", "cdrom"): "ide-cd",
+    }[disk.bus, disk.kind]
+    device: Options = {"driver": driver, "id": ids.disk_id(disk.name), **place}
+    if disk.layers:
+        device["drive"] = ids.node_name(disk.name)
+    if disk.serial and disk.kind != "lun":
+        device["serial"] = disk.serial
+    if disk.boot_index is not None:
+        device["bootindex"] = disk.boot_index
+    if disk.kind == "disk":
+        device["write-cache"] = "off" if disk.cache == "writethrough" else "on"
+    if disk.shareable:
+        device["share-rw"] = True
+    return device
+
+
+def nic_device(nic: Nic, *, bus: str) -> Options:
+    driver = {"virtio": "virtio-net-pci", "e1000e": "e1000e", "e1000": "e1000", "rtl8139": "rtl8139"}[nic.model]
+    device: Options = {"driver": driver, "id": ids.nic_id(nic.name), "netdev": ids.netdev_id(nic.name), "bus": bus}
+    device["mac"] = nic.mac
+    if nic.boot_index is not None:
+        device["bootindex"] = nic.boot_index
+    elif nic.model == "virtio":
+        # No boot from network unless asked for: an option ROM costs the firmware time for every card.
+        device["romfile"] = ""
+    return device
+
+
+def nic_backend(nic: Nic) -> Options:
+    """What `netdev_add` takes. Descriptors are numbers in the command line; over QMP, names given with `getfd`."""
+    netdev: Options = {"id": ids.netdev_id(nic.name)}
+    if isinstance(nic.backend, Tap):
+        netdev |= {"type": "tap", "fd": str(nic.backend.fd)}
+        if nic.backend.vhost_fd is not None:
+            netdev |= {"vhost": True, "vhostfd": str(nic.backend.vhost_fd)}
+        return netdev
+    netdev["type"] = "user"
+    if nic.backend.network:
+        netdev["net"] = nic.backend.network
+    if nic.backend.hostname:
+        netdev["hostname"] = nic.backend.hostname
+    if nic.backend.restrict:
+        netdev["restrict"] = True
+    if nic.backend.forwards:
+        netdev["hostfwd"] = [
+            {"str": f"{f.protocol}:{f.host}:{f.host_port}-:{f.guest_port}"} for f in nic.backend.forwards
+        ]
+    return netdev
+
+
+def _json(option: str, value: Options) -> list[str]:
+    return [option, json.dumps(value, separators=(",", ":"))]
+
+
+def _comma(text: str) -> str:
+    """In QEMU's key=value options a comma ends the value; doubled it is a comma."""
+    return text.replace(",", ",,")
+
+
+def _base(machine: Machine) -> list[str]:
+    return [
+        "-name", f"guest={_comma(machine.name)},debug-threads=on",
+        "-uuid", machine.uuid,
+        "-no-user-config",
+        "-nodefaults",
+        "-display", "none",
+        "-msg", "timestamp=on",
+        "-action", ACTIONS,
+        "-sandbox", SANDBOX,
+        "-rtc", "base=utc",
+        # A guest that suspends itself to memory or disk would look hung: nothing here wakes it.
+        "-global", "ICH9-LPC.disable_s3=1",
+        "-global", "ICH9-LPC.disable_s4=1",
+        *(["-S"] if machine.start_paused else []),
+    ]  # fmt: skip
+
+
+def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
+    topology = machine.topology
+    vcpus = boot_vcpus(topology, accelerator=machine.accelerator, version=qemu.version)
+    shape = f"sockets={topology.max_sockets},cores={topology.cores},threads={topology.threads}"
+    accelerator = f"tcg,tb-size={TCG_BUFFER_MIB}" if machine.accelerator == "tcg" else "kvm"
+    options = [
+        "-accel", accelerator,
+        "-cpu", ",".join([machine.cpu_model, *machine.cpu_features]),
+        "-smp", f"cpus={vcpus},{shape},maxcpus={topology.max_vcpus}",
+    ]  # fmt: skip
+    backend = ""
+    if machine.hugepage_size or machine.shared_memory:
+        backend = ",memory-backend=ram0"
+        ram: Options = {"qom-type": "memory-backend-memfd", "id": "ram0", "size": machine.boot_memory}
+        ram |= {"share": machine.shared_memory}
+        if machine.hugepage_size:
+            ram |= {"hugetlb": True, "hugetlbsize": machine.hugepage_size, "prealloc": True}
+        options += _json("-object", ram)
+    size = f"size={machine.boot_memory // 1024}k"
+    if machine.growable_memory:
+        size += f",maxmem={(machine.boot_memory + machine.growable_memory) // 1024}k"
+    secure = ",smm=on" if machine.firmware and machine.firmware.secure_boot else ""
+    pflash = ",pflash0=uefi-code,pflash1=uefi-vars" if machine.firmware else ""
+    return [*options, "-m", size, "-machine", f"{machine.machine_type}{backend}{secure}{pflash}"]
+
+
+def _firmware(machine: Machine) -> list[str]:
+    options = ["-boot", "menu=off,strict=on"]
+    if uefi := machine.firmware:
+        for name, file, read_only in (("uefi-code", uefi.code, True), ("uefi-vars", uefi.variables, False)):
+            node = {"driver": "raw", "node-name": name, "read-only": read_only}
+            options += _json("-blockdev", node | {"file": _file_node(file, read_only=read_only)})
+        if uefi.secure_boot:
+            options += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    if kernel := machine.kernel:
+        options += ["-kernel", _reopened(kernel.kernel)]
+        if kernel.initrd:
+            options += ["-initrd", _reopened(kernel.initrd)]
+        options += ["-append", kernel.cmdline]
+    return options
+
+
+def _reopened(file: File) -> str:
+    """QEMU reads kernels with fopen, which knows nothing of fdsets; procfs opens the same file anew."""
+    return file.path if file.fd is None else f"/proc/self/fd/{file.fd}"
+
+
+def _file_descriptors(machine: Machine) -> list[str]:
+    """One set per image descriptor, numbered as the descriptor; `opaque` lets `state.observe` tell them apart."""
+    options: list[str] = []
+    images = [(disk.name, layer.file) for disk in machine.disks for layer in disk.layers]
+    if machine.firmware:
+        images += [("uefi-code", machine.firmware.code), ("uefi-vars", machine.firmware.variables)]
+    for name, file in images:
+        if file.fd is not None:
+            options += ["-add-fd", f"fd={file.fd},set={file.fd},opaque={name}"]
+    return options
+
+
+def _pcie(machine: Machine) -> list[str]:
+    options: list[str] = []
+    for index in range(ports.root_ports(machine)):
+        port: Options = {"driver": "pcie-root-port", "id": ids.port_id(index), "bus": "pcie.0", "chassis": index + 1}
+        port["addr"] = ports.port_address(index)
+        if index % ports.PORTS_PER_SLOT == 0:
+            port["multifunction"] = True
+        options += _json("-device", port)
+    return options
+
+
+def _controllers(machine: Machine) -> list[str]:
+    # Always there, also without scsi disks: hotplugged disks go onto it, it has room for 255 where ports are few.
+    options = _device("virtio-scsi-pci", ids.SCSI_CONTROLLER, ports.SCSI)
+    options += _device("virtio-serial-pci", "serial-bus0", ports.SERIAL)
+    if machine.growable_memory:
+        options += _json("-object", {
+            "qom-type": "memory-backend-memfd", "id": ids.MEMORY_BACKEND, "size": machine.growable_memory,
+            "reserve": False,
+        })  # fmt: skip
+        memory = {"memdev": ids.MEMORY_BACKEND, "requested-size": 0, "block-size": PLUG_STEP}
+        options += _device("virtio-mem-pci", ids.MEMORY_DEVICE, ports.MEMORY, memory)
+    return options
+
+
+def _device(driver: str, name: str, slot: int, extra: Options | None = None) -> list[str]:
+    return _json("-device", {"driver": driver, "id": name, "bus": "pcie.0", "addr": f"{slot:#x}", **(extra or {})})
+
+
+def _channels(machine: Machine) -> list[str]:
+    options: list[str] = []
+    for name, fd in (("qmp0", machine.qmp_fd), ("qmp1", machine.debug_qmp_fd)):
+        if fd is not None:
+            options += [*_listening(name, fd), "-mon", f"chardev={name},mode=control"]
+    if machine.agent_fd is not None:
+        port = {"driver": "virtserialport", "id": "agent-port", "bus": "serial-bus0.0", "nr": 1, "chardev": "agent0"}
+        options += _listening("agent0", machine.agent_fd)
+        options += _json("-device", port | {"name": ids.AGENT_PORT})
+    if machine.serial_fd is not None:
+        options += _listening("console0", machine.serial_fd)
+        options += _json("-device", {"driver": "isa-serial", "id": "console-port", "chardev": "console0"})
+    return options
+
+
+def _listening(name: str, fd: int) -> list[str]:
+    return ["-chardev", f"socket,id={name},fd={fd},server=on,wait=off"]
+
+
+def _disks(machine: Machine) -> list[str]:
+    options: list[str] = []
+    used = {device: index for index, device in enumerate(ports.port_users(machine))}
+    scsi = sata = 0
+    for disk in machine.disks:
+        for node in disk_nodes(disk):
+            options += _json("-blockdev", node)
+        if disk.bus == "virtio":
+            place: Options = {"bus": ids.port_id(used[ids.disk_id(disk.name)])}
+        elif disk.bus == "scsi":
+            place, scsi = {"bus": f"{ids.SCSI_CONTROLLER}.0", "scsi-id": scsi, "lun": 0}, scsi + 1
+        else:
+            place, sata = {"bus": f"ide.{sata}"}, sata + 1
+        options += _json("-device", disk_device(disk, place=place))
+    return options
+
+
+def _layer_node(disk: Disk, index: int) -> Options:
+    layer: Layer = disk.layers[index]
+    read_only = disk.read_only or index > 0 or disk.kind == "cdrom"
+    node: Options = {
+        "driver": layer.format,
+        "node-name": ids.node_name(disk.name, index),
+        "read-only": read_only,
+        "file": _file_node(layer.file, read_only=read_only)
+        | {"node-name": ids.file_node_name(disk.name, index)}
+        | ({"aio": "native"} if disk.native_io else {}),
+    }
+    if disk.discard and not read_only:
+        node["discard"] = node["file"]["discard"] = "unmap"
+    if disk.cache == "none":
+        node["cache"] = node["file"]["cache"] = {"direct": True, "no-flush": False}
+    if layer.format == "qcow2":
+        # Said even when there is none: a header must not make QEMU open what it names.
+        below = index + 1
+        node["backing"] = ids.node_name(disk.name, below) if below < len(disk.layers) else None
+    return node
+
+
+def _file_node(file: File, *, read_only: bool) -> Options:
+    filename = file.path if file.fd is None else f"/dev/fdset/{file.fd}"
+    driver = "host_device" if file.block_device else "file"
+    return {"driver": driver, "filename": filename, "read-only": read_only}
+
+
+def _nics(machine: Machine) -> list[str]:
+    options: list[str] = []
+    used = {device: index for index, device in enumerate(ports.port_users(machine))}
+    for nic in machine.nics:
+        options += _json("-netdev", nic_backend(nic))
+        options += _json("-device", nic_device(nic, bus=ids.port_id(used[ids.nic_id(nic.name)])))
+    return options
+
+
+def _extras(machine: Machine) -> list[str]:
+    options: list[str] = []
+    if machine.rng:
+        options += _json("-object", {"qom-type": "rng-builtin", "id": "rng0-source"})
+        options += _device("virtio-rng-pci", "rng0", ports.RNG, {"rng": "rng0-source"})
+    if machine.balloon:
+        # Free pages go back to the host by themselves. No deflate-on-oom: the guest would take back what its pod no
+        # longer has, and its MemTotal would not tell of the balloon.
+        reporting = {"free-page-reporting": True}
+        options += _device("virtio-balloon-pci", ids.BALLOON, ports.BALLOON, reporting)
+    if machine.graphics:
+        options += ["-vnc", "none"]
+        options += _device("VGA", "video0", ports.VGA, {"vgamem_mb": 16})
+        options += _device("qemu-xhci", "usb0", ports.USB)
+        options += _json("-device", {"driver": "usb-tablet", "id": "tablet0", "bus": "usb0.0"})
+    return options + _smbios(machine)
+
+
+def _smbios(machine: Machine) -> list[str]:
+    info = machine.smbios
+    fields = {
+        "manufacturer": info.manufacturer,
+        "product": info.product,
+        "version": info.version,
+        "serial": info.serial,
+        "sku": info.sku,
+        "family": info.family,
+    }
+    system = [f"{key}={_comma(value)}" for key, value in fields.items() if value]
+    options = ["-smbios", ",".join(["type=1", f"uuid={machine.uuid}", *system])] if system else []
+    for text in info.oem_strings:
+        options += ["-smbios", f"type=11,value={_comma(text)}"]
+    return options
+
+
+def memory_overhead(machine: Machine) -> int:
+    """Bytes QEMU itself may take beyond the guest's memory: measured 41 MiB, the translation buffer, and with a direct
+    kernel the copies of it and of its initrd until the guest has booted."""
+    return (60 + (TCG_BUFFER_MIB if machine.accelerator == "tcg" else 0) + (90 if machine.kernel else 0)) * MIB

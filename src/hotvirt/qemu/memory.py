@@ -1,0 +1,264 @@
+"""Memory while the guest runs: by the virtio-mem device that is there from the start, below boot size by the balloon.
+
+Level-based, as `cpu`: read, take the next step, read again. Three parties must agree before it is done: QEMU
+(`requested`), the guest's driver (`size`), and the guest's memory management (its blocks online): a driver that has
+taken everything says nothing of memory that nobody onlined. The last is asked of the guest's agent, which also onlines
+such blocks, as *movable*, so that they can be taken back later.
+
+Shrinking takes whatever the guest can give, up to driving it into its OOM killer. So no more is asked back at a time
+than it has available (by its agent, else by its balloon's statistics), less a reserve.
+
+One call at a time for a guest.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from hotvirt.qemu import facts, ids
+from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QmpError
+from hotvirt.qemu.guestagent import GuestAgent, MemoryBlock
+from hotvirt.qemu.machine import MIB
+from hotvirt.qemu.progress import Progress, Report, pauses
+from hotvirt.qemu.qmp import Monitor
+from hotvirt.qemu.state import MemoryState, read_memory
+
+RESERVE = 64 * MIB
+STALLED = 2.0
+"""Seconds without progress after which the same size is asked for again: the guest's driver waits up to five minutes by
+itself before it tries anew."""
+GRAIN = 4 * MIB
+"""Linux hands out memory in pieces of this size, so up to that much of an odd request stays undone."""
+
+
+class Request(Struct, frozen=True):
+    """Ask the virtio-mem device for this much."""
+
+    size: int
+
+
+class Balloon(Struct, frozen=True):
+    """Leave the guest this much of its boot memory."""
+
+    size: int
+
+
+class Stop(Struct, frozen=True):
+    """`reason` "" means that QEMU and the guest's driver have reached the target."""
+
+    reason: str = ""
+    message: str = ""
+
+
+Step = Request | Balloon | Stop
+
+
+def shrinks(state: MemoryState, target: int) -> bool:
+    """Whether the next step may take memory from the guest, and so needs to know what it can spare."""
+    size = state.device.size if state.device else 0
+    return max(0, target - state.boot) < size or target < state.boot - state.ballooned
+
+
+def next_step(state: MemoryState, target: int, *, available: int | None) -> Step:
+    """What QEMU should be asked now to get to `target` bytes (again, if it was asked already). Pure.
+
+    `available`: what the guest could do without, None when unknown; used only to shrink.
+    """
+    size, capacity = (state.device.size, state.device.capacity) if state.device else (0, 0)
+    if target > state.boot + capacity:
+        most = (state.boot + capacity) // MIB
+        return Stop("AboveMaximum", f"{target // MIB} MiB is more than the {most} MiB this guest was started for")
+    plugged, ballooned = max(0, target - state.boot), max(0, state.boot - target)
+    if state.device and plugged % state.device.step:
+        return Stop("NotAligned", f"memory changes in steps of {state.device.step // MIB} MiB")
+    # Give before taking: a balloon left full would take from the guest what is being plugged.
+    if state.ballooned - ballooned >= GRAIN or (state.ballooned and not ballooned):
+        return Balloon(state.boot - ballooned)
+    if plugged > size and not (state.device and state.device.requested == plugged and plugged - size < GRAIN):
+        return Request(plugged)
+    if plugged < size:
+        floor = _floor(size, plugged, available)
+        return Request(floor) if floor < size else _needs_memory(available)
+    if state.device and state.device.requested != plugged:
+        return Request(plugged)
+    if ballooned - state.ballooned >= GRAIN:
+        floor = _floor(state.current, target, available)
+        return Balloon(floor) if floor < state.current else _needs_memory(available)
+    return Stop()
+
+
+def _floor(current: int, wanted: int, available: int | None) -> int:
+    """How far down to ask now, so that the guest keeps its reserve."""
+    spare = 0 if available is None else max(0, available - RESERVE)
+    lowest = -(-(current - spare) // GRAIN) * GRAIN
+    return max(wanted, lowest)
+
+
+def _needs_memory(available: int | None) -> Stop:
+    if available is None:
+        return Stop(
+            "AgentNeeded",
+            "taking memory away needs to know what the guest can spare: start qemu-guest-agent in the guest",
+        )
+    return Stop("GuestNeedsMemory", f"the guest has only {available // MIB} MiB available: free memory in it first")
+
+
+def blocks_to_online(blocks: Sequence[MemoryBlock], *, address: int) -> list[int]:
+    """Blocks of the device (from `address` on; in units of blocks) that the guest left offline."""
+    return [block.index for block in blocks if block.index >= address and not block.online]
+
+
+def blocks_suffice(blocks: Sequence[MemoryBlock], *, address: int, size: int, block_size: int) -> bool:
+    """Whether as many blocks of the device are online as its plugged size needs at least."""
+    online = sum(block.online for block in blocks if block.index >= address // block_size)
+    return online * block_size >= size
+
+
+async def read(monitor: Monitor) -> MemoryState:
+    return await read_memory(monitor)
+
+
+async def resize_memory(
+    monitor: Monitor,
+    agent: GuestAgent | None,
+    target: int,
+    *,
+    timeout: float = 120.0,
+    report: Report | None = None,
+) -> MemoryState:
+    """Bring the guest to `target` bytes (boot memory and what is plugged); returns what it then has. HotplugError when
+    it does not get there, with what was reached in its sentence. `agent` None: none is connected."""
+    resize = _Resize(monitor, agent, target, report)
+    try:
+        async with asyncio.timeout(timeout):
+            await resize.run()
+            if agent is not None:
+                await resize.see_it_online(agent)
+            return resize.state
+    except TimeoutError as error:
+        raise HotplugError("TimedOut", resize.sentence(timeout)) from error
+
+
+class _Resize:
+    def __init__(self, monitor: Monitor, agent: GuestAgent | None, target: int, report: Report | None) -> None:
+        self.monitor, self.agent, self.target, self.report = monitor, agent, target, report
+        self.state = MemoryState(boot=0)
+
+    async def run(self) -> None:
+        """Until QEMU and the guest's driver have reached the target."""
+        loop = asyncio.get_running_loop()
+        asked: Step | None = None
+        moved_at, before, waits = loop.time(), -1, pauses()
+        with self.monitor.events("MEMORY_DEVICE_SIZE_CHANGE", "BALLOON_CHANGE") as events:
+            while True:
+                self.state = await read_memory(self.monitor)
+                self._tell()
+                available = await self._available() if shrinks(self.state, self.target) else None
+                step = next_step(self.state, self.target, available=available)
+                if isinstance(step, Stop):
+                    if step.reason:
+                        raise HotplugError(step.reason, f"{step.message}; {self._now()}")
+                    return
+                if self.state.current != before:
+                    moved_at, before = loop.time(), self.state.current
+                stalled = loop.time() - moved_at > STALLED
+                if step != asked or stalled:
+                    await self._ask(step)
+                    asked, moved_at, waits = step, loop.time(), pauses()
+                if stalled and self.agent is not None:
+                    await self._online(self.agent)
+                # The event is held back by QEMU to one a second: it only ever shortens the wait.
+                await events.get_within(next(waits))
+
+    async def _ask(self, step: Request | Balloon) -> None:
+        try:
+            if isinstance(step, Balloon):
+                await self.monitor.execute("balloon", {"value": step.size})
+                return
+            path = f"/machine/peripheral/{ids.MEMORY_DEVICE}"
+            wish = {"path": path, "property": "requested-size", "value": step.size}
+            await self.monitor.execute("qom-set", wish)
+        except QmpError as error:
+            raise HotplugError("QemuRefused", f"QEMU would not change memory: {error.description}") from error
+
+    async def _available(self) -> int | None:
+        if self.agent is not None:
+            try:
+                found = (await facts.memory(self.agent))[1]
+                if found is not None:
+                    return found
+            except AgentError:
+                pass
+        return await available_by_balloon(self.monitor)
+
+    async def see_it_online(self, agent: GuestAgent) -> None:
+        """Until the guest's memory management has what its driver took."""
+        if self.state.device and self.state.device.size:
+            for pause in pauses():
+                if await self._online(agent):
+                    return
+                await asyncio.sleep(pause)
+
+    async def _online(self, agent: GuestAgent) -> bool:
+        """Online what the guest left offline; True when nothing is left to do, or no more can be known."""
+        device = self.state.device
+        if device is None:
+            return True
+        try:
+            block_size = await agent.get_memory_block_size()
+            blocks = await agent.get_memory_blocks()
+            first = device.address // block_size
+            if offline := blocks_to_online(blocks, address=first):
+                await _online_movable(agent, offline)
+                return False
+            return blocks_suffice(blocks, address=device.address, size=device.size, block_size=block_size)
+        except AgentLacks:
+            return True
+        except AgentError as error:
+            raise HotplugError("GuestRefused", f"the guest took the memory, but not into use: {error}") from error
+
+    def _tell(self) -> None:
+        if self.report:
+            self.report(Progress(self.state.current, self.target, "bytes"))
+
+    def _now(self) -> str:
+        return f"it has {self.state.current // MIB} MiB of the {self.target // MIB} MiB asked for"
+
+    def sentence(self, timeout: float) -> str:
+        if self.state.current > self.target:
+            return f"after {timeout:g} s {self._now()}: the rest is in use in the guest; free it, or ask for more"
+        return f"after {timeout:g} s {self._now()}: does the guest have the virtio_mem driver?"
+
+
+async def _online_movable(agent: GuestAgent, blocks: Sequence[int]) -> None:
+    """`online` alone may put a block where the kernel keeps what it can never move, and it could not be taken back."""
+    try:
+        for index in blocks:
+            await agent.file_write(f"/sys/devices/system/memory/memory{index}/state", b"online_movable")
+    except AgentError:
+        await agent.set_memory_blocks(dict.fromkeys(blocks, True))
+
+
+async def available_by_balloon(monitor: Monitor, *, timeout: float = 3.0) -> int | None:
+    """What the balloon's driver in the guest says it could spare; None when there is none."""
+    path = f"/machine/peripheral/{ids.BALLOON}"
+    interval = {"path": path, "property": "guest-stats-polling-interval"}
+    try:
+        async with asyncio.timeout(timeout):
+            await monitor.execute("qom-set", interval | {"value": 1})
+            waits = pauses(0.05)
+            while True:
+                found = await monitor.execute("qom-get", {"path": path, "property": "guest-stats"})
+                spare = int(found["stats"].get("stat-available-memory", -1))
+                if found["last-update"] and 0 <= spare < 1 << 62:
+                    return spare
+                await asyncio.sleep(next(waits))
+    except (QmpError, TimeoutError):
+        return None
+    finally:
+        if not monitor.closed.done():
+            try:
+                await monitor.execute("qom-set", interval | {"value": 0})
+            except QmpError:
+                pass

@@ -1,0 +1,243 @@
+"""What one running QEMU has at this moment, read over QMP: the *observed* side of every reconcile.
+
+Enough to adopt a guest that an earlier home started, knowing nothing but its socket. Nothing here changes anything; the
+questions are cheap (a fraction of a millisecond each) and are asked one after the other.
+"""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from hotvirt.qemu import ids
+from hotvirt.qemu.errors import QmpError
+from hotvirt.qemu.qmp import Monitor
+
+RunState = Literal[
+    "running", "paused", "shutdown", "guest-panicked", "internal-error", "io-error", "inmigrate", "postmigrate",
+    "finish-migrate", "prelaunch", "suspended", "watchdog", "debug", "save-vm", "restore-vm", "preconfig", "colo",
+]  # fmt: skip
+"""QEMU's words. `shutdown`: the guest powered off (it stays, paused, until someone ends it); `internal-error`: KVM
+could not go on."""
+
+
+class VirtioMem(Struct, frozen=True, kw_only=True):
+    """`size` is what the guest has taken of `requested`; `capacity` is the most it could be asked to."""
+
+    size: int
+    requested: int
+    capacity: int
+    step: int
+    address: int
+
+
+class MemoryState(Struct, frozen=True, kw_only=True):
+    boot: int
+    device: VirtioMem | None = None
+    ballooned: int = 0
+    """Bytes the balloon holds back from the guest."""
+
+    @property
+    def current(self) -> int:
+        """What the guest can use by QEMU's account."""
+        return self.boot + (self.device.size if self.device else 0) - self.ballooned
+
+
+class VcpuSlot(Struct, frozen=True):
+    """A place for a vCPU. `path` is the QOM path of the one plugged, "" for none."""
+
+    socket: int
+    core: int
+    thread: int
+    driver: str
+    path: str = ""
+
+
+class DiskState(Struct, frozen=True, kw_only=True):
+    """`device` False: its image is open but no device shows it (half attached, or half detached)."""
+
+    name: str
+    device: bool
+    driver: str = ""
+    nodes: tuple[str, ...] = ()
+    """Open block nodes, the guest's first; with their file nodes not counted."""
+    size: int = 0
+    read_only: bool = False
+    filename: str = ""
+
+
+class Observed(Struct, frozen=True, kw_only=True):
+    status: RunState
+    running: bool
+    version: tuple[int, int, int]
+    memory: MemoryState
+    vcpus: tuple[VcpuSlot, ...] = ()
+    disks: tuple[DiskState, ...] = ()
+    nics: tuple[str, ...] = ()
+    free_ports: tuple[str, ...] = ()
+    fdsets: dict[int, str] = {}
+    """Descriptors QEMU was handed: set number -> the disk it is for."""
+    agent_open: bool = False
+    """Whether a program in the guest has the agent's port open now."""
+
+    @property
+    def plugged_vcpus(self) -> int:
+        return sum(bool(slot.path) for slot in self.vcpus)
+
+    def disk(self, name: str) -> DiskState | None:
+        return next((disk for disk in self.disks if disk.name == name), None)
+
+
+async def observe(monitor: Monitor) -> Observed:
+    """Everything at once."""
+    status = await monitor.execute("query-status")
+    devices = await read_devices(monitor)
+    return Observed(
+        status=status["status"],
+        running=bool(status["running"]),
+        version=monitor.version,
+        memory=await read_memory(monitor),
+        vcpus=await read_vcpus(monitor),
+        disks=await read_disks(monitor, devices),
+        nics=tuple(name for device in devices if (name := ids.nic_name(device))),
+        free_ports=await read_free_ports(monitor),
+        fdsets=await read_fdsets(monitor),
+        agent_open=await read_agent_open(monitor),
+    )
+
+
+async def read_status(monitor: Monitor) -> RunState:
+    status: RunState = (await monitor.execute("query-status"))["status"]
+    return status
+
+
+async def read_devices(monitor: Monitor) -> dict[str, str]:
+    """Device id -> driver, of all devices that have an id."""
+    children = await monitor.execute("qom-list", {"path": "/machine/peripheral"})
+    return {
+        child["name"]: child["type"].removeprefix("child<").removesuffix(">")
+        for child in children
+        if child["type"].startswith("child<")
+    }
+
+
+async def read_memory(monitor: Monitor) -> MemoryState:
+    summary = await monitor.execute("query-memory-size-summary")
+    devices = await monitor.execute("query-memory-devices")
+    boot = int(summary["base-memory"])
+    device = parse_virtio_mem(devices)
+    return MemoryState(boot=boot, device=device, ballooned=await _ballooned(monitor, boot))
+
+
+def parse_virtio_mem(devices: list[dict[str, Any]]) -> VirtioMem | None:
+    for entry in devices:
+        data = entry["data"]
+        if entry["type"] == "virtio-mem" and data.get("id") == ids.MEMORY_DEVICE:
+            return VirtioMem(
+                size=data["size"],
+                requested=data["requested-size"],
+                capacity=data["max-size"],
+                step=data["block-size"],
+                address=data["memaddr"],
+            )
+    return None
+
+
+async def _ballooned(monitor: Monitor, boot: int) -> int:
+    try:
+        actual = int((await monitor.execute("query-balloon"))["actual"])
+    except QmpError:  # no balloon, or its driver is not up yet
+        return 0
+    return max(0, boot - actual)  # what virtio-mem plugged is no part of the balloon's account
+
+
+async def read_vcpus(monitor: Monitor) -> tuple[VcpuSlot, ...]:
+    """All places, in the order in which vCPUs are plugged."""
+    return parse_vcpus(await monitor.execute("query-hotpluggable-cpus"))
+
+
+def parse_vcpus(entries: list[dict[str, Any]]) -> tuple[VcpuSlot, ...]:
+    slots = [
+        VcpuSlot(
+            entry["props"].get("socket-id", 0),
+            entry["props"].get("core-id", 0),
+            entry["props"].get("thread-id", 0),
+            entry["type"],
+            entry.get("qom-path", ""),
+        )
+        for entry in entries
+    ]
+    return tuple(sorted(slots, key=lambda slot: (slot.socket, slot.core, slot.thread)))
+
+
+async def read_disks(monitor: Monitor, devices: dict[str, str] | None = None) -> tuple[DiskState, ...]:
+    if devices is None:
+        devices = await read_devices(monitor)
+    nodes = await monitor.execute("query-named-block-nodes", {"flat": True})
+    return parse_disks(devices, nodes)
+
+
+def parse_disks(devices: dict[str, str], nodes: list[dict[str, Any]]) -> tuple[DiskState, ...]:
+    """Join devices and block nodes by our ids. A node name may hold a hash in the disk's place, so a node whose device
+    is gone is known by that hash only (`name` is then the hash): enough to see that something is left to close."""
+    by_node = {node["node-name"]: node for node in nodes}
+    found: dict[str, DiskState] = {}
+    taken: set[str] = set()
+    for device, driver in devices.items():
+        name = ids.disk_name(device)
+        if name is None:
+            continue
+        chain = _chain(name, by_node)
+        taken.update(chain)
+        found[name] = _disk(name, driver, chain, by_node)
+    for node in by_node:
+        if node.startswith(ids.DISK_PREFIX) and node not in taken and not node.endswith(".file"):
+            name = node.removeprefix(ids.DISK_PREFIX)
+            root, dot, layer = name.rpartition(".")
+            if not (dot and layer.isdecimal() and ids.DISK_PREFIX + root in by_node):
+                chain = _chain(name, by_node) or (node,)
+                found.setdefault(name, _disk(name, "", chain, by_node))
+    return tuple(found[name] for name in sorted(found))
+
+
+def _chain(name: str, by_node: dict[str, Any]) -> tuple[str, ...]:
+    chain: list[str] = []
+    while (node := ids.node_name(name, len(chain))) in by_node:
+        chain.append(node)
+    return tuple(chain)
+
+
+def _disk(name: str, driver: str, chain: tuple[str, ...], by_node: dict[str, Any]) -> DiskState:
+    top = by_node[chain[0]] if chain else {}
+    return DiskState(
+        name=name,
+        device=bool(driver),
+        driver=driver,
+        nodes=chain,
+        size=int(top.get("image", {}).get("virtual-size", 0)),
+        read_only=bool(top.get("ro", False)),
+        filename=str(top.get("file", "")),
+    )
+
+
+async def read_free_ports(monitor: Monitor) -> tuple[str, ...]:
+    return parse_free_ports(await monitor.execute("query-pci"))
+
+
+def parse_free_ports(buses: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Root ports with nothing behind them, lowest first."""
+    free = [
+        device["qdev_id"]
+        for bus in buses
+        for device in bus["devices"]
+        if device["qdev_id"].startswith("rp") and not device.get("pci_bridge", {}).get("devices")
+    ]
+    return tuple(sorted(free, key=lambda port: int(port.removeprefix("rp"))))
+
+
+async def read_fdsets(monitor: Monitor) -> dict[int, str]:
+    sets = await monitor.execute("query-fdsets")
+    return {entry["fdset-id"]: next((fd.get("opaque", "") for fd in entry["fds"]), "") for entry in sets}
+
+
+async def read_agent_open(monitor: Monitor) -> bool:
+    return any(c["label"] == "agent0" and c["frontend-open"] for c in await monitor.execute("query-chardev"))
