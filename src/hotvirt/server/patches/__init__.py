@@ -5,5 +5,6 @@ All are pure: inputs are never changed, and a result shares nothing with them, s
 
 from hotvirt.server.patches.json import json_patch
 from hotvirt.server.patches.merge import merge_patch
+from hotvirt.server.patches.strategic import strategic_merge
 
-__all__ = ["json_patch", "merge_patch"]
+__all__ = ["json_patch", "merge_patch", "strategic_merge"]
