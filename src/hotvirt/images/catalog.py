@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from hotvirt.images import disks, publish, tiny
+from hotvirt.images import debian, disks, publish, tiny
 from hotvirt.images.errors import ImageError, ImageNotFound
 from hotvirt.images.inspect import inspect
 from hotvirt.images.tools import Progress, no_progress
@@ -71,6 +71,13 @@ BUILTIN: dict[str, Builtin] = {
         use="domain.firmware.kernelBoot.container (kernelPath /boot/vmlinuz, initrdPath /boot/initrd)",
         build=tiny.build,
         builder_id=tiny.builder_id,
+    ),
+    "hotvirt/debian:12": Builtin(
+        family=debian.FAMILY,
+        description="Debian 12: systemd, cloud-init, the guest agent, sshd; root on the serial console without a seed",
+        use="containerDisk",
+        build=debian.build,
+        builder_id=debian.builder_id,
     ),
 }
 

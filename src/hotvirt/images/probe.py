@@ -43,7 +43,7 @@ def examine(source: BinaryIO) -> dict[str, Any]:
     size = os.fstat(source.fileno()).st_size
     head = source.read(4096)
     source.seek(0)
-    if head.startswith(b"# Disk DescriptorFile") or b"createtype=" in head[:2048].lower():
+    if not head.startswith(b"KDMV") and b"createtype=" in head.lower():  # a descriptor and nothing else
         return {"unsafe": _UNSAFE["descriptor"]}
     wrapper = formats.InspectWrapper(source)
     try:

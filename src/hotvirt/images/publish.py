@@ -45,13 +45,7 @@ def build_directory(cache: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def remove_abandoned(cache: Path) -> None:
-    """Remove build directories of killed builders. Only while holding the lock of every family built there."""
-    for path in cache.glob(".build-*"):
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
 
 
 def publish(built: Path, *, cache: Path, family: str, key: str, manifest: dict[str, Any]) -> Path:
@@ -98,6 +92,16 @@ def adopt(source: Path, manifest: dict[str, Any], *, cache: Path, family: str, k
             except OSError:
                 shutil.copyfile(path, built / path.name)
         return publish(built, cache=cache, family=family, key=key, manifest=manifest)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a build's directory, unless something is mounted in it: that could be the machine's own /dev."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        mounts = []
+    if not any((line.split()[4] + "/").startswith(f"{path.resolve()}/") for line in mounts):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_path(path: Path) -> None:

@@ -19,7 +19,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from hotvirt.images import compression, elf, kernel, packages, publish
+from hotvirt.images import compression, elf, kernel, packages, publish, tree
 from hotvirt.images.cpio import Archive
 from hotvirt.images.errors import ImageError
 from hotvirt.images.tools import Progress, no_progress
@@ -104,7 +104,7 @@ def build_key(versions: Mapping[str, str]) -> str:
 def builder_id() -> str:
     """Changes with this builder and with any script of the guest."""
     digest = hashlib.sha256(f"{BUILDER} {KERNEL_ARGS} {AGENT_MODULES} {MODULES} {ON_DEMAND_MODULES}".encode())
-    for path, data in _tree(resources.files("hotvirt.images") / "tinyroot"):
+    for path, data in tree.read(resources.files("hotvirt.images") / "tinyroot"):
         digest.update(path.encode() + b"\0" + data + b"\0")
     return digest.hexdigest()[:16]
 
@@ -208,17 +208,9 @@ def _check_built_in(directory: Path, *, missing: set[str], release: str) -> None
         raise ImageError(f"kernel {release} has no {', '.join(lacking)}: hotvirt/tiny can't use it")
 
 
-def _add_scripts(initrd: Archive, tree: Traversable) -> None:
-    for path, data in _tree(tree):
-        initrd.file(path, data, mode=0o755 if data.startswith(b"#!") else 0o644)
-
-
-def _tree(directory: Traversable, prefix: str = "") -> list[tuple[str, bytes]]:
-    found: list[tuple[str, bytes]] = []
-    for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
-        path = prefix + entry.name
-        found += _tree(entry, path + "/") if entry.is_dir() else [(path, entry.read_bytes())]
-    return found
+def _add_scripts(initrd: Archive, scripts: Traversable) -> None:
+    for path, data in tree.read(scripts):
+        initrd.file(path, data, mode=tree.mode(data))
 
 
 def _os_release(key: str) -> str:

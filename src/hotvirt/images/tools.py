@@ -17,6 +17,7 @@ Progress = Callable[[str, float | None], None]
 """Called with what is being done now and, where it is known, how far (0 to 1). Must be quick and must not raise."""
 
 MIB = 1 << 20
+_GRACE = 3.0
 
 _PACKAGES = {
     "qemu-img": "qemu-utils",
@@ -83,16 +84,28 @@ async def run(
         raise ToolFailed(f"{label} did not finish within {deadline:g} s and was stopped") from None
     finally:
         if process.returncode is None:
-            _kill_group(process.pid)
-            await process.wait()
+            await _stop(process)
     if process.returncode:
         raise ToolFailed(f"{label} failed ({_ending(process.returncode)}): {_last_lines(err or out)}")
     return out.decode(errors="replace")
 
 
-def _kill_group(pid: int) -> None:
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Ask first: a program that has made a tree of its own can remove it. Its children go with it either way."""
+    _signal_group(process.pid, signal.SIGTERM)
     try:
-        os.killpg(pid, signal.SIGKILL)
+        async with asyncio.timeout(_GRACE):
+            await process.wait()
+    except TimeoutError:
+        pass
+    finally:
+        _signal_group(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
     except ProcessLookupError:
         pass
 
@@ -102,5 +115,7 @@ def _ending(code: int) -> str:
 
 
 def _last_lines(output: bytes, *, lines: int = 3, width: int = 400) -> str:
-    text = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    """Without mmdebstrap's and apt's chatter (`I: `): what went wrong is in the lines between."""
+    text = [line.strip() for line in output.decode(errors="replace").splitlines()]
+    text = [line for line in text if line and not line.startswith("I: ")]
     return "; ".join(text[-lines:])[-width:] or "it said nothing"
