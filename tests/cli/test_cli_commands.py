@@ -83,7 +83,8 @@ def test_addvolume_prefers_a_datavolume_and_demands_a_claim(run, api):
 FACTS = "/apis/subresources.hotvirt.io/v1alpha1/namespaces/default/virtualmachineinstances/web/guestfacts"
 GUEST = {
     "kind": "GuestFacts", "memTotalBytes": 2 << 30, "onlineCPUs": 2, "uptimeSeconds": 61.5, "bootID": "b",
-    "kernel": "6", "hostname": "ev\x1b[2Jil", "blockDevices": [{"name": "sda", "sizeBytes": 64 << 20, "serial": "data"}],
+    "kernel": "6", "hostname": "ev\x1b[2Jil",
+    "blockDevices": [{"name": "sda", "sizeBytes": 64 << 20, "serial": "data"}],
 }  # fmt: skip
 
 

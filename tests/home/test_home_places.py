@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hotvirt.home import lock, paths, processes
+from hotvirt.home import lock, paths
 from hotvirt.home.errors import HomeError
+from hotvirt.qemu.process import identify
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_one_home_at_a_time(tmp_path):
     path = tmp_path / "home.lock"
     assert lock.holder(path) is None
     with lock.hold(path) as held:
-        assert lock.holder(path).process == processes.this_process()
+        assert lock.holder(path).identity == identify(os.getpid())
         held.say("https://127.0.0.1:1")
         assert lock.holder(path).url == "https://127.0.0.1:1"
         with pytest.raises(HomeError, match=f"process {os.getpid()}.*hotvirt down"), lock.hold(path):
@@ -72,22 +73,3 @@ def test_a_killed_home_leaves_no_lock(tmp_path):
     assert lock.holder(path) is None
     with lock.hold(path):
         pass
-
-
-def test_a_pid_used_again_is_another_process(tmp_path):
-    me = processes.this_process()
-    (tmp_path / "pid").write_text(f'{{"pid": {me.pid}, "starttime": {me.starttime - 1}}}')
-    other = processes.read(tmp_path / "pid")
-    assert not other.is_alive()
-    assert processes.end(other, signals=(signal.SIGTERM,), patience=1), "would have ended this very process"
-    assert processes.read(tmp_path / "none") is None
-
-
-def test_end_goes_on_to_the_harder_signal():
-    with subprocess.Popen(
-        ["sh", "-c", "trap '' TERM; echo on; while :; do sleep 9; done"], stdout=subprocess.PIPE
-    ) as child:
-        child.stdout.readline()
-        process = processes.Process(child.pid, processes.starttime_of(child.pid))
-        assert not processes.end(process, signals=(signal.SIGTERM,), patience=0.05)
-        assert processes.end(process, signals=(signal.SIGTERM, signal.SIGKILL), patience=0.05)

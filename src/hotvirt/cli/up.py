@@ -13,7 +13,9 @@ home_option = click.option("--home", metavar="DIR", help="Where the home keeps i
 
 @click.command()
 @click.option("-d", "--detach", is_flag=True, help="Return when the API answers; the home goes on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=None, help="API's port (default: as last time, or a free one).")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=None, help="API's port (default: as last time, or a free one)."
+)
 @home_option
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, not only what happened.")
 @click.option("--log-file", type=click.Path(path_type=Path), hidden=True)
@@ -50,7 +52,9 @@ def up(
 
 
 @click.command()
-@click.option("--keep-guests", is_flag=True, help="Stop only the home; guests run on, and the next 'up' takes them over.")
+@click.option(
+    "--keep-guests", is_flag=True, help="Stop only the home; guests run on, and the next 'up' takes them over."
+)
 @click.option(
     "--grace", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
     help="How long guests may take to shut down before they are powered off.",

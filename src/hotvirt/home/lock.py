@@ -13,19 +13,19 @@ from pathlib import Path
 from msgspec import DecodeError, Struct, json
 
 from hotvirt.home.errors import HomeError
-from hotvirt.home.processes import Process, this_process
+from hotvirt.qemu.process import Identity, alive, identify
 
 
 class Holder(Struct, frozen=True):
     """`url` is empty until the API answers."""
 
     pid: int
-    starttime: int
+    start_time: int
     url: str = ""
 
     @property
-    def process(self) -> Process:
-        return Process(self.pid, self.starttime)
+    def identity(self) -> Identity:
+        return Identity(self.pid, self.start_time)
 
 
 class Lock:
@@ -34,8 +34,9 @@ class Lock:
 
     def say(self, url: str) -> None:
         """Tells whoever looks that the API answers at `url`."""
-        me = this_process()
-        text = json.encode(Holder(me.pid, me.starttime, url))
+        me = identify(os.getpid())
+        assert me is not None, "this process runs"
+        text = json.encode(Holder(me.pid, me.start_time, url))
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
 
@@ -64,7 +65,7 @@ def hold(path: Path) -> Iterator[Lock]:
 def holder(path: Path) -> Holder | None:
     """Who runs a home here now; None when nobody does."""
     found = _parse(path)
-    return found if found is not None and found.process.is_alive() else None
+    return found if found is not None and alive(found.identity) else None
 
 
 def _parse(path: Path) -> Holder | None:

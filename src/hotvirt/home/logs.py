@@ -34,6 +34,7 @@ class RotatingFile(logging.handlers.RotatingFileHandler):
         self._take_standard_streams()
 
     def _take_standard_streams(self) -> None:
+        assert self.stream is not None, "opened at once, as delay is off"
         sys.stdout.flush()
         sys.stderr.flush()
         for descriptor in (1, 2):

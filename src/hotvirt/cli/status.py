@@ -1,0 +1,141 @@
+"""`hotvirt status`: the home, its node, and what each VM asked for beside what it has.
+
+`gather` asks the API, `describe` is pure. Works on a cluster too, where there is no home to tell of.
+"""
+
+from typing import Any
+
+import click
+
+from hotvirt.cli import tables
+from hotvirt.cli.api import Api
+from hotvirt.cli.targets import connected
+from hotvirt.kube.client import Document
+from hotvirt.kube.resources import NODES, VMIS, VMS
+
+NOTABLE = ("RestartRequired", "HotMemoryChange", "HotVCPUChange", "Failure", "SoftwareEmulation")
+
+
+@click.command()
+@tables.output_option
+@connected
+def status(api: Api, *, output: str | None) -> None:
+    """Show the home, its node, and for each VM what it asked for beside what it has.
+
+    \b
+    Examples:
+      hotvirt status
+      hotvirt status -o json
+    """
+    found = gather(api)
+    click.echo(tables.document(found, output) if output else describe(found))
+
+
+def gather(api: Api) -> Document:
+    vmis = {_key(vmi): vmi for vmi in api.list(VMIS)}
+    return {
+        "home": _home(api),
+        "nodes": [node_facts(node) for node in api.list(NODES)],
+        "virtualMachines": [vm_facts(vm, vmis.get(_key(vm))) for vm in api.list(VMS)],
+    }
+
+
+def node_facts(node: Document) -> Document:
+    """What a node tells of itself in its annotations and conditions."""
+    notes: dict[str, str] = node["metadata"].get("annotations") or {}
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    ready = next((c for c in conditions if c.get("type") == "Ready"), {})
+    facts = {key.partition("/")[2]: value for key, value in sorted(notes.items()) if key.startswith("hotvirt.io/")}
+    return {
+        "name": node["metadata"]["name"],
+        "ready": ready.get("status") == "True",
+        "why": "" if ready.get("status") == "True" else ready.get("message", "has not reported yet"),
+        "facts": facts,
+    }
+
+
+def vm_facts(vm: Document, vmi: Document | None) -> Document:
+    domain = ((vm["spec"].get("template") or {}).get("spec") or {}).get("domain") or {}
+    now = (vmi or {}).get("status") or {}
+    topology = now.get("currentCPUTopology") or {}
+    interfaces = now.get("interfaces") or [{}]
+    return {
+        "namespace": vm["metadata"]["namespace"],
+        "name": vm["metadata"]["name"],
+        "status": (vm.get("status") or {}).get("printableStatus") or "Unknown",
+        "memory": {
+            "asked": (domain.get("memory") or {}).get("guest")
+            or ((domain.get("resources") or {}).get("requests") or {}).get("memory"),
+            "has": (now.get("memory") or {}).get("guestCurrent"),
+        },
+        "cpus": {"asked": _cpus(domain.get("cpu") or {}), "has": _cpus(topology) if topology else None},
+        "ip": interfaces[0].get("ipAddress"),
+        "notes": _notes(vm),
+    }
+
+
+def describe(found: Document) -> str:
+    lines = []
+    if found["home"]:
+        home = found["home"]
+        lines.append(f"Home     {home['url']} (process {home['pid']}, data in {home['state']})")
+    for node in found["nodes"]:
+        lines.append(f"Node     {node['name']}: {'ready' if node['ready'] else 'not ready: ' + node['why']}")
+        lines += [f"         {key}: {value}" for key, value in node["facts"].items()]
+    machines: list[Document] = found["virtualMachines"]
+    if not machines:
+        return "\n".join([*lines, "", "No VMs. Make one: kubectl apply -f examples/vm.yaml"])
+    many = len({vm["namespace"] for vm in machines}) > 1
+    header = ["NAMESPACE"] if many else []
+    rows = [
+        [
+            *([vm["namespace"]] if many else []),
+            vm["name"],
+            vm["status"],
+            _pair(vm["memory"]),
+            _pair(vm["cpus"]),
+            vm["ip"] or "-",
+            "; ".join(vm["notes"]),
+        ]
+        for vm in machines
+    ]
+    header += ["NAME", "STATUS", "MEMORY ASKED/HAS", "CPUS ASKED/HAS", "IP", "NOTES"]
+    return "\n".join([*lines, "", tables.render(header, rows)])
+
+
+def _home(api: Api) -> Document | None:
+    """The home on this machine, when it is the one that was asked."""
+    from hotvirt.home import lock, paths
+
+    place = paths.here(_home_option())
+    running = lock.holder(place.lock)
+    if running is None or running.url != api.target.server:
+        return None
+    return {"url": running.url, "pid": running.pid, "state": str(place.state)}
+
+
+def _home_option() -> str | None:
+    given: Any = click.get_current_context().params.get("home")
+    return str(given) if given else None
+
+
+def _notes(vm: Document) -> list[str]:
+    conditions = (vm.get("status") or {}).get("conditions") or ()
+    return [
+        str(c.get("message") or c["type"])
+        for c in conditions
+        if c.get("type") in NOTABLE and (c.get("status") == "True" or c.get("type", "").startswith("Hot"))
+    ]
+
+
+def _cpus(cpu: Document) -> int:
+    return int(cpu.get("sockets") or 1) * int(cpu.get("cores") or 1) * int(cpu.get("threads") or 1)
+
+
+def _pair(of: Document) -> str:
+    has = "-" if of["has"] is None else of["has"]
+    return f"{of['asked'] or '-'} / {has}"
+
+
+def _key(obj: Document) -> tuple[str, str]:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]

@@ -1,0 +1,42 @@
+"""`hotvirt down`: the home first, so that nothing starts what is being stopped, then its guests, then the network.
+
+The same way serves a home that died: what it left is found by pid and start time, never by name.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from hotvirt.home import leftovers, lock
+from hotvirt.home.paths import Paths
+from hotvirt.qemu.process import Process
+
+HOME_PATIENCE = 20.0
+
+
+def down(place: Paths, *, keep_guests: bool, grace: float, say: Callable[[str], None]) -> bool:
+    """True when nothing is left running (but the guests, with `keep_guests`)."""
+    return asyncio.run(_down(place, keep_guests, grace, say))
+
+
+async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[str], None]) -> bool:
+    running = lock.holder(place.lock)
+    if running is None:
+        say(f"no home runs in {place.state}")
+    else:
+        await _stop_home(running, say)
+    found = leftovers.find(place.pods)
+    if keep_guests:
+        alive = sum(each.identity is not None for each in found)
+        say(f"{alive} guests run on; 'hotvirt up' takes them over")
+        return True
+    return await leftovers.shut_down(found, grace=grace, say=say)
+
+
+async def _stop_home(running: lock.Holder, say: Callable[[str], None]) -> None:
+    process = Process.open(running.identity)
+    if process is None:
+        return
+    say(f"stopping the home (process {running.pid})")
+    with process:
+        await process.stop(grace=HOME_PATIENCE)
+    say("the home is down")

@@ -1,0 +1,95 @@
+"""Guests that run although no home does: found by what their pod directories hold, and shut down over QMP.
+
+Used after the home has stopped, so nobody else talks to these guests. One task per guest; all shut down at once.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import DecodeError, Struct, json
+
+from hotvirt.qemu.errors import QemuError
+from hotvirt.qemu.process import Identity, Process
+from hotvirt.qemu.qmp import Monitor
+
+Say = Callable[[str], None]
+
+
+class Leftover(Struct, frozen=True):
+    """One pod directory. `identity` is None when it names no process."""
+
+    directory: Path
+    identity: Identity | None
+
+
+def find(pods: Path) -> list[Leftover]:
+    """Every pod directory below, whether its process lives or not."""
+    try:
+        directories = sorted(path for path in pods.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+    return [Leftover(directory, _identity(directory / "pid")) for directory in directories]
+
+
+async def shut_down(found: list[Leftover], *, grace: float, say: Say) -> bool:
+    """Ends every guest and removes its directory. False when one would not end."""
+    if not found:
+        return True
+    outcomes = await asyncio.gather(*(_end(each, grace, say) for each in found), return_exceptions=True)
+    for each, outcome in zip(found, outcomes, strict=True):
+        if isinstance(outcome, BaseException):
+            say(f"pod {each.directory.name}: {outcome}")
+    return all(outcome is True for outcome in outcomes)
+
+
+async def _end(leftover: Leftover, grace: float, say: Say) -> bool:
+    process = Process.open(leftover.identity) if leftover.identity else None
+    if process is not None:
+        with process:
+            name = await _ask_to_shut_down(leftover.directory / "qmp.sock", process, grace, say)
+            await process.stop(grace=5)
+            say(f"{name} is down")
+    shutil.rmtree(leftover.directory)
+    return True
+
+
+async def _ask_to_shut_down(monitor_path: Path, process: Process, grace: float, say: Say) -> str:
+    """Presses the power button and waits for the guest to come to its end; powers it off when it does not within
+    `grace` seconds. What has no monitor (yet) has no guest either. Returns the guest's name."""
+    name = f"process {process.identity.pid}"
+    try:
+        monitor = await Monitor.connect(monitor_path, name=name, timeout=5)
+    except QemuError:
+        return name
+    try:
+        name = str((await monitor.execute("query-name")).get("name") or name)
+        say(f"{name}: asking the guest to shut down")
+        with monitor.events("SHUTDOWN") as events:
+            state = (await monitor.execute("query-status"))["status"]
+            if state == "paused":
+                await monitor.execute("cont")
+            if state in ("running", "paused"):
+                await monitor.execute("system_powerdown")
+                if await events.get_within(grace) is None:
+                    say(f"{name}: did not shut down within {grace:g} s, powering it off")
+        with contextlib.suppress(QemuError):  # it may be gone before it answers
+            await monitor.execute("quit")
+            async with asyncio.timeout(5):
+                await process.wait()
+    except (QemuError, TimeoutError) as error:
+        say(f"{name}: {error}; ending its process")
+        process.send(signal.SIGTERM)
+    finally:
+        await monitor.close()
+    return name
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        return json.decode(path.read_bytes(), type=Identity)
+    except (FileNotFoundError, DecodeError):
+        return None
