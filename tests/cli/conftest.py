@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from click.testing import CliRunner
 
-from hotvirt.cli.api import Target
 from hotvirt.cli.errors import explain
 from hotvirt.cli.main import hotvirt
+from hotvirt.kube.kubeconfig import Access
 
 
 class FakeApi:
@@ -56,7 +56,7 @@ class FakeApi:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.target = Target(server=f"http://127.0.0.1:{self.server.server_port}")
+        self.access = Access(server=f"http://127.0.0.1:{self.server.server_port}")
 
     @staticmethod
     def not_found(path):
@@ -89,7 +89,7 @@ def run(api):
     """Calls `hotvirt WORDS`; (exit code, standard output, the error's one line)."""
 
     def call(*words):
-        result = CliRunner().invoke(hotvirt, words, obj=api.target)
+        result = CliRunner().invoke(hotvirt, words, obj=api.access)
         said = result.stderr
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             said += explain(result.exception) or repr(result.exception)

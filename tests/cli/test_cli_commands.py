@@ -109,11 +109,11 @@ def test_start_waits_for_the_guest_to_run(run, api):
 def test_no_server_is_one_line_with_the_mend(api):
     from click.testing import CliRunner
 
-    from hotvirt.cli.api import Target
     from hotvirt.cli.errors import explain
     from hotvirt.cli.main import hotvirt
+    from hotvirt.kube.kubeconfig import Access
 
-    result = CliRunner().invoke(hotvirt, ["start", "web"], obj=Target(server="http://127.0.0.1:9"))
+    result = CliRunner().invoke(hotvirt, ["start", "web"], obj=Access(server="http://127.0.0.1:9"))
     assert explain(result.exception) == (
         "no answer from http://127.0.0.1:9: connection refused; is the home running? Start it with: hotvirt up --detach"
     )

@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestServer
 CODE = """
 import sys
 from hotvirt.cli import terminal
-from hotvirt.cli.api import Target
-terminal.run(Target(server=sys.argv[1]), "/console", linger=0.1)
+from hotvirt.kube.kubeconfig import Access
+terminal.run(Access(server=sys.argv[1]), "/console", linger=0.1)
 """
 
 

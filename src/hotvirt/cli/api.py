@@ -5,41 +5,29 @@ commands run. One `Api` is one thread's: requests share a connection, one at a t
 """
 
 import http.client
-import os
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from msgspec import DecodeError, Struct, json
+from msgspec import DecodeError, json
 
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import Unreachable, from_status
+from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.resources import Resource
+from hotvirt.kube.tls import client_context
 
 TIMEOUT = 30.0
 CONTENT_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
 
 
-class Target(Struct, frozen=True, kw_only=True):
-    """Where the API is and who we are there, as a kubeconfig's context says. PEM texts; empty is absent."""
-
-    server: str
-    namespace: str = "default"
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
-    token: str = ""
-    insecure: bool = False
-
-
 class Api:
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.namespace = target.namespace
-        self._tls = tls_context(target) if target.server.startswith("https:") else None
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.namespace = access.namespace
+        self._tls = client_context(access) if access.server.startswith("https:") else None
         self._connection: http.client.HTTPConnection | None = None
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Document:
@@ -97,7 +85,7 @@ class Api:
         except TimeoutError:
             return
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{self.target.server} ended the watch: {error}") from error
+            raise Unreachable(f"{self.access.server} ended the watch: {error}") from error
         finally:
             connection.close()
 
@@ -119,41 +107,19 @@ class Api:
             return _ask(self._connection, method, path, data, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unreachable(f"no answer from {self.target.server}: {_reason(error)}") from error
+            raise Unreachable(f"no answer from {self.access.server}: {_reason(error)}") from error
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
-        at = urlsplit(self.target.server)
+        at = urlsplit(self.access.server)
         if self._tls is None:
             return http.client.HTTPConnection(at.hostname or "", at.port or 80, timeout=timeout)
         return http.client.HTTPSConnection(at.hostname or "", at.port or 443, timeout=timeout, context=self._tls)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "hotvirt"}
-        if self.target.token:
-            headers["Authorization"] = f"Bearer {self.target.token}"
+        if self.access.token:
+            headers["Authorization"] = f"Bearer {self.access.token}"
         return headers
-
-
-def tls_context(target: Target) -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=target.ca or None)
-    if target.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if target.certificate:
-        # OpenSSL reads certificates from files only; these exist in memory and vanish with the descriptor.
-        with _in_memory(target.certificate) as certificate, _in_memory(target.key) as key:
-            context.load_cert_chain(certificate, key)
-    return context
-
-
-@contextmanager
-def _in_memory(text: str) -> Iterator[str]:
-    descriptor = os.memfd_create("hotvirt")
-    try:
-        os.write(descriptor, text.encode())
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
 
 
 def _ask(

@@ -2,6 +2,7 @@
 
 from hotvirt.home.errors import HomeError
 from hotvirt.kube.errors import ApiError, Invalid, Unreachable
+from hotvirt.kube.kubeconfig import KubeconfigError
 
 
 class CliError(Exception):
@@ -10,7 +11,7 @@ class CliError(Exception):
 
 def explain(error: Exception) -> str | None:
     """One line for what a person can mend; None for what is a fault of ours and wants its traceback."""
-    if isinstance(error, CliError | HomeError):
+    if isinstance(error, CliError | HomeError | KubeconfigError):
         return str(error)
     if isinstance(error, Unreachable):
         return f"{error}; is the home running? Start it with: hotvirt up --detach"

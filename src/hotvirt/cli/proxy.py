@@ -7,25 +7,25 @@ import aiohttp
 import click
 
 from hotvirt.cli import sockets
-from hotvirt.cli.api import Target
 from hotvirt.cli.errors import CliError, explain
+from hotvirt.kube.kubeconfig import Access
 
 
-def run(target: Target, path: str, *, port: int, ready: Callable[[int], None]) -> None:
+def run(access: Access, path: str, *, port: int, ready: Callable[[int], None]) -> None:
     """Serves until interrupted; `ready` is told the port."""
     try:
-        asyncio.run(_serve(target, path, port, ready))
+        asyncio.run(_serve(access, path, port, ready))
     except KeyboardInterrupt:
         return
 
 
-async def _serve(target: Target, path: str, port: int, ready: Callable[[int], None]) -> None:
-    async with sockets.connect(target, path):
+async def _serve(access: Access, path: str, port: int, ready: Callable[[int], None]) -> None:
+    async with sockets.connect(access, path):
         pass  # a VM that has no display to offer is told before a viewer hangs on it
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with sockets.connect(target, path) as socket:
+            async with sockets.connect(access, path) as socket:
                 await _copy(socket, reader, writer)
         except Exception as error:  # noqa: BLE001  # this connection ends; the next may go better
             click.echo(f"error: {explain(error) or error}", err=True)

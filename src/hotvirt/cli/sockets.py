@@ -5,27 +5,29 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from hotvirt.cli.api import Api, Target, tls_context
+from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.kube.errors import Unreachable
+from hotvirt.kube.kubeconfig import Access
+from hotvirt.kube.tls import client_context
 
 PROTOCOL = "plain.kubevirt.io"
 
 
 @asynccontextmanager
-async def connect(target: Target, path: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
-    tls = tls_context(target) if target.server.startswith("https:") else True
+async def connect(access: Access, path: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    headers = {"Authorization": f"Bearer {access.token}"} if access.token else {}
+    tls = client_context(access) if access.server.startswith("https:") else True
     async with aiohttp.ClientSession() as session:
         try:
             socket = await session.ws_connect(
-                target.server + path, protocols=(PROTOCOL,), headers=headers, ssl=tls, max_msg_size=0
+                access.server + path, protocols=(PROTOCOL,), headers=headers, ssl=tls, max_msg_size=0
             )
         except aiohttp.WSServerHandshakeError as error:
             # The handshake's failure has only a number; the same question without an upgrade gives the sentence.
-            Api(target).request("GET", path)
+            Api(access).request("GET", path)
             raise CliError(f"the server refused the stream with HTTP {error.status}") from error
         except aiohttp.ClientError as error:
-            raise Unreachable(f"no answer from {target.server}: {error}") from error
+            raise Unreachable(f"no answer from {access.server}: {error}") from error
         async with socket:
             yield socket

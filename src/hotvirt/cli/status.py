@@ -44,7 +44,7 @@ def node_facts(node: Document) -> Document:
     """What a node tells of itself in its annotations and conditions."""
     notes: dict[str, str] = node["metadata"].get("annotations") or {}
     conditions = (node.get("status") or {}).get("conditions") or ()
-    ready = next((c for c in conditions if c.get("type") == "Ready"), {})
+    ready: Document = next((c for c in conditions if c.get("type") == "Ready"), {})
     facts = {key.partition("/")[2]: value for key, value in sorted(notes.items()) if key.startswith("hotvirt.io/")}
     return {
         "name": node["metadata"]["name"],
@@ -109,7 +109,7 @@ def _home(api: Api) -> Document | None:
 
     place = paths.here(_home_option())
     running = lock.holder(place.lock)
-    if running is None or running.url != api.target.server:
+    if running is None or running.url != api.access.server:
         return None
     return {"url": running.url, "pid": running.pid, "state": str(place.state)}
 

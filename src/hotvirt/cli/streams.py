@@ -39,7 +39,7 @@ def console(api: Api, machine: Machine, *, linger: float) -> None:
     name = machine[1]
     if sys.stdin.isatty():
         click.echo(f"Connected to {name}: Enter shows the prompt, Ctrl+] leaves.", err=True)
-    terminal.run(api.target, subresource(api, "virtualmachineinstances", name, "console"), linger=linger)
+    terminal.run(api.access, subresource(api, "virtualmachineinstances", name, "console"), linger=linger)
 
 
 @click.command()
@@ -68,4 +68,4 @@ def vnc(api: Api, machine: Machine, *, proxy_only: bool, port: int) -> None:
             subprocess.Popen([viewer, VIEWERS[viewer].format(port=number)], start_new_session=True)
 
     path = subresource(api, "virtualmachineinstances", machine[1], "vnc")
-    proxy.run(api.target, path, port=port, ready=ready)
+    proxy.run(api.access, path, port=port, ready=ready)

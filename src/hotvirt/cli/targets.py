@@ -6,15 +6,16 @@ home in the default place.
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hotvirt.cli.api import Api, Target
+from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.home import paths
+from hotvirt.kube.kubeconfig import Access, load, search_path
 from hotvirt.kube.resources import VMIS, VMS, Resource
 
 KINDS = {
@@ -34,8 +35,9 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         *args: Any, kubeconfig: str | None, context: str | None, home: str | None, namespace: str | None, **kwargs: Any
     ) -> Any:
-        given = click.get_current_context().obj  # whoever calls the command from Python may bring a target
-        api = Api(given if isinstance(given, Target) else find_target(kubeconfig, context, home))
+        given = click.get_current_context().obj  # whoever calls the command from Python may bring an access
+        files = () if isinstance(given, Access) else find_kubeconfig(kubeconfig, home)
+        api = Api(given if isinstance(given, Access) else load(files, context))
         api.namespace = namespace or api.namespace
         try:
             return command(api, *args, **kwargs)
@@ -45,29 +47,19 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def find_target(kubeconfig: str | None, context: str | None, home: str | None) -> Target:
-    from hotvirt.kube.kubeconfig import load
-
-    loaded = load(find_kubeconfig(kubeconfig, home), context)
-    return Target(
-        server=loaded.server, namespace=loaded.namespace, ca=loaded.ca, certificate=loaded.certificate,
-        key=loaded.key, token=loaded.token, insecure=loaded.insecure,
-    )  # fmt: skip
-
-
-def find_kubeconfig(kubeconfig: str | None, home: str | None) -> Path:
+def find_kubeconfig(kubeconfig: str | None, home: str | None) -> Sequence[Path]:
+    """The files to read; see the module's text."""
     if kubeconfig:
-        return Path(kubeconfig)
+        return [Path(kubeconfig)]
     own = paths.here(home)
     if not own.is_default:
         if not own.kubeconfig.exists():
             raise CliError(f"no home has been started in {own.state}; start it with: hotvirt up --home {own.state}")
-        return own.kubeconfig
-    candidates = [Path(name) for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
-    for candidate in (*candidates, Path.home() / ".kube" / "config", own.kubeconfig):
-        if os.access(candidate, os.R_OK):
-            return candidate
-    raise CliError("no kubeconfig found, so no API to talk to; start a home with: hotvirt up --detach")
+        return [own.kubeconfig]
+    found = [path for path in (*search_path(), own.kubeconfig) if os.access(path, os.R_OK)]
+    if not found:
+        raise CliError("no kubeconfig found, so no API to talk to; start a home with: hotvirt up --detach")
+    return found
 
 
 class Named(click.ParamType):  # type: ignore[type-arg]  # generic only for the type checker

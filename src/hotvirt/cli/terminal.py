@@ -16,23 +16,23 @@ from collections.abc import Callable, Iterator
 import aiohttp
 
 from hotvirt.cli import sockets
-from hotvirt.cli.api import Target
+from hotvirt.kube.kubeconfig import Access
 
 LEAVE = b"\x1d"  # Ctrl+]
 
 
-def run(target: Target, path: str, *, linger: float) -> None:
+def run(access: Access, path: str, *, linger: float) -> None:
     """Until the guest's side ends, Ctrl+] is typed, or piped input has ended and `linger` seconds were silent."""
     with _raw(sys.stdin.fileno()):
-        asyncio.run(_talk(target, path, 0 if sys.stdin.isatty() else linger))
+        asyncio.run(_talk(access, path, 0 if sys.stdin.isatty() else linger))
     if sys.stdin.isatty():
         sys.stderr.write("\n")
 
 
-async def _talk(target: Target, path: str, linger: float) -> None:
+async def _talk(access: Access, path: str, linger: float) -> None:
     loop = asyncio.get_running_loop()
     input_ended = False
-    async with sockets.connect(target, path) as socket:
+    async with sockets.connect(access, path) as socket:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as silence:
 
