@@ -11,7 +11,7 @@ class GuestFacts(Struct, frozen=True):
     memory: int
     cpus: int
     boot: str
-    disks: tuple[tuple[str, int], ...]
+    disks: tuple[tuple[str, int], ...] = ()
 
 
 class Row(Struct, frozen=True):
