@@ -231,8 +231,8 @@ def fault(machine: Machine) -> str | None:
 
 def _name_fault(names: list[str], what: str) -> str | None:
     for name in names:
-        if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
-            return f"{what} name {name!r} may have only letters, digits, '-', '_' and '.'"
+        if not name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in name):
+            return f"{what} name {name!r} may have only letters, digits, '-' and '_'"
         if names.count(name) > 1:
             return f"two {what}s are named {name!r}"
     return None
