@@ -139,9 +139,19 @@ class MemoryApi:
                 raise Invalid(f"the patch does not apply: {error}") from error
         else:
             new = merged(fresh(old), fresh(patch))
-        if subresource == "binding":
-            raise NotFound("binding is created, not patched")
         return self._change("patch", resource, old, new, subresource)
+
+    async def post(self, resource, name, subresource, body, namespace=None):
+        self._gate()
+        assert subresource == "binding"
+        old = self._known(resource, name, namespace)
+        if old["spec"].get("nodeName"):
+            raise Conflict(f"pod {name} is on a node already")
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        status = {**old.get("status", {}), "conditions": [scheduled]}
+        bound = {**old, "spec": {**old["spec"], "nodeName": body["target"]["name"]}, "status": status}
+        self._put("bind", resource, self._key(resource, old), fresh(bound), "MODIFIED")
+        return {"kind": "Status", "status": "Success"}
 
     async def delete(
         self, resource, name, namespace=None, *, propagation="Background", uid="", grace_period_seconds=None

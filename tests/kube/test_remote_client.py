@@ -58,7 +58,7 @@ async def test_verbs_paths_and_bodies(served):
     client, answers, asked = served
     vm = "/apis/kubevirt.io/v1/namespaces/ns/virtualmachines"
     for key in (f"GET {vm}/web", f"POST {vm}", f"PATCH {vm}/web/status", f"PUT {vm}/web", f"DELETE {vm}/web",
-                "GET /api/v1/nodes"):  # fmt: skip
+                "GET /api/v1/nodes", f"POST {vm}/web/start"):  # fmt: skip
         answers[key] = answering({"metadata": {"name": "web"}, "items": [{"metadata": {"name": "n"}}]})
     await client.get(VMS, "web", "ns")
     await client.create(VMS, {"metadata": {"name": "web"}}, "ns", dry_run=True)
@@ -66,6 +66,7 @@ async def test_verbs_paths_and_bodies(served):
     await client.update(VMS, {"metadata": {"name": "web", "namespace": "ns"}})
     await client.delete(VMS, "web", "ns", propagation="Orphan", uid="u", grace_period_seconds=0)
     nodes = await client.list(NODES, label_selector="a=b", limit=5)
+    await client.post(VMS, "web", "start", {"x": 1}, "ns")
     assert [(a[0], a[1]) for a in asked] == [tuple(key.split(" ")) for key in answers]
     assert asked[1][2] == {"fieldManager": "hotvirt", "dryRun": "All"}
     assert asked[2][3]["Content-Type"] == "application/json-patch+json"

@@ -84,6 +84,12 @@ class Client(Protocol):
         """`json` takes a list of operations, the others a document. `force` is for `apply` only."""
         ...
 
+    async def post(
+        self, resource: Resource, name: str, subresource: str, body: Document, namespace: str | None = None
+    ) -> Document:
+        """A create on a subresource: `pods/binding`, `pods/eviction`, `serviceaccounts/token`."""
+        ...
+
     async def delete(
         self,
         resource: Resource,

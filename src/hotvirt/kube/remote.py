@@ -109,6 +109,11 @@ class RemoteClient:
         path = resource.path(namespace, name, subresource)
         return await self._call("PATCH", path, body=patch, query=query, content_type=PATCH_TYPES[kind])
 
+    async def post(
+        self, resource: Resource, name: str, subresource: str, body: Document, namespace: str | None = None
+    ) -> Document:
+        return await self._call("POST", resource.path(namespace, name, subresource), body=body, query=_writing())
+
     async def delete(
         self,
         resource: Resource,
