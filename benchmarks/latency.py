@@ -1,0 +1,318 @@
+"""How long a person waits: create → Running and edit → the guest sees it, beside bare QEMU + QMP in the same run.
+
+    python benchmarks/latency.py                 # 1 VM (10 rounds), 20 VMs 100 ms apart, resizes, memory per VM
+    python benchmarks/latency.py --quick         # the same with fewer rounds
+    python benchmarks/latency.py --only memory
+
+Rounds of the floor and of hotvirt alternate, so that a machine that gets slower does so for both. What is printed is
+milliseconds and ratios; nothing here passes or fails.
+
+Each home started here lives in a directory of its own and is taken down at the end.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+from bare import BOOT_MEMORY, GROWN_MEMORY, MAX_MEMORY, Bare, until
+
+from hotvirt.images import catalog
+from hotvirt.kube import kubeconfig
+from hotvirt.kube.remote import RemoteClient
+from hotvirt.kube.resources import CLAIMS, VMIS, VMS
+from hotvirt.qemu.machine import MIB
+
+HOTVIRT = Path(sys.executable).parent / "hotvirt"
+APART = 0.1
+
+
+class Home:
+    """An embedded home of its own, and a client to it like any other client's."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="hvb-", dir="/tmp"))
+        self.environment = {**os.environ, "HOTVIRT_HOME": str(self.directory)}
+
+    async def __aenter__(self) -> Self:
+        await self._hotvirt("up", "--detach")
+        self.access = kubeconfig.load(self.directory / "kubeconfig")
+        self.client = await RemoteClient(self.access).__aenter__()
+        context = ssl.create_default_context(cadata=self.access.ca)
+        with tempfile.NamedTemporaryFile("w") as both:
+            both.write((self.access.certificate or "") + "\n" + (self.access.key or ""))
+            both.flush()
+            context.load_cert_chain(both.name)
+        self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.close()
+        await self.client.close()
+        await self._hotvirt("down")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    async def _hotvirt(self, *arguments: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            HOTVIRT, *arguments, env=self.environment, stdout=subprocess.DEVNULL
+        )
+        assert await process.wait() == 0, f"hotvirt {' '.join(arguments)} failed"
+
+    @property
+    def pid(self) -> int:
+        return int(json.loads((self.directory / "home.lock").read_text())["pid"])
+
+    def resident(self) -> int:
+        """Proportional set size of the home's one process, bytes."""
+        for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no Pss in smaps_rollup")
+
+    async def create(self, names: Sequence[str], *, apart: float = APART) -> dict[str, float]:
+        """Create VMs `apart` seconds after each other; seconds from each create to its VMI's phase Running."""
+        first = await self.client.list(VMIS, "default")
+        began: dict[str, float] = {}
+        running: dict[str, float] = {}
+
+        async def observe() -> None:
+            stream = self.client.watch(VMIS, "default", resource_version=first["metadata"]["resourceVersion"])
+            async for event in stream:
+                name = event.object["metadata"].get("name")
+                if event.object.get("status", {}).get("phase") == "Running" and name not in running:
+                    running[name] = time.monotonic()
+                    if len(running) == len(names):
+                        return
+
+        async with asyncio.timeout(300), asyncio.TaskGroup() as group:
+            group.create_task(observe())
+            for name in names:
+                began[name] = time.monotonic()
+                group.create_task(self.client.create(VMS, machine(name), "default"))
+                await asyncio.sleep(apart)
+        return {name: running[name] - began[name] for name in names}
+
+    async def agents(self, names: Sequence[str]) -> None:
+        for name in names:
+            await until(lambda name=name: self._has_agent(name), every=0.1, patience=300)
+
+    async def _has_agent(self, name: str) -> bool:
+        status = (await self.client.get(VMIS, name, "default")).get("status", {})
+        return any(c["type"] == "AgentConnected" and c["status"] == "True" for c in status.get("conditions", []))
+
+    async def facts(self, name: str) -> dict[str, Any]:
+        path = f"/apis/subresources.hotvirt.io/v1alpha1/namespaces/default/virtualmachineinstances/{name}/guestfacts"
+        async with self.http.get(self.access.server + path) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+    async def remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            await self.client.delete(VMS, name, "default")
+        await until(self._is_empty, every=0.1, patience=120)
+
+    async def _is_empty(self) -> bool:
+        return not (await self.client.list(VMIS, "default"))["items"]
+
+    async def edit(self, name: str, domain: dict[str, Any]) -> None:
+        await self.client.patch(VMS, name, {"spec": {"template": {"spec": {"domain": domain}}}}, "default")
+
+    async def grow_memory(self, name: str) -> float:
+        before = (await self.facts(name))["memTotalBytes"]
+        began = time.monotonic()
+        await self.edit(name, {"memory": {"guest": f"{GROWN_MEMORY // MIB}Mi"}})
+        wanted = before + GROWN_MEMORY - BOOT_MEMORY - 16 * MIB
+
+        async def grown() -> bool:
+            return (await self.facts(name))["memTotalBytes"] >= wanted
+
+        await until(grown)
+        return time.monotonic() - began
+
+    async def add_cpu(self, name: str) -> float:
+        began = time.monotonic()
+        await self.edit(name, {"cpu": {"sockets": 2}})
+
+        async def added() -> bool:
+            return (await self.facts(name))["onlineCPUs"] == 2
+
+        await until(added)
+        return time.monotonic() - began
+
+    async def add_disk(self, name: str) -> float:
+        claim = f"data-{name}"
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+        metadata = {"name": claim}
+        document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+        await self.client.create(CLAIMS, document, "default")
+
+        async def bound() -> bool:
+            return (await self.client.get(CLAIMS, claim, "default")).get("status", {}).get("phase") == "Bound"
+
+        await until(bound)
+        began = time.monotonic()
+        path = f"/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachines/{name}/addvolume"
+        options = {
+            "name": claim,
+            "disk": {"name": claim, "disk": {"bus": "scsi"}},
+            "volumeSource": {"persistentVolumeClaim": {"claimName": claim}},
+        }
+        async with self.http.put(self.access.server + path, json=options) as answer:
+            assert answer.status == 202, await answer.text()
+
+        async def attached() -> bool:
+            return any(disk["sizeBytes"] == 64 * MIB for disk in (await self.facts(name))["blockDevices"])
+
+        await until(attached)
+        return time.monotonic() - began
+
+
+def machine(name: str) -> dict[str, Any]:
+    """The VM that `Bare` is the floor of."""
+    container = {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}
+    domain = {
+        "memory": {"guest": f"{BOOT_MEMORY // MIB}Mi", "maxGuest": f"{MAX_MEMORY // MIB}Mi"},
+        "cpu": {"sockets": 1, "maxSockets": 4},
+        "firmware": {"kernelBoot": {"container": container}},
+        "devices": {
+            "disks": [{"name": "scratch", "disk": {"bus": "virtio"}}],
+            "interfaces": [{"name": "default", "masquerade": {}}],
+        },
+    }
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "domain": domain,
+        "networks": [{"name": "default", "pod": {}}],
+        "volumes": [{"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}],
+    }
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name},
+        "spec": {"runStrategy": "Always", "template": {"spec": spec}},
+    }
+
+
+async def bare_many(count: int, image: catalog.ImageFiles) -> list[float]:
+    """Seconds from making each QEMU process to QMP's "running", `count` of them APART seconds after each other."""
+    directory = Path(tempfile.mkdtemp(prefix="hvf-", dir="/tmp"))
+    guests = [Bare(directory / str(index), image) for index in range(count)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for guest in guests:
+                group.create_task(guest.start())
+                await asyncio.sleep(APART)
+        return [guest.running - guest.started for guest in guests]
+    finally:
+        for guest in guests:
+            if guest.running:
+                await guest.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+
+def row(what: str, floor: Sequence[float], ours: Sequence[float]) -> None:
+    f50, f95, o50, o95 = (percentile(v, s) * 1000 for v in (floor, ours) for s in (0.5, 0.95))
+    print(
+        f"{what:34} {f50:8.0f} {f95:8.0f}   {o50:8.0f} {o95:8.0f}   {o50 / f50:6.2f} {o50 - f50:+8.0f}   {len(ours):3}",
+        flush=True,
+    )
+
+
+def head() -> None:
+    print(f"{'':34} {'bare QEMU, ms':>17}   {'hotvirt, ms':>17}   {'ratio':>6} {'more ms':>8}   {'n':>3}")
+    print(f"{'':34} {'p50':>8} {'p95':>8}   {'p50':>8} {'p95':>8}   {'p50':>6} {'p50':>8}", flush=True)
+
+
+async def creating(image: catalog.ImageFiles, *, count: int, rounds: int) -> None:
+    floor: list[float] = []
+    ours: list[float] = []
+    async with Home() as home:
+        for each in range(rounds):
+            floor += await bare_many(count, image)
+            names = [f"c{each}-{index}" for index in range(count)]
+            ours += (await home.create(names)).values()
+            await home.remove(names)
+    row(f"create → Running, {count} VM{'s' if count > 1 else ''}", floor, ours)
+
+
+async def resizing(image: catalog.ImageFiles, *, count: int, rounds: int) -> None:
+    """`count` guests at once, each grown by 1 GiB, given a vCPU, given a disk."""
+    floor: list[list[float]] = [[], [], []]
+    ours: list[list[float]] = [[], [], []]
+    for each in range(rounds):
+        directory = Path(tempfile.mkdtemp(prefix="hvf-", dir="/tmp"))
+        async with AsyncExitStack() as stack:
+            guests = [Bare(directory / str(index), image) for index in range(count)]
+            for guest in guests:
+                await guest.start()
+                stack.push_async_callback(guest.stop)
+            for guest in guests:
+                await guest.ready()
+            for index, step in enumerate((Bare.grow_memory, Bare.add_cpu, Bare.add_disk)):
+                floor[index] += await asyncio.gather(*(step(guest) for guest in guests))
+        shutil.rmtree(directory, ignore_errors=True)
+        async with Home() as home:
+            names = [f"r{each}-{index}" for index in range(count)]
+            await home.create(names)
+            await home.agents(names)
+            for index, ask in enumerate((home.grow_memory, home.add_cpu, home.add_disk)):
+                ours[index] += await asyncio.gather(*(ask(name) for name in names))
+    for what, bare, mine in zip(("+1 GiB", "+1 vCPU", "+disk"), floor, ours, strict=True):
+        row(f"{what} → guest sees it, {count} VM{'s' if count > 1 else ''}", bare, mine)
+
+
+async def memory(*, few: int = 5, many: int = 50) -> None:
+    """What one more VM costs outside QEMU: the slope of the home's memory from few to many running guests."""
+    async with Home() as home:
+        empty = home.resident()
+        names = [f"m{index}" for index in range(many)]
+        sizes = {}
+        done = 0
+        for target in (few, many):
+            await home.create(names[done:target], apart=0.5)
+            await home.agents(names[:target])
+            done = target
+            sizes[target] = home.resident()
+            print(f"home with {target} running guests: {sizes[target] / MIB:.1f} MiB", flush=True)
+        slope = (sizes[many] - sizes[few]) / (many - few)
+        print(f"home empty: {empty / MIB:.1f} MiB;  one more VM: {slope / MIB:.3f} MiB outside QEMU")
+        await home.remove(names)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--only", choices=("create", "resize", "memory"))
+    chosen = parser.parse_args()
+    image = await catalog.ensure("hotvirt/tiny", catalog.default_cache())
+    single, batch = (3, 1) if chosen.quick else (10, 3)
+    if chosen.only != "memory":
+        head()
+    if chosen.only in (None, "create"):
+        await creating(image, count=1, rounds=single)
+        await creating(image, count=20, rounds=batch)
+    if chosen.only in (None, "resize"):
+        await resizing(image, count=1, rounds=single)
+        await resizing(image, count=20, rounds=1)
+    if chosen.only in (None, "memory"):
+        await memory(many=20 if chosen.quick else 50)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
