@@ -259,7 +259,7 @@ def _disks(machine: Machine) -> list[str]:
 
 def _layer_node(disk: Disk, index: int) -> Options:
     layer: Layer = disk.layers[index]
-    read_only = disk.read_only or index > 0 or disk.kind == "cdrom"
+    read_only = disk.opens_read_only(index)
     node: Options = {
         "driver": layer.format,
         "node-name": ids.node_name(disk.name, index),

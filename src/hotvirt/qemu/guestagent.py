@@ -53,7 +53,11 @@ def clean(value: object, limit: int = _TEXT_LIMIT) -> str:
 
 
 class GuestAgent:
-    """`path` is the listening socket QEMU holds. Connects by itself when first used, and again after it was lost."""
+    """`path` is the listening socket QEMU holds. Connects by itself when first used, and again after it was lost.
+
+    Keep one for a guest, and open: while nobody is connected the agent in the guest naps for 100 ms at a time, which
+    the first command then waits for.
+    """
 
     def __init__(self, path: str | Path, *, timeout: float = 10.0) -> None:
         self._path = str(path)

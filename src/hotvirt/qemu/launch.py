@@ -20,11 +20,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, structs, to_builtins
 
 from hotvirt.qemu import receiver
 from hotvirt.qemu.errors import LaunchError
-from hotvirt.qemu.machine import File
+from hotvirt.qemu.machine import Disk, File
 from hotvirt.qemu.process import Identity, identify
 
 FIRST_FD = 10
@@ -66,6 +66,19 @@ class Descriptors:
         """Open an image for QEMU."""
         descriptor = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         return File(fd=self.add(descriptor), block_device=block_device)
+
+    def open_disk(self, disk: Disk) -> Disk:
+        """The same disk with each layer opened, as QEMU will use it, in place of its path."""
+        layers = tuple(
+            structs.replace(layer, file=self._open_layer(layer.file, read_only=disk.opens_read_only(index)))
+            for index, layer in enumerate(disk.layers)
+        )
+        return structs.replace(disk, layers=layers)
+
+    def _open_layer(self, file: File, *, read_only: bool) -> File:
+        return (
+            file if file.fd is not None else self.open(file.path, read_only=read_only, block_device=file.block_device)
+        )
 
     def listen(self, path: str | Path, *, owner: tuple[int, int] | None = None) -> int:
         """Make a listening unix socket for QEMU to accept on. It exists from now on, so nobody races with QEMU."""

@@ -60,6 +60,10 @@ class Disk(Struct, frozen=True, kw_only=True):
     native_io: bool = False
     """Linux AIO instead of threads; only with cache none."""
 
+    def opens_read_only(self, layer: int) -> bool:
+        """How QEMU opens a layer. A descriptor for it must have been opened the same way, or QEMU finds none."""
+        return self.read_only or layer > 0 or self.kind == "cdrom"
+
 
 class Tap(Struct, frozen=True):
     """A tap device by its open descriptor; `vhost_fd` when the host has vhost-net."""
