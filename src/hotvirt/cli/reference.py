@@ -14,7 +14,8 @@ WIDTH = 100
 def render() -> str:
     """The page. The same on every machine: no terminal's width, no home directory goes into it."""
     head = "# Commands\n\nGenerated from the commands; do not edit. Each answers `--help` with the same text.\n"
-    root = click.Context(hotvirt, info_name="hotvirt", max_content_width=WIDTH, terminal_width=WIDTH)
+    settings = {**hotvirt.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
+    root = click.Context(hotvirt, info_name="hotvirt", **settings)
     sections = [_section(root)]
     for name in hotvirt.list_commands(root):
         sections += _sections_below(root, name)

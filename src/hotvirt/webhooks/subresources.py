@@ -24,13 +24,14 @@ Verb = Callable[[web.Request, RequestContext], Awaitable[web.StreamResponse]]
 
 
 class KubeVirtSubresources:
-    """`subresources.kubevirt.io`: `client` must be allowed to write VMIs, `version` is what GET version answers."""
+    """`subresources.kubevirt.io`. `client` gives, once the API runs, a client that may write VMIs; `version` is what
+    GET version answers."""
 
     name = "subresources.kubevirt.io"
     versions: tuple[str, ...] = ("v1", "v1alpha3")
     open_paths: tuple[str, ...] = ("version", "guestfs")
 
-    def __init__(self, client: Client, guests: GuestAccess, *, version: Document) -> None:
+    def __init__(self, client: Callable[[], Client], guests: GuestAccess, *, version: Document) -> None:
         self._client, self._guests, self._version = client, guests, version
         vm, vmi = "virtualmachines", "virtualmachineinstances"
         self._verbs: dict[tuple[str, str], tuple[str, Verb]] = {
@@ -70,7 +71,7 @@ class KubeVirtSubresources:
         async def verb(request: web.Request, context: RequestContext) -> web.StreamResponse:
             options = await _options(request)
             for attempt in range(ATTEMPTS):
-                vm = await self._client.get(VMS, context.name, context.namespace)
+                vm = await self._client().get(VMS, context.name, context.namespace)
                 vmi = await self._instance(context)
                 writes = decide(vm, vmi, options)
                 try:
@@ -90,7 +91,7 @@ class KubeVirtSubresources:
             patch = write.patch
             if write.target != "vmi" and version:
                 patch = {**patch, "metadata": {"resourceVersion": version}}
-            done = await self._client.patch(
+            done = await self._client().patch(
                 VMIS if write.target == "vmi" else VMS, context.name, patch, context.namespace,
                 subresource="status" if write.target == "vm/status" else "", dry_run=dry_run,
             )  # fmt: skip
@@ -127,10 +128,12 @@ class KubeVirtSubresources:
     ) -> None:
         """Read, decide, patch under the version that was read; again when another writer came between."""
         for attempt in range(ATTEMPTS):
-            obj = await self._client.get(resource, context.name, context.namespace)
+            obj = await self._client().get(resource, context.name, context.namespace)
             patch = {**change(obj), "metadata": {"resourceVersion": obj["metadata"]["resourceVersion"]}}
             try:
-                await self._client.patch(resource, context.name, patch, context.namespace, dry_run=_is_dry_run(options))
+                await self._client().patch(
+                    resource, context.name, patch, context.namespace, dry_run=_is_dry_run(options)
+                )
                 return
             except Conflict:
                 if attempt == ATTEMPTS - 1:
@@ -178,7 +181,7 @@ class KubeVirtSubresources:
         return await streams.serve(request, await self._guests.vnc(context.namespace, context.name))
 
     async def _guest_os_info(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
-        await _with_agent(self._client, context)
+        await _with_agent(self._client(), context)
         info = await self._guests.guest_os_info(context.namespace, context.name)
         return _json({"kind": "VirtualMachineInstanceGuestAgentInfo", "apiVersion": "kubevirt.io/v1", **info})
 
@@ -187,12 +190,12 @@ class KubeVirtSubresources:
 
     async def _instance(self, context: RequestContext) -> Document | None:
         try:
-            return await self._client.get(VMIS, context.name, context.namespace)
+            return await self._client().get(VMIS, context.name, context.namespace)
         except NotFound:
             return None
 
     async def _running(self, context: RequestContext) -> Document:
-        return await _running(self._client, context)
+        return await _running(self._client(), context)
 
 
 class HotvirtSubresources:
@@ -203,7 +206,7 @@ class HotvirtSubresources:
     open_paths: tuple[str, ...] = ()
     resources: tuple[ServedResource, ...] = (ServedResource("virtualmachineinstances/guestfacts", "GuestFacts"),)
 
-    def __init__(self, client: Client, guests: GuestAccess) -> None:
+    def __init__(self, client: Callable[[], Client], guests: GuestAccess) -> None:
         self._client, self._guests = client, guests
         self._verbs: dict[tuple[str, str], tuple[str, Verb]] = {
             ("virtualmachineinstances", "guestfacts"): ("GET", self._facts)
@@ -213,7 +216,7 @@ class HotvirtSubresources:
         return await _dispatch(self._verbs, request, context)
 
     async def _facts(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
-        await _with_agent(self._client, context)
+        await _with_agent(self._client(), context)
         facts = await self._guests.facts(context.namespace, context.name)
         return _json({"kind": "GuestFacts", "apiVersion": "subresources.hotvirt.io/v1alpha1", **facts})
 

@@ -1,0 +1,55 @@
+"""`hotvirt status`: asked beside actual, and what a person should know."""
+
+from hotvirt.cli.status import describe, node_facts, vm_facts
+
+VM = {
+    "metadata": {"namespace": "default", "name": "web"},
+    "spec": {"template": {"spec": {"domain": {"memory": {"guest": "2Gi"}, "cpu": {"sockets": 2, "cores": 2}}}}},
+    "status": {
+        "printableStatus": "Running",
+        "conditions": [
+            {"type": "Ready", "status": "True", "message": "unremarkable"},
+            {"type": "HotMemoryChange", "status": "True", "message": "guest has 1.5 of 2 GiB"},
+        ],
+    },
+}
+VMI = {
+    "metadata": {"namespace": "default", "name": "web"},
+    "status": {
+        "memory": {"guestCurrent": "1536Mi"},
+        "currentCPUTopology": {"sockets": 1, "cores": 2, "threads": 1},
+        "interfaces": [{"ipAddress": "10.0.0.2"}],
+    },
+}
+NODE = {
+    "metadata": {"name": "here", "annotations": {"hotvirt.io/accelerator": "tcg: no /dev/kvm", "other": "x"}},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+def test_asked_and_actual_side_by_side():
+    found = {"home": None, "nodes": [node_facts(NODE)], "virtualMachines": [vm_facts(VM, VMI), vm_facts(VM, None)]}
+    assert describe(found).splitlines() == [
+        "Node     here: ready",
+        "         accelerator: tcg: no /dev/kvm",
+        "",
+        "NAME   STATUS    MEMORY ASKED/HAS   CPUS ASKED/HAS   IP         NOTES",
+        "web    Running   2Gi / 1536Mi       4 / 2            10.0.0.2   guest has 1.5 of 2 GiB",
+        "web    Running   2Gi / -            4 / -            -          guest has 1.5 of 2 GiB",
+    ]
+
+
+def test_an_empty_home_says_what_to_do():
+    silent = {**NODE, "status": {}}
+    text = describe({"home": None, "nodes": [node_facts(silent)], "virtualMachines": []})
+    assert "here: not ready: has not reported yet" in text
+    assert "kubectl apply -f examples/vm.yaml" in text
+
+
+def test_the_command_reads_it_all_from_the_api(run, api):
+    api.answers["GET", "/api/v1/nodes"] = {"items": [NODE]}
+    api.answers["GET", "/apis/kubevirt.io/v1/virtualmachines"] = {"items": [VM]}
+    api.answers["GET", "/apis/kubevirt.io/v1/virtualmachineinstances"] = {"items": [VMI]}
+    code, out, _ = run("status")
+    assert code == 0
+    assert "2Gi / 1536Mi" in out
