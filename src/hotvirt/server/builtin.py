@@ -176,6 +176,6 @@ def _asked() -> Iterable[Served]:
             )
 
 
-def _resource(api_version: str, plural: str, kind: str, namespaced: bool) -> Resource:  # noqa: FBT001
+def _resource(api_version: str, plural: str, kind: str, namespaced: bool) -> Resource:
     group, _, version = api_version.rpartition("/")
     return Resource(group, version, plural, kind, namespaced)

@@ -20,7 +20,9 @@ APPLICATION_ID = 0x68747631
 FORMAT = 1
 OLDEST_SQLITE = (3, 51, 3)  # older ones can corrupt a database when the WAL is reset
 MAGIC = b"SQLite format 3\x00"
-CHECKED_SIZE = 32 * 1024 * 1024  # a full check of more than this would delay the start; rows are read and checked anyway
+CHECKED_SIZE = (
+    32 * 1024 * 1024
+)  # a full check of more than this would delay the start; rows are read and checked anyway
 
 TABLES = """
 CREATE TABLE revisions(

@@ -49,6 +49,7 @@ class Served(Struct, frozen=True, kw_only=True):
     has_status: bool = False
     has_generation: bool = False
     is_custom: bool = False
+    list_kind: str = ""
     scale: Scale | None = None
     schema: Schema | None = None
     columns: tuple[Document, ...] | None = None
@@ -70,6 +71,10 @@ class Served(Struct, frozen=True, kw_only=True):
     def qualified(self) -> str:
         """As in messages: `virtualmachines.kubevirt.io`, `pods`."""
         return f"{self.resource.plural}.{self.resource.group}" if self.resource.group else self.resource.plural
+
+    @property
+    def kind_of_list(self) -> str:
+        return self.list_kind or f"{self.resource.kind}List"
 
     def subresource(self, name: str) -> Subresource | None:
         return next((each for each in self.subresources if each.name == name), None)

@@ -301,4 +301,3 @@ def _gone(revision: int, compacted: int) -> Gone:
 
 def _too_new(revision: int, current: int) -> BadRequest:
     return BadRequest(f"Too large resource version: {revision}, current: {current}")
-

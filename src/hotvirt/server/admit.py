@@ -1,0 +1,109 @@
+"""The way of a document from what was sent to what is stored: schema, plug-ins, rules. Every fault is reported at once.
+
+Order: kind's defaults, prune and default by schema, mutating plug-ins, defaults again, then all validation. Never
+writes; plug-ins are awaited one after the other.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from hotvirt.kube.admission import Admission, AdmissionRequest
+from hotvirt.kube.errors import BadRequest, Cause, Forbidden
+from hotvirt.server import kinds, objectmeta
+from hotvirt.server.calls import Call
+from hotvirt.server.schema import field_warnings, invalid, strict_error
+
+Document = dict[str, Any]
+Operation = Literal["CREATE", "UPDATE", "DELETE"]
+
+
+class Chain:
+    """`lookup` gives the objects of another kind by its store name, for defaults that depend on them."""
+
+    def __init__(self, admissions: Sequence[Admission], lookup: Callable[[str], Iterable[Document]]) -> None:
+        self._lookup = lookup
+        self._plugins: dict[tuple[str, str], list[Admission]] = {}
+        for admission in admissions:
+            for resource in admission.resources:
+                known = self._plugins.setdefault((resource.group, resource.plural), [])
+                if admission not in known:
+                    known.append(admission)
+
+    async def admit(self, call: Call, operation: Operation, new: Document, old: Document | None) -> Document:
+        """`new` (in the version it was sent) as it may be stored. Raises Invalid, Forbidden or BadRequest."""
+        served = call.served
+        rules = kinds.for_kind(served.store)
+        if rules.complete and not call.subresource:
+            new = rules.complete(new, self._lookup)
+        new = self._shape(call, new)
+        plugins = self._plugins.get((served.resource.group, served.resource.plural), ())
+        request = _request(call, operation, new, old) if plugins else None
+        for plugin in plugins:
+            changed = plugin.mutate(request) if request else None
+            if changed is not None:
+                new = {**(served.schema.default(changed) if served.schema else changed)}
+                new["metadata"] = {**changed["metadata"]}
+                if old is not None:
+                    objectmeta.count_generation(served, new, old, subresource=call.subresource)
+                request = _request(call, operation, new, old)
+        causes = objectmeta.check_create(served, new) if old is None else objectmeta.check_update(new, old)
+        if rules.check and call.subresource != "status":
+            causes += rules.check(new, old)
+        if served.schema:
+            causes += served.schema.validate(new, old)
+        denied = ""
+        for plugin in plugins if request else ():
+            verdict = await plugin.validate(request)  # type: ignore[arg-type]
+            causes += [cause for cause in verdict.causes if cause not in causes]
+            call.warnings += [w for w in verdict.warnings if w not in call.warnings]
+            denied = denied or verdict.denied
+        self._refuse(call, new, causes, denied)
+        return new
+
+    async def admit_delete(self, call: Call, old: Document) -> None:
+        plugins = self._plugins.get((call.served.resource.group, call.served.resource.plural), ())
+        for plugin in plugins:
+            verdict = await plugin.validate(_request(call, "DELETE", None, old))
+            call.warnings += verdict.warnings
+            self._refuse(call, old, list(verdict.causes), verdict.denied)
+
+    def _shape(self, call: Call, new: Document) -> Document:
+        """Prunes and defaults, and says or refuses what nobody knows."""
+        schema, unknown = call.served.schema, ()
+        if schema:
+            pruned, unknown = schema.prune(new)  # type: ignore[assignment]
+            new = {**schema.default(pruned)}
+            new["metadata"] = {**new["metadata"]}
+        if unknown or call.duplicate_fields:
+            if call.field_validation == "Strict" and (why := strict_error(unknown, call.duplicate_fields)):
+                raise BadRequest(f"{_title(call, new)}: {why}", **call.about(new["metadata"].get("name") or ""))
+            if call.field_validation == "Warn":
+                call.warnings += field_warnings(unknown, call.duplicate_fields)
+        return new
+
+    def _refuse(self, call: Call, doc: Document, causes: list[Cause], denied: str) -> None:
+        name = str(doc["metadata"].get("name") or doc["metadata"].get("generateName") or "")
+        if denied:
+            raise Forbidden(f'{call.served.qualified} "{name}" is forbidden: {denied}', **call.about(name))
+        if causes:
+            raise invalid(causes, kind=call.served.resource.kind, name=name, group=call.served.resource.group)
+
+
+def _title(call: Call, new: Document) -> str:
+    resource = call.served.resource
+    return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
+
+
+def _request(call: Call, operation: Operation, new: Document | None, old: Document | None) -> AdmissionRequest:
+    meta = (new or old or {})["metadata"]
+    return AdmissionRequest(
+        operation=operation,
+        resource=call.served.resource,
+        subresource=call.subresource,
+        namespace=call.namespace,
+        name=str(meta.get("name") or ""),
+        user=call.user,
+        obj=new,
+        old=old,
+        dry_run=call.dry_run,
+    )

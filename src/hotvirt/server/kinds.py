@@ -1,0 +1,227 @@
+"""What Kubernetes does for single built-in kinds on a write: defaults, what may not change, what must be there.
+
+A table of pure functions by store name. `complete` gets a document it may change at its top level (nested parts are
+replaced, never written into) and a way to read other kinds; `check` finds every fault, `old` being None on create.
+Kinds without a row are stored as they are.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.kube.errors import Cause
+from hotvirt.server import crd, pods
+from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
+
+Document = dict[str, Any]
+Lookup = Callable[[str], Iterable[Document]]
+RBAC = "rbac.authorization.k8s.io"
+
+
+class Rules(Struct, frozen=True):
+    complete: Callable[[Document, Lookup], Document] | None = None
+    check: Callable[[Document, Document | None], list[Cause]] | None = None
+
+
+def for_kind(store: str) -> Rules:
+    return _RULES.get(store, _NONE)
+
+
+def _spec_defaults(defaults: Document, *, status: Document | None = None) -> Callable[[Document, Lookup], Document]:
+    def complete(doc: Document, _: Lookup) -> Document:
+        spec = doc.get("spec") or {}
+        doc = {**doc, "spec": {**{k: v for k, v in defaults.items() if k not in spec}, **spec}}
+        if status and "status" not in doc:
+            doc["status"] = status
+        return doc
+
+    return complete
+
+
+def _top_defaults(defaults: Document) -> Callable[[Document, Lookup], Document]:
+    return lambda doc, _: {**doc, **{k: v for k, v in defaults.items() if k not in doc}}
+
+
+def _namespace(doc: Document, _: Lookup) -> Document:
+    meta = doc["metadata"]
+    labels = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
+    spec = dict(doc.get("spec") or {})
+    spec.setdefault("finalizers", ["kubernetes"])
+    return {**doc, "metadata": {**meta, "labels": labels}, "spec": spec,
+            "status": doc.get("status") or {"phase": "Active"}}  # fmt: skip
+
+
+def _secret(doc: Document, _: Lookup) -> Document:
+    texts = doc.get("stringData")
+    if isinstance(texts, dict):
+        coded = {k: base64.b64encode(str(v).encode()).decode() for k, v in texts.items()}
+        doc = {**{k: v for k, v in doc.items() if k != "stringData"}, "data": {**(doc.get("data") or {}), **coded}}
+    return doc if doc.get("type") else {**doc, "type": "Opaque"}
+
+
+def _claim(doc: Document, lookup: Lookup) -> Document:
+    doc = _spec_defaults({"volumeMode": "Filesystem"}, status={"phase": "Pending"})(doc, lookup)
+    spec = doc["spec"]
+    if "storageClassName" not in spec and not spec.get("volumeName"):
+        for known in lookup("storage.k8s.io/storageclasses"):
+            annotations = known["metadata"].get("annotations") or {}
+            if annotations.get("storageclass.kubernetes.io/is-default-class") == "true":
+                return {**doc, "spec": {**spec, "storageClassName": known["metadata"]["name"]}}
+    return doc
+
+
+def _check_claim(new: Document, old: Document | None) -> list[Cause]:
+    spec = new.get("spec") or {}
+    causes = []
+    if not spec.get("accessModes"):
+        causes.append(Cause(REQUIRED, "Required value: at least 1 access mode is required", "spec.accessModes"))
+    if not ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
+        causes.append(Cause(REQUIRED, "Required value: say how much storage", "spec.resources.requests.storage"))
+    if old is not None:
+        before = old.get("spec") or {}
+        apart = {"resources", "volumeName" if not before.get("volumeName") else "resources"}
+        if {k: v for k, v in spec.items() if k not in apart} != {k: v for k, v in before.items() if k not in apart}:
+            message = "Forbidden: spec is immutable after creation except resources.requests for bound claims"
+            causes.append(Cause(FORBIDDEN, message, "spec"))
+    return causes
+
+
+def _service(doc: Document, _: Lookup) -> Document:
+    spec = dict(doc.get("spec") or {})
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    ports = spec.get("ports")
+    if isinstance(ports, list):
+        spec["ports"] = [
+            {"protocol": "TCP", "targetPort": p["port"], **p} if isinstance(p, dict) and "port" in p else p
+            for p in ports
+        ]
+    doc = {**doc, "spec": spec}
+    doc.setdefault("status", {"loadBalancer": {}})
+    return doc
+
+
+def _check_data(new: Document, old: Document | None) -> list[Cause]:
+    causes = []
+    key_pattern = re.compile(r"[-._a-zA-Z0-9]{1,253}\Z")
+    for where in ("data", "binaryData"):
+        for key in new.get(where) or {}:
+            if not key_pattern.match(key) or key in (".", ".."):
+                message = f'Invalid value: "{key}": a valid key consists of letters, digits, "-", "_" or "."'
+                causes.append(Cause(INVALID, message, f"{where}[{key}]"))
+    if old and old.get("immutable"):
+        if not new.get("immutable"):
+            causes.append(Cause(FORBIDDEN, "Forbidden: field is immutable when `immutable` is set", "immutable"))
+        for where in ("data", "binaryData"):
+            if (new.get(where) or {}) != (old.get(where) or {}):
+                causes.append(Cause(FORBIDDEN, "Forbidden: field is immutable when `immutable` is set", where))
+    return causes
+
+
+def _check_secret(new: Document, old: Document | None) -> list[Cause]:
+    causes = _check_data(new, old)
+    for key, value in (new.get("data") or {}).items():
+        try:
+            base64.b64decode(value or "", validate=True)
+        except (binascii.Error, ValueError, TypeError):
+            message = "Invalid value: must be base64: put plain text into stringData"
+            causes.append(Cause(INVALID, message, f"data[{key}]"))
+    if old and new.get("type") != old.get("type"):
+        causes.append(Cause(INVALID, f'Invalid value: "{new.get("type")}": field is immutable', "type"))
+    return causes
+
+
+def _check_binding(new: Document, old: Document | None) -> list[Cause]:
+    role = new.get("roleRef")
+    causes = []
+    if not isinstance(role, dict) or not role.get("name"):
+        causes.append(Cause(REQUIRED, "Required value", "roleRef.name"))
+    elif role.get("kind") not in ("Role", "ClusterRole"):
+        message = f'Unsupported value: "{role.get("kind")}": supported values: "Role", "ClusterRole"'
+        causes.append(Cause("FieldValueNotSupported", message, "roleRef.kind"))
+    if old is not None and role != old.get("roleRef"):
+        causes.append(Cause(INVALID, f"Invalid value: {role}: cannot change roleRef", "roleRef"))
+    for index, subject in enumerate(new.get("subjects") or ()):
+        at = f"subjects[{index}]"
+        if not isinstance(subject, dict) or not subject.get("name"):
+            causes.append(Cause(REQUIRED, "Required value", f"{at}.name"))
+        elif subject.get("kind") not in ("User", "Group", "ServiceAccount"):
+            message = f'Unsupported value: "{subject.get("kind")}": supported values: "User", "Group", "ServiceAccount"'
+            causes.append(Cause("FieldValueNotSupported", message, f"{at}.kind"))
+    return causes
+
+
+def _complete_binding(doc: Document, _: Lookup) -> Document:
+    role = doc.get("roleRef")
+    if isinstance(role, dict):
+        doc = {**doc, "roleRef": {"apiGroup": RBAC, **role}}
+    if isinstance(doc.get("subjects"), list):
+        doc = {**doc, "subjects": [_subject(s) for s in doc["subjects"]]}
+    return doc
+
+
+def _subject(subject: Any) -> Any:
+    if not isinstance(subject, dict) or subject.get("apiGroup") or subject.get("kind") == "ServiceAccount":
+        return subject
+    return {**subject, "apiGroup": RBAC}
+
+
+def _check_role(new: Document, _: Document | None) -> list[Cause]:
+    causes = []
+    for index, rule in enumerate(new.get("rules") or ()):
+        at = f"rules[{index}]"
+        if not isinstance(rule, dict) or not rule.get("verbs"):
+            causes.append(Cause(REQUIRED, "Required value: verbs must contain at least one value", f"{at}.verbs"))
+        elif not rule.get("resources") and not rule.get("nonResourceURLs"):
+            message = "Required value: resource rules must supply at least one resource"
+            causes.append(Cause(REQUIRED, message, f"{at}.resources"))
+        elif rule.get("resources") and not isinstance(rule.get("apiGroups"), list):
+            message = "Required value: resource rules must supply at least one api group"
+            causes.append(Cause(REQUIRED, message, f"{at}.apiGroups"))
+    return causes
+
+
+def _complete_crd(doc: Document, _: Lookup) -> Document:
+    return crd.default(doc)
+
+
+def _check_crd(new: Document, old: Document | None) -> list[Cause]:
+    causes = crd.check(new)
+    if old is not None and not causes:
+        for path in (("group",), ("scope",), ("names", "kind"), ("names", "plural")):
+            after, before = new["spec"], old["spec"]
+            for step in path:
+                after, before = after.get(step), before.get(step)
+            if after != before:
+                at = "spec." + ".".join(path)
+                causes.append(Cause(INVALID, f'Invalid value: "{after}": field is immutable', at))
+    return causes
+
+
+_NONE = Rules()
+_binding = Rules(_complete_binding, _check_binding)
+_RULES: dict[str, Rules] = {
+    "/namespaces": Rules(_namespace),
+    "/pods": Rules(pods.complete, pods.check),
+    "/secrets": Rules(_secret, _check_secret),
+    "/configmaps": Rules(None, _check_data),
+    "/persistentvolumeclaims": Rules(_claim, _check_claim),
+    "/persistentvolumes": Rules(
+        _spec_defaults(
+            {"volumeMode": "Filesystem", "persistentVolumeReclaimPolicy": "Retain"}, status={"phase": "Pending"}
+        )
+    ),
+    "/services": Rules(_service),
+    "storage.k8s.io/storageclasses": Rules(
+        _top_defaults({"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
+    ),
+    f"{RBAC}/roles": Rules(None, _check_role),
+    f"{RBAC}/clusterroles": Rules(_top_defaults({"rules": None}), _check_role),
+    f"{RBAC}/rolebindings": _binding,
+    f"{RBAC}/clusterrolebindings": _binding,
+    "apiextensions.k8s.io/customresourcedefinitions": Rules(_complete_crd, _check_crd),
+}

@@ -1,0 +1,47 @@
+"""Who manages which fields: the server's use of server-side apply and its book-keeping (`patches.apply`)."""
+
+from typing import Any
+
+from hotvirt.server.calls import Call
+from hotvirt.server.patches import apply as applying
+
+Document = dict[str, Any]
+
+
+def apply(call: Call, live: Document | None, applied: Document, *, force: bool, now: str) -> Document:
+    """`live` with what was applied merged in. Conflict names each field that another manager owns."""
+    reset = ("status",) if call.served.has_status and not call.subresource else ()
+    return applying.apply(
+        live,
+        applied,
+        manager=call.field_manager,
+        force=force,
+        schema=call.served.schema,
+        api_version=call.served.resource.api_version,
+        now=now,
+        subresource=call.subresource,
+        reset=reset,
+    )
+
+
+def track(call: Call, new: Document, old: Document | None, *, now: str) -> None:
+    """Sets new's managedFields (the caller owns its metadata) after a write that was no apply. A write in process by
+    nobody in particular is noted only where somebody applies: until then nobody could ask."""
+    before = (old or {}).get("metadata", {}).get("managedFields")
+    meta = new["metadata"]
+    if not call.field_manager and not any(entry.get("operation") == "Apply" for entry in before or ()):
+        fields = before
+    else:
+        fields = applying.track_update(
+            old,
+            new,
+            manager=call.field_manager or "hotvirt",
+            schema=call.served.schema,
+            api_version=call.served.resource.api_version,
+            now=now,
+            subresource=call.subresource,
+        )
+    if fields:
+        meta["managedFields"] = fields
+    else:
+        meta.pop("managedFields", None)
