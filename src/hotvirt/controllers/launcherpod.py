@@ -1,0 +1,217 @@
+"""The launcher pod of an instance: its manifest and what it asks of a node. Pure.
+
+The pod's memory is the guest's plus what QEMU was measured to need beside it: 41 MiB resident at start, up to 90 MiB of
+copies when it loads a kernel itself, the translation buffer of emulation (capped at 32 MiB by how QEMU is started),
+page tables, and per-vCPU and display buffers.
+"""
+
+import hashlib
+
+from msgspec import Struct
+
+from hotvirt.api.quantity import format_bytes, parse_bytes, parse_cpu
+from hotvirt.controllers import spec as specs
+from hotvirt.kube.client import Document
+from hotvirt.kube.resources import PODS
+
+MIB = 1 << 20
+QEMU = 56 * MIB
+TRANSLATION = 32 * MIB
+KERNEL_COPIES = 96 * MIB
+PER_VCPU = 2 * MIB
+DISPLAY = 16 * MIB
+COMPUTE = "compute"
+LAUNCHER_IMAGE = "hotvirt/launcher"
+SCHEDULABLE = "kubevirt.io/schedulable"
+OVERHEAD = "kubevirt.io/memory-overhead-bytes"
+DISKS = "/var/run/kubevirt-private/vmi-disks"
+PASSED_ON = (
+    "subdomain", "dnsPolicy", "dnsConfig", "affinity", "tolerations", "priorityClassName", "schedulerName",
+    "topologySpreadConstraints",
+)  # fmt: skip
+"""Fields that mean the same in an instance's spec and in a pod's."""
+STOP_MARGIN = 30
+"""Seconds that the pod may live longer than its guest is given to shut down."""
+
+
+class Settings(Struct, frozen=True):
+    """From the KubeVirt object's `spec.configuration`."""
+
+    memory_overcommit: int = 100
+    cpu_allocation_ratio: int = 10
+    launcher_image: str = LAUNCHER_IMAGE
+
+    @classmethod
+    def of(cls, kubevirt: Document | None) -> "Settings":
+        configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
+        developer = configuration.get("developerConfiguration") or {}
+        return cls(
+            memory_overcommit=int(developer.get("memoryOvercommit") or 100),
+            cpu_allocation_ratio=int(developer.get("cpuAllocationRatio") or 10),
+        )
+
+
+def name(vmi: Document) -> str:
+    """The same for the same instance, so that a pod made twice by mistake is one pod."""
+    metadata = vmi["metadata"]
+    digest = hashlib.sha256(metadata["uid"].encode()).digest()
+    letters = "".join("bcdfghjklmnpqrstvwxz2456789"[byte % 27] for byte in digest[:5])
+    return f"virt-launcher-{metadata['name'][:233]}-{letters}"
+
+
+def overhead(spec: Document) -> int:
+    """Bytes beyond the guest's memory."""
+    guest = specs.guest_memory(spec) or 0
+    domain = specs.domain(spec)
+    kernel = bool(((domain.get("firmware") or {}).get("kernelBoot") or {}).get("container"))
+    display = (domain.get("devices") or {}).get("autoattachGraphicsDevice") is not False
+    exact = (
+        QEMU + TRANSLATION + kernel * KERNEL_COPIES + guest // 512 + specs.vcpus(spec) * PER_VCPU + display * DISPLAY
+    )
+    return -(-exact // MIB) * MIB
+
+
+def resources(spec: Document, settings: Settings, *, surplus: int = 0) -> Document:
+    """Requests and limits of the compute container. `surplus`: bytes the guest still has above what is wanted."""
+    extra = overhead(spec)
+    asked, limited = specs.resources(spec, "requests"), specs.resources(spec, "limits")
+    without = 0 if (specs.domain(spec).get("resources") or {}).get("overcommitGuestOverhead") else extra
+    requests = {"cpu": _cpu_request(spec, asked, settings), "memory": ""}
+    requests["memory"] = format_bytes(_memory_request(spec, asked, settings) + surplus + without)
+    limits: Document = {}
+    if cpu := limited.get("cpu"):
+        limits["cpu"] = str(cpu)
+    if memory := limited.get("memory"):
+        limits["memory"] = format_bytes(parse_bytes(memory) + surplus + extra)
+    for kind, wanted in (("requests", requests), ("limits", limits)):
+        for resource, value in specs.resources(spec, kind).items():
+            wanted.setdefault(resource, str(value))  # huge pages, devices, ephemeral storage
+    return {"requests": requests, **({"limits": limits} if limits else {})}
+
+
+def render(vmi: Document, settings: Settings) -> Document:
+    metadata, spec = vmi["metadata"], vmi["spec"]
+    pod: Document = {
+        "apiVersion": PODS.api_version,
+        "kind": PODS.kind,
+        "metadata": {
+            "name": name(vmi),
+            "namespace": metadata["namespace"],
+            "labels": _labels(vmi),
+            "annotations": {"kubevirt.io/domain": metadata["name"], OVERHEAD: str(overhead(spec))},
+            "ownerReferences": [_owner(vmi)],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": _grace(spec) + STOP_MARGIN,
+            "nodeSelector": {SCHEDULABLE: "true", **(spec.get("nodeSelector") or {})},
+            "hostname": spec.get("hostname") or metadata["name"].replace(".", "-")[:63],
+            "containers": [_compute(vmi, settings)],
+            "volumes": [
+                {"name": claim.volume, "persistentVolumeClaim": {"claimName": claim.name}} for claim in _mounted(spec)
+            ],
+        },
+    }
+    pod["spec"] |= {field: spec[field] for field in PASSED_ON if spec.get(field)}
+    return pod
+
+
+def _labels(vmi: Document) -> Document:
+    metadata = vmi["metadata"]
+    return {
+        **(metadata.get("labels") or {}),
+        "kubevirt.io": "virt-launcher",
+        "kubevirt.io/created-by": metadata["uid"],
+        "vm.kubevirt.io/name": metadata["name"],
+        "vmi.kubevirt.io/id": metadata["name"],
+    }
+
+
+def _owner(vmi: Document) -> Document:
+    return {
+        "apiVersion": vmi["apiVersion"],
+        "kind": vmi["kind"],
+        "name": vmi["metadata"]["name"],
+        "uid": vmi["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _compute(vmi: Document, settings: Settings) -> Document:
+    spec = vmi["spec"]
+    mounts = [{"name": claim.volume, "mountPath": f"{DISKS}/{claim.volume}"} for claim in _mounted(spec)]
+    container = {
+        "name": COMPUTE,
+        "image": settings.launcher_image,
+        "imagePullPolicy": "IfNotPresent",
+        "resources": resources(spec, settings),
+    }
+    return {**container, "volumeMounts": mounts} if mounts else container
+
+
+def _mounted(spec: Document) -> list[specs.Claim]:
+    """What the pod itself mounts. Hot-plugged claims come and go, and a pod's volumes cannot."""
+    return [claim for claim in specs.claims(spec) if not claim.hotpluggable]
+
+
+def _memory_request(spec: Document, asked: Document, settings: Settings) -> int:
+    if memory := asked.get("memory"):
+        return parse_bytes(memory)
+    return (specs.guest_memory(spec) or 0) * 100 // settings.memory_overcommit
+
+
+def _cpu_request(spec: Document, asked: Document, settings: Settings) -> str:
+    if cpu := asked.get("cpu"):
+        return str(cpu)
+    count = specs.vcpus(spec)
+    if (specs.domain(spec).get("cpu") or {}).get("dedicatedCpuPlacement"):
+        return str(count)
+    return f"{count * 1000 // settings.cpu_allocation_ratio}m"
+
+
+def _grace(spec: Document) -> int:
+    seconds = spec.get("terminationGracePeriodSeconds")
+    return 30 if seconds is None else int(seconds)
+
+
+def surplus(vmi: Document) -> int:
+    """What the guest has not given back yet: its pod must not ask for less before it has."""
+    current = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
+    wanted = specs.guest_memory(vmi["spec"])
+    return max(0, parse_bytes(current) - wanted) if current and wanted else 0
+
+
+def resize(vmi: Document, pod: Document, settings: Settings) -> list[Document] | None:
+    """The JSON patch of pods/resize that brings the pod to what its instance asks for now; None when it is there."""
+    containers = pod["spec"]["containers"]
+    index = next((i for i, container in enumerate(containers) if container["name"] == COMPUTE), None)
+    if index is None:
+        return None
+    has = containers[index].get("resources") or {}
+    wanted = resources(vmi["spec"], settings, surplus=surplus(vmi))
+    merged, differs = {}, False
+    for kind in ("requests", "limits"):
+        merged[kind] = dict(has.get(kind) or {})
+        for resource in ("cpu", "memory"):
+            value = (wanted.get(kind) or {}).get(resource)
+            if value is not None and not _same_amount(resource, merged[kind].get(resource), value):
+                merged[kind][resource], differs = value, True
+    if not differs:
+        return None
+    path = f"/spec/containers/{index}"
+    return [
+        {"op": "test", "path": f"{path}/name", "value": COMPUTE},
+        {"op": "add", "path": f"{path}/resources", "value": {kind: v for kind, v in merged.items() if v}},
+    ]
+
+
+def _same_amount(resource: str, one: object, other: object) -> bool:
+    """Whether two quantities are equal, however they are written."""
+    if one is None or other is None:
+        return one is other
+    if resource == "cpu":
+        return parse_cpu(one) == parse_cpu(other)
+    return parse_bytes(one) == parse_bytes(other)

@@ -1,0 +1,179 @@
+"""Which node a pod fits on, or in numbers why none. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.api.quantity import parse_bytes, parse_cpu
+from hotvirt.kube import conditions
+from hotvirt.kube.client import Document
+
+LAUNCHER = ("kubevirt.io", "virt-launcher")
+
+
+class Demand(Struct, frozen=True):
+    """`cpu` in thousandths, `memory` in bytes."""
+
+    cpu: int = 0
+    memory: int = 0
+
+    def __add__(self, other: "Demand") -> "Demand":
+        return Demand(self.cpu + other.cpu, self.memory + other.memory)
+
+
+class Unfit(Struct, frozen=True):
+    """No node: the message names each node's reason and the mend."""
+
+    message: str
+
+
+def demand(pod: Document) -> Demand:
+    """What the pod's containers request together."""
+    total = Demand()
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        requests = (container.get("resources") or {}).get("requests") or {}
+        total += Demand(parse_cpu(requests.get("cpu") or 0), parse_bytes(requests.get("memory") or 0))
+    return total
+
+
+def place(pod: Document, nodes: Sequence[Document], used: Mapping[str, Demand]) -> str | Unfit:
+    """The name of the node with the most memory left of those where the pod fits."""
+    if not nodes:
+        return Unfit("0/0 nodes can run it: no node is registered; is the node agent running?")
+    if unsupported := _unsupported(pod):
+        return Unfit(unsupported)
+    wanted = demand(pod)
+    fitting: list[tuple[int, str]] = []
+    reasons: list[str] = []
+    for node in nodes:
+        name = node["metadata"]["name"]
+        taken = used.get(name, Demand())
+        if reason := _reason_against(pod, wanted, node=node, taken=taken):
+            reasons.append(f"{name}: {reason}")
+        else:
+            fitting.append((_allocatable(node).memory - taken.memory, name))
+    if fitting:
+        return max(fitting)[1]
+    return Unfit(f"0/{len(nodes)} nodes can run it: {'; '.join(sorted(reasons))}")
+
+
+def _reason_against(pod: Document, wanted: Demand, *, node: Document, taken: Demand) -> str:
+    """Why this node will not do; "" when it will."""
+    name, spec = node["metadata"]["name"], node.get("spec") or {}
+    ready = conditions.of(node, "Ready")
+    if ready is not None and ready.get("status") != "True":
+        return f"it is not ready ({ready.get('message') or ready.get('reason') or 'no reason given'})"
+    if spec.get("unschedulable"):
+        return f"it takes no new pods (allow it with: kubectl uncordon {name})"
+    for check in (_selector_reason, _affinity_reason, _taint_reason):
+        if reason := check(pod, node):
+            return reason
+    return _room_reason(pod, wanted, _allocatable(node), taken)
+
+
+def _room_reason(pod: Document, wanted: Demand, has: Demand, taken: Demand) -> str:
+    guest = (pod["metadata"].get("labels") or {}).get(LAUNCHER[0]) == LAUNCHER[1]
+    if taken.memory + wanted.memory > has.memory:
+        free = max(0, has.memory - taken.memory)
+        asked = f"{_size(wanted.memory)} of memory asked for{' (guest and QEMU)' if guest else ''}"
+        field = "spec.template.spec.domain.memory.guest" if guest else "its memory requests"
+        return f"{asked}, {_size(free)} of {_size(has.memory)} free; lower {field} or stop another machine"
+    if taken.cpu + wanted.cpu > has.cpu:
+        free = max(0, has.cpu - taken.cpu)
+        asked = f"{wanted.cpu / 1000:g} CPUs asked for"
+        field = "spec.template.spec.domain.cpu.sockets" if guest else "its CPU requests"
+        return f"{asked}, {free / 1000:g} of {has.cpu / 1000:g} free; lower {field} or stop another machine"
+    return ""
+
+
+def _selector_reason(pod: Document, node: Document) -> str:
+    labels = node["metadata"].get("labels") or {}
+    lacking = [f"{k}={v}" for k, v in (pod["spec"].get("nodeSelector") or {}).items() if labels.get(k) != v]
+    if not lacking:
+        return ""
+    mend = f"kubectl label node {node['metadata']['name']} {lacking[0]}"
+    if lacking[0].startswith("kubevirt.io/schedulable="):
+        mend = "its node agent sets it once it can run guests"
+    return f"it lacks the label {', '.join(lacking)} ({mend})"
+
+
+def _taint_reason(pod: Document, node: Document) -> str:
+    tolerations = pod["spec"].get("tolerations") or ()
+    for taint in (node.get("spec") or {}).get("taints") or ():
+        if taint.get("effect") in ("NoSchedule", "NoExecute") and not any(_tolerates(t, taint) for t in tolerations):
+            shown = f"{taint.get('key')}={taint.get('value') or ''}:{taint['effect']}"
+            return f"it has the taint {shown}, which spec.template.spec.tolerations does not allow for"
+    return ""
+
+
+def _tolerates(toleration: Document, taint: Document) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if not toleration.get("key"):
+        return toleration.get("operator") == "Exists"
+    if toleration["key"] != taint.get("key"):
+        return False
+    return toleration.get("operator") == "Exists" or (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+def _affinity_reason(pod: Document, node: Document) -> str:
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    terms = required.get("nodeSelectorTerms") or ()
+    if not terms or any(_term_fits(term, node) for term in terms):
+        return ""
+    return "its labels do not fit spec.template.spec.affinity.nodeAffinity"
+
+
+def _term_fits(term: Document, node: Document) -> bool:
+    labels = node["metadata"].get("labels") or {}
+    fields = {"metadata.name": node["metadata"]["name"]}
+    by_label, by_field = term.get("matchExpressions") or (), term.get("matchFields") or ()
+    return bool(by_label or by_field) and all(
+        _fits(expression, known)
+        for expressions, known in ((by_label, labels), (by_field, fields))
+        for expression in expressions
+    )
+
+
+def _fits(expression: Document, known: Mapping[str, Any]) -> bool:
+    value, values = known.get(expression["key"]), expression.get("values") or []
+    match expression.get("operator"):
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" as way if str(value).lstrip("-").isdigit() and values:
+            return int(str(value)) > int(values[0]) if way == "Gt" else int(str(value)) < int(values[0])
+    return False
+
+
+def _unsupported(pod: Document) -> str:
+    affinity = pod["spec"].get("affinity") or {}
+    for kind in ("podAffinity", "podAntiAffinity"):
+        if (affinity.get(kind) or {}).get("requiredDuringSchedulingIgnoredDuringExecution"):
+            return f"spec.template.spec.affinity.{kind} is not understood by the scheduler of a home; remove it"
+    if any(c.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule" for c in _spreads(pod)):
+        return (
+            "spec.template.spec.topologySpreadConstraints is not understood by the scheduler of a home; "
+            "remove it, or set whenUnsatisfiable: ScheduleAnyway"
+        )
+    return ""
+
+
+def _spreads(pod: Document) -> Iterable[Document]:
+    return pod["spec"].get("topologySpreadConstraints") or ()
+
+
+def _allocatable(node: Document) -> Demand:
+    has = (node.get("status") or {}).get("allocatable") or {}
+    return Demand(parse_cpu(has.get("cpu") or 0), parse_bytes(has.get("memory") or 0))
+
+
+def _size(amount: int) -> str:
+    return f"{amount / (1 << 30):.1f}Gi"

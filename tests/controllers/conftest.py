@@ -1,0 +1,126 @@
+import asyncio
+import importlib.util
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import SharedInformers
+
+path = Path(__file__).parents[1] / "kube" / "memory_api.py"
+spec = importlib.util.spec_from_file_location("memory_api", path)
+memory_api = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(memory_api)
+
+
+class Clock:
+    """Stands still until told; loop time is looptime's."""
+
+    def __init__(self):
+        self.began = None
+
+    def __call__(self):
+        loop = asyncio.get_running_loop()
+        if self.began is None:
+            self.began = loop.time()
+        return datetime.fromtimestamp(1_767_225_600 + loop.time() - self.began, UTC)
+
+
+@pytest.fixture
+async def api():
+    return memory_api.MemoryApi()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def controlled(api, clock):
+    """`async with controlled(InstanceController, ...) as made:` runs them over `api`."""
+
+    @asynccontextmanager
+    async def run(*kinds):
+        informers, recorder = SharedInformers(api), Recorder(api, "test", clock=clock)
+        made = [kind(api, informers, recorder=recorder, clock=clock) for kind in kinds]
+        tasks = [asyncio.create_task(coroutine) for coroutine in (
+            informers.run(), recorder.run(), *(each.controller.run() for each in made))]  # fmt: skip
+        try:
+            await asyncio.sleep(0.1)
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    return run
+
+
+def make_node(name="one", *, cpu="4", memory="8Gi", labels=None, **spec):
+    return {
+        "metadata": {"name": name, "labels": {"kubevirt.io/schedulable": "true", **(labels or {})}},
+        "spec": spec,
+        "status": {
+            "allocatable": {"cpu": cpu, "memory": memory},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def make_vmi(name="web", *, uid="u-1", owner=None, volumes=(), status=None, domain=None, **spec):
+    """A defaulted instance; `owner`: the VM's document."""
+    metadata = {"name": name, "namespace": "default", "uid": uid, "resourceVersion": "5",
+                "finalizers": ["kubevirt.io/foregroundDeleteVirtualMachine"]}  # fmt: skip
+    if owner:
+        metadata["ownerReferences"] = [
+            {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": owner["metadata"]["name"],
+             "uid": owner["metadata"]["uid"], "controller": True}
+        ]  # fmt: skip
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": metadata,
+        "spec": {
+            "domain": domain or {"memory": {"guest": "1Gi", "maxGuest": "4Gi"},
+                                 "cpu": {"sockets": 1, "cores": 1, "threads": 1, "maxSockets": 4}},
+            "volumes": list(volumes),
+            **spec,
+        },
+        **({"status": status} if status else {}),
+    }  # fmt: skip
+
+
+def make_vm(name="web", *, strategy="Always", volumes=(), domain=None, template=None, status=None, **spec):
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name, "namespace": "default", "uid": f"vm-{name}", "generation": 1,
+                     "resourceVersion": "3"},
+        "spec": {
+            **({"runStrategy": strategy} if strategy else {}),
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {
+                    "domain": domain or {"memory": {"guest": "1Gi", "maxGuest": "4Gi"},
+                                         "cpu": {"sockets": 1, "maxSockets": 4}, "devices": {}},
+                    "volumes": list(volumes),
+                    **(template or {}),
+                },
+            },
+            **spec,
+        },
+        **({"status": status} if status else {}),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def make():
+    """Makers of documents."""
+
+    class Make:
+        node, vmi, vm = staticmethod(make_node), staticmethod(make_vmi), staticmethod(make_vm)
+
+    return Make

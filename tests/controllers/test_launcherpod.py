@@ -1,0 +1,113 @@
+"""The launcher pod's manifest, whole, and what it asks for in the cases that differ."""
+
+import pytest
+
+from hotvirt.controllers import launcherpod
+from hotvirt.controllers.launcherpod import Settings
+
+MIB = 1 << 20
+
+
+def test_the_manifest(make):
+    vmi = make.vmi(
+        "web",
+        volumes=[
+            {"name": "root", "persistentVolumeClaim": {"claimName": "web-root"}},
+            {"name": "late", "persistentVolumeClaim": {"claimName": "late", "hotpluggable": True}},
+        ],
+        nodeSelector={"disk": "fast"}, tolerations=[{"key": "a", "operator": "Exists"}],
+    )  # fmt: skip
+    vmi["metadata"]["labels"] = {"app": "web", "kubevirt.io/vm": "web"}
+    assert launcherpod.render(vmi, Settings()) == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": launcherpod.name(vmi),
+            "namespace": "default",
+            "labels": {
+                "app": "web", "kubevirt.io/vm": "web", "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "u-1",
+                "vm.kubevirt.io/name": "web", "vmi.kubevirt.io/id": "web",
+            },
+            "annotations": {
+                "kubevirt.io/domain": "web", "kubevirt.io/memory-overhead-bytes": str(108 * MIB),
+            },
+            "ownerReferences": [
+                {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "web", "uid": "u-1",
+                 "controller": True, "blockOwnerDeletion": True}
+            ],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 60,
+            "nodeSelector": {"kubevirt.io/schedulable": "true", "disk": "fast"},
+            "hostname": "web",
+            "containers": [
+                {
+                    "name": "compute",
+                    "image": "hotvirt/launcher",
+                    "imagePullPolicy": "IfNotPresent",
+                    "resources": {"requests": {"cpu": "100m", "memory": "1132Mi"}},
+                    "volumeMounts": [{"name": "root", "mountPath": "/var/run/kubevirt-private/vmi-disks/root"}],
+                }
+            ],
+            "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "web-root"}}],
+            "tolerations": [{"key": "a", "operator": "Exists"}],
+        },
+    }  # fmt: skip
+
+
+def test_the_name_is_the_same_for_the_same_instance_and_another_for_the_next(make):
+    assert launcherpod.name(make.vmi(uid="a")) == launcherpod.name(make.vmi(uid="a"))
+    assert launcherpod.name(make.vmi(uid="a")) != launcherpod.name(make.vmi(uid="b"))
+    assert launcherpod.name(make.vmi(uid="a")).startswith("virt-launcher-web-")
+
+
+@pytest.mark.parametrize(
+    ("domain", "settings", "requests", "limits"),
+    [
+        ({"memory": {"guest": "1Gi"}, "cpu": {"sockets": 2, "cores": 2}}, Settings(),
+         {"cpu": "400m", "memory": "1138Mi"}, None),
+        ({"memory": {"guest": "1Gi"}, "devices": {"autoattachGraphicsDevice": False}}, Settings(),
+         {"cpu": "100m", "memory": "1116Mi"}, None),
+        ({"memory": {"guest": "1Gi"}, "firmware": {"kernelBoot": {"container": {"image": "hotvirt/tiny"}}}}, Settings(),
+         {"cpu": "100m", "memory": "1228Mi"}, None),
+        ({"memory": {"guest": "1Gi"}}, Settings(memory_overcommit=200, cpu_allocation_ratio=5),
+         {"cpu": "200m", "memory": "620Mi"}, None),
+        ({"memory": {"guest": "1Gi"}, "resources": {"requests": {"memory": "256Mi", "cpu": "2"},
+                                                    "limits": {"memory": "1Gi", "cpu": "4", "example.com/gpu": 1}}},
+         Settings(), {"cpu": "2", "memory": "364Mi"}, {"cpu": "4", "memory": "1132Mi", "example.com/gpu": "1"}),
+        ({"memory": {"guest": "1Gi"}, "resources": {"overcommitGuestOverhead": True}}, Settings(),
+         {"cpu": "100m", "memory": "1Gi"}, None),
+        ({"memory": {"guest": "1Gi"}, "cpu": {"sockets": 3, "dedicatedCpuPlacement": True}}, Settings(),
+         {"cpu": "3", "memory": "1136Mi"}, None),
+    ],
+    ids=["vcpus", "headless", "kernel", "overcommit", "explicit", "no-overhead", "dedicated"],
+)  # fmt: skip
+def test_what_the_pod_asks_for(domain, settings, requests, limits):
+    resources = launcherpod.resources({"domain": domain}, settings)
+    assert resources["requests"] == requests
+    assert resources.get("limits") == limits
+
+
+def growing(make, guest, *, current=None):
+    vmi = make.vmi(domain={"memory": {"guest": "1Gi"}, "cpu": {"sockets": 1}})
+    pod = launcherpod.render(vmi, Settings())
+    vmi["spec"]["domain"]["memory"]["guest"] = guest
+    if current:
+        vmi["status"] = {"memory": {"guestCurrent": current}}
+    return launcherpod.resize(vmi, pod, Settings())
+
+
+def test_the_pod_follows_the_instance_up_at_once_and_down_only_with_the_guest(make):
+    assert growing(make, "1024Mi") is None
+    assert growing(make, "2Gi")[1]["value"]["requests"] == {"cpu": "100m", "memory": "2158Mi"}
+    assert growing(make, "512Mi")[1]["value"]["requests"]["memory"] == "619Mi"
+    assert growing(make, "512Mi", current="768Mi")[1]["value"]["requests"]["memory"] == "875Mi"
+
+
+def test_settings_come_from_the_kubevirt_object():
+    kubevirt = {"spec": {"configuration": {"developerConfiguration": {"memoryOvercommit": 150}}}}
+    assert Settings.of(kubevirt) == Settings(memory_overcommit=150)
+    assert Settings.of(None) == Settings()
