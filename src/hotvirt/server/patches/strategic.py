@@ -90,7 +90,7 @@ def _merge_field(target: dict[str, Any], key: str, value: Any, merge: Merge, ord
 
 
 def _merge_list(before: list[Any], patch: list[Any], merge: Merge, order: Any, path: str) -> list[Any]:
-    wished = order if isinstance(order, list) else []
+    wished = order if isinstance(order, list) else patch
     identify: Callable[[Any], Hashable]
     if merge.primitive:
         identify = _primitive
@@ -103,9 +103,8 @@ def _merge_list(before: list[Any], patch: list[Any], merge: Merge, order: Any, p
                 raise errors.BadRequest(f"an item of {name} has no {merge.key}, by which this list merges: add it")
         if any(_replaces(item) for item in patch):
             before, patch = [], [item for item in patch if not _replaces(item)]
+            wished = patch
         merged = _merge_items(before, patch, merge, path)
-    if not isinstance(order, list):
-        return merged
     return interleave(merged, [identify(item) for item in wished], [identify(item) for item in before], identify)
 
 
