@@ -151,6 +151,7 @@ def test_a_seed_holds_what_cloud_init_looks_for() -> None:
     content = seed.render(
         instance_id="i-1", hostname='quo"te', user_data="#cloud-config\nä: 1\n", network_config="version: 2\n"
     )
+    assert len(content) >= 256 << 10
     assert content[0x8000 + 40 : 0x8000 + 46] == b"cidata"
     assert read_iso(content) == {
         "meta-data": b'instance-id: "i-1"\nlocal-hostname: "quo\\"te"\n',

@@ -93,6 +93,7 @@ def mmdebstrap_argv(work: Path, out: Path) -> list[str]:
         "--variant=minbase",
         "--architectures=amd64",
         "--format=null",
+        "--skip=cleanup",  # the disk is written before that; the tree is thrown away
         f"--keyring={_KEYRING}",
         f"--include={','.join(PACKAGES)}",
         '--aptopt=Acquire::Languages "none"',

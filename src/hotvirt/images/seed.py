@@ -22,6 +22,7 @@ LIMIT = 16 << 20
 """Of one file. KubeVirt's own limit for inline user-data is 2 KiB; from a Secret, 1 MiB is etcd's."""
 
 _EPOCH = 315532800.0  # 1980-01-01, as zip and ISO tools use when they want no date
+_LEAST = 256 << 10
 _SHORT_NAMES = {"meta-data": "METADATA", "user-data": "USERDATA", "network-config": "NETCONF", "vendor-data": "VENDOR"}
 
 
@@ -72,7 +73,8 @@ def _iso(files: Mapping[str, bytes]) -> bytes:
         iso.add_fp(io.BytesIO(data), len(data), short, rr_name=name, joliet_path=f"/{name}", file_mode=0o100444)
     iso.write_fp(out)
     iso.close()
-    return out.getvalue()
+    # Readers look for other filesystems' labels too, busybox up to 68 KiB in, and give up on a disk that ends before.
+    return out.getvalue().ljust(_LEAST, b"\0")
 
 
 class _StoppedClock:
