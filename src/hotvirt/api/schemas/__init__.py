@@ -1,0 +1,57 @@
+"""KubeVirt's object model as a table: each type's fields, in a notation of a line each.
+
+`string int32 int64 boolean quantity time duration object any` are scalars, `[T]` lists, `{T}` string maps, any other
+word a type of the table. `!` at the end: required. `T|A|B`: only these values. `[T]#name`: a list keyed by `name` (or
+`#set`).
+Names and types are facts of KubeVirt 1.9's API description; the words that explain fields are ours (`api.explain`).
+"""
+
+from functools import cache
+from importlib.resources import files
+
+from msgspec import Struct, json
+
+SCALARS = frozenset(
+    ("string", "int32", "int64", "uint32", "number", "boolean", "quantity", "time", "duration", "object", "any",
+     "bytes", "intstr")
+)  # fmt: skip
+
+
+class Kind(Struct, frozen=True):
+    """A field's type, read from its notation. `shape`: "one", "list" or "map" of `item`."""
+
+    item: str
+    shape: str = "one"
+    required: bool = False
+    values: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+    @property
+    def is_scalar(self) -> bool:
+        return self.item in SCALARS
+
+
+@cache
+def types() -> dict[str, dict[str, str]]:
+    """Type name -> field name -> notation."""
+    found: dict[str, dict[str, str]] = json.decode(files(__name__).joinpath("kubevirt.json").read_bytes())
+    return found
+
+
+@cache
+def read(notation: str) -> Kind:
+    """`[Disk]#name!` -> a required list of Disk, keyed by name."""
+    text, required = notation.removesuffix("!"), notation.endswith("!")
+    shape, keys = "one", tuple[str, ...]()
+    if text[0] in "[{":
+        close = text.rindex("]" if text[0] == "[" else "}")
+        shape = "list" if text[0] == "[" else "map"
+        keys = tuple(text[close + 1 :].removeprefix("#").split(",")) if text[close + 1 :] else ()
+        text = text[1:close]
+    item, *values = text.split("|")
+    return Kind(item, shape, required, tuple(values), keys)
+
+
+def fields(name: str) -> dict[str, Kind]:
+    """The fields of one type of the table."""
+    return {field: read(notation) for field, notation in types()[name].items()}

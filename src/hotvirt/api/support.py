@@ -1,0 +1,124 @@
+"""What hotvirt does with each field of KubeVirt's object model: acts on it, takes it without effect, or refuses it.
+
+Nothing is silently ignored: `refused` finds every field of a spec that would promise what is not there, and admission
+answers with its path. Fields with words in `api.explain` are acted on; the few that may be set without effect are
+listed here with the reason; every other field of a spec is refused until it is built.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.api import explain, schemas
+
+Document = dict[str, Any]
+
+
+class Support(StrEnum):
+    ACTED_ON = "acted on"
+    NO_EFFECT = "no effect"
+    REFUSED = "refused"
+
+
+class Entry(Struct, frozen=True):
+    """What becomes of a field, and why (for what has no effect)."""
+
+    support: Support
+    reason: str = ""
+
+
+_PLACEMENT = "passed on to the launcher pod; the embedded home has one node"
+_ALWAYS = "always so"
+_QEMU_DEFAULT = "QEMU's default is used, which guests work with"
+
+NO_EFFECT: dict[str, str] = {
+    "VirtualMachineInstanceSpec.affinity": _PLACEMENT,
+    "VirtualMachineInstanceSpec.tolerations": _PLACEMENT,
+    "VirtualMachineInstanceSpec.topologySpreadConstraints": _PLACEMENT,
+    "VirtualMachineInstanceSpec.priorityClassName": _PLACEMENT,
+    "VirtualMachineInstanceSpec.dnsConfig": _PLACEMENT,
+    "VirtualMachineInstanceSpec.dnsPolicy": _PLACEMENT,
+    "VirtualMachineInstanceSpec.subdomain": _PLACEMENT,
+    "VirtualMachineInstanceSpec.evictionStrategy": "there is no second node to move to",
+    "VirtualMachineSpec.updateVolumesStrategy": "volumes are replaced by stop and start",
+    "DomainSpec.features": "ACPI and APIC are always there; of Hyper-V's only what QEMU's model has",
+    "DomainSpec.clock": _QEMU_DEFAULT,
+    "DomainSpec.chassis": _QEMU_DEFAULT,
+    "DomainSpec.ioThreadsPolicy": "all disks share QEMU's main loop",
+    "DomainSpec.ioThreads": "all disks share QEMU's main loop",
+    "Devices.networkInterfaceMultiqueue": "one queue for each interface",
+    "Devices.blockMultiQueue": "QEMU chooses the number of queues",
+    "Devices.autoattachInputDevice": "a tablet comes with the display",
+    "Devices.inputs": "a tablet comes with the display",
+    "Devices.autoattachSerialConsole": _ALWAYS,
+    "Devices.logSerialConsole": "the console is not logged yet",
+    "Devices.useVirtioTransitional": "virtio 1.0 devices, which guests since 2014 know",
+    "Devices.video": "a standard VGA adapter",
+    "Disk.errorPolicy": "a full disk pauses the guest, other errors are told to it",
+    "Disk.dedicatedIOThread": "all disks share QEMU's main loop",
+    "Disk.blockSize": "512 bytes",
+    "Disk.tag": "not passed to cloud-init yet",
+    "Interface.tag": "not passed to cloud-init yet",
+    "Interface.acpiIndex": "the guest names the interface by its slot",
+    "Interface.pciAddress": "the next free slot is used",
+    "DiskTarget.pciAddress": "the next free slot is used",
+    "CDRomTarget.tray": "closed at start",
+    "CPU.dedicatedCpuPlacement": "vCPUs are not pinned",
+    "CPU.isolateEmulatorThread": "vCPUs are not pinned",
+    "ResourceRequirements.overcommitGuestOverhead": "counted in the pod's request by the controllers",
+    "PodNetwork.vmNetworkCIDR": "the guest has its pod's address",
+    "PodNetwork.vmIPv6NetworkCIDR": "the guest has its pod's address",
+    "KernelBootContainer.imagePullSecret": "built-in and local images need none",
+    "ContainerDiskSource.imagePullSecret": "built-in and local images need none",
+}
+
+_PASSED_WHOLE = frozenset(
+    ("core.Affinity", "core.Toleration", "core.PodDNSConfig", "core.TopologySpreadConstraint", "Features", "Clock",
+     "Chassis", "DiskIOThreads", "BlockSize", "VideoDevice", "Input", "ResourceRequirements", "Rng")
+)  # fmt: skip
+"""Types below a field whose treatment the field itself decides."""
+
+_MEND = {
+    "dataVolumeTemplates": "make a PersistentVolumeClaim and name it in volumes",
+    "instancetype": "write CPU and memory into template.spec.domain",
+    "preference": "write what it says into template.spec.domain",
+    "efi": "leave out efi to boot by BIOS",
+    "multus": "use the pod network",
+}
+
+
+def of(type_name: str, field: str) -> Entry:
+    """What becomes of one field of the table."""
+    key = f"{type_name}.{field}"
+    if reason := NO_EFFECT.get(key):
+        return Entry(Support.NO_EFFECT, reason)
+    if key in explain.WORDS:
+        return Entry(Support.ACTED_ON)
+    return Entry(Support.REFUSED)
+
+
+def refused(document: Document, type_name: str, path: str) -> Iterator[tuple[str, str]]:
+    """(path, sentence) of each field of `document` that hotvirt does not support. Only what is set counts: null,
+    false, and empty lists and objects promise nothing, except where an empty object is the promise (`efi: {}`)."""
+    fields = schemas.fields(type_name)
+    for name, value in document.items():
+        kind = fields.get(name)
+        if kind is None or value is None or value is False or value == []:
+            continue
+        here = f"{path}.{name}"
+        entry = of(type_name, name)
+        if entry.support is Support.REFUSED:
+            mend = _MEND.get(name, f"remove {name}")
+            yield here, f"{name} is not supported by hotvirt yet: {mend}"
+        elif not kind.is_scalar and kind.item not in _PASSED_WHOLE and entry.support is Support.ACTED_ON:
+            yield from _below(value, kind, here)
+
+
+def _below(value: Any, kind: schemas.Kind, path: str) -> Iterator[tuple[str, str]]:
+    if kind.shape == "list":
+        for index, item in enumerate(value):
+            yield from refused(item, kind.item, f"{path}[{index}]")
+    elif kind.shape == "one" and isinstance(value, dict):
+        yield from refused(value, kind.item, path)

@@ -1,0 +1,33 @@
+"""A finding: one fact a live change rests on, looked at. The same findings speak in conditions, events, CLI and API."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+Status = Literal["pass", "fail", "unknown"]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """`id` such as memory.max-guest; `field` the path below a VM's spec.template.spec, or "". `mend` is a command or an
+    edit that would make it pass, "" when there is none."""
+
+    id: str
+    status: Status
+    message: str
+    actual: str = ""
+    required: str = ""
+    mend: str = ""
+    field: str = ""
+
+
+def blockers(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings that forbid the change. `unknown` does not: QEMU and the guest will tell."""
+    return [finding for finding in findings if finding.status == "fail"]
+
+
+def sentence(findings: Iterable[Finding]) -> str:
+    """All that fails, in one line for a person: what, why, and what mends it."""
+    return "; ".join(
+        f"{finding.message}{f' ({finding.mend})' if finding.mend else ''}" for finding in blockers(findings)
+    )

@@ -1,0 +1,161 @@
+"""KubeVirt's kinds at the API's door: defaults, validation, and who may write what.
+
+Pure towards the request, and called for dry runs too. People edit VMs; instances are the controllers', so an edit of
+one is refused with the VM to edit.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hotvirt.api import defaults, validation
+from hotvirt.api.defaults import ClusterSettings
+from hotvirt.api.faults import Fault
+from hotvirt.kube.admission import Admission, AdmissionRequest, User, Verdict
+from hotvirt.kube.errors import Cause
+from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
+
+Document = dict[str, Any]
+KubeVirtSource = Callable[[], Document | None]
+"""The KubeVirt object in force, or None before there is one."""
+
+OUR_GROUP = "system:serviceaccounts:kubevirt"
+RESERVED_LABELS = tuple(
+    f"kubevirt.io/{name}"
+    for name in ("created-by", "migrationJobUID", "nodeName", "migrationTargetNodeName", "schedulable",
+                 "install-strategy")
+)  # fmt: skip
+
+
+def admissions(kubevirt: KubeVirtSource) -> tuple[Admission, ...]:
+    """The plug-ins the API server is given."""
+    return (VirtualMachines(), Instances(kubevirt), KubeVirts())
+
+
+def is_ours(user: User) -> bool:
+    """Whether a control-plane part asks."""
+    return OUR_GROUP in user.groups
+
+
+class VirtualMachines:
+    resources: tuple[Resource, ...] = (VMS,)
+
+    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
+        return None
+
+    async def validate(self, request: AdmissionRequest) -> Verdict:
+        if request.obj is None or request.subresource or is_deleting(request.obj):
+            return Verdict()
+        checked = validation.virtual_machine(request.obj)
+        return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
+
+
+class Instances:
+    """VirtualMachineInstances. `mutate` fills in what a new one is silent about, and gives people back the status they
+    tried to change (there is no status subresource, as upstream)."""
+
+    resources: tuple[Resource, ...] = (VMIS,)
+
+    def __init__(self, kubevirt: KubeVirtSource) -> None:
+        self._kubevirt = kubevirt
+
+    def mutate(self, request: AdmissionRequest) -> Document | None:
+        obj = request.obj
+        if obj is None:
+            return None
+        if request.operation == "CREATE":
+            if not (obj.get("spec") or {}).get("domain") or validation.instance_spec(obj["spec"], "spec"):
+                return None  # `validate` says what is wrong
+            filled = defaults.instance(obj, ClusterSettings.of(self._kubevirt()))
+            if is_ours(request.user):
+                return filled
+            return {key: value for key, value in filled.items() if key != "status"}
+        if not is_ours(request.user) and request.old is not None and obj.get("status") != request.old.get("status"):
+            return {**{k: v for k, v in obj.items() if k != "status"}, **_status(request.old)}
+        return None
+
+    async def validate(self, request: AdmissionRequest) -> Verdict:
+        obj, old = request.obj, request.old
+        if obj is None:
+            return Verdict()
+        if request.operation == "CREATE":
+            faults = validation.instance_spec(obj.get("spec") or {}, "spec")
+            return Verdict(causes=causes(faults) + (() if is_ours(request.user) else _reserved(obj, {})))
+        if is_ours(request.user) or old is None:
+            return Verdict()
+        if obj.get("spec") != old.get("spec"):
+            return Verdict(denied=_edit_the_vm(old))
+        return Verdict(causes=_reserved(obj, (old.get("metadata") or {}).get("labels") or {}))
+
+
+class KubeVirts:
+    resources: tuple[Resource, ...] = (KUBEVIRTS,)
+
+    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
+        return None
+
+    async def validate(self, request: AdmissionRequest) -> Verdict:
+        return Verdict() if request.obj is None or request.subresource else Verdict(causes=_settings(request.obj))
+
+
+def causes(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Cause, ...]:
+    return tuple(Cause(fault.reason, fault.message, fault.field) for fault in faults)
+
+
+def is_deleting(obj: Document) -> bool:
+    """An object on its way out is only waiting for its finalizers: its spec is nobody's concern any more."""
+    return bool((obj.get("metadata") or {}).get("deletionTimestamp"))
+
+
+def _status(old: Document) -> Document:
+    return {"status": old["status"]} if "status" in old else {}
+
+
+def _edit_the_vm(vmi: Document) -> str:
+    metadata = vmi["metadata"]
+    owner = next((o["name"] for o in metadata.get("ownerReferences") or () if o.get("kind") == "VirtualMachine"), None)
+    if owner is None:
+        return (
+            "update of VMI object is restricted: no VM owns this instance, so it cannot be changed while it runs; "
+            "make a VirtualMachine of it to resize it"
+        )
+    return (
+        "update of VMI object is restricted: edit its VM instead, the running guest follows: "
+        f"kubectl edit vm {owner} -n {metadata.get('namespace', 'default')}"
+    )
+
+
+def _reserved(obj: Document, before: Document) -> tuple[Cause, ...]:
+    labels = (obj.get("metadata") or {}).get("labels") or {}
+    return tuple(
+        Cause("FieldValueNotSupported", f"{label} is set by hotvirt alone: remove it", f"metadata.labels[{label}]")
+        for label in RESERVED_LABELS
+        if labels.get(label) != before.get(label)
+    )
+
+
+def _settings(kubevirt: Document) -> tuple[Cause, ...]:
+    found: list[Cause] = []
+    configuration = (kubevirt.get("spec") or {}).get("configuration") or {}
+    path = "spec.configuration"
+    strategy = configuration.get("vmRolloutStrategy")
+    if strategy not in (None, "", "LiveUpdate", "Stage"):
+        message = f"{strategy!r} is unknown: use LiveUpdate or Stage"
+        found.append(Cause("FieldValueNotSupported", message, f"{path}.vmRolloutStrategy"))
+    ratio = (configuration.get("liveUpdateConfiguration") or {}).get("maxHotplugRatio")
+    if ratio is not None and ratio < 1:
+        found.append(
+            Cause(
+                "FieldValueInvalid",
+                f"must be at least 1, not {ratio}",
+                f"{path}.liveUpdateConfiguration.maxHotplugRatio",
+            )
+        )
+    developer = configuration.get("developerConfiguration") or {}
+    both = set(developer.get("featureGates") or ()) & set(developer.get("disabledFeatureGates") or ())
+    found += [
+        Cause(
+            "FieldValueInvalid", f"{gate} is both on and off: keep one", f"{path}.developerConfiguration.featureGates"
+        )
+        for gate in sorted(both)
+    ]
+    return tuple(found)
