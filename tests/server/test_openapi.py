@@ -143,7 +143,9 @@ def test_schemas_say_which_kind_they_are() -> None:
     assert thing is not None
     spec = thing["components"]["schemas"]["com.example.v1.Thing"]["properties"]["spec"]["properties"]
     assert spec["size"] == {"type": "integer", "default": 1, "description": "How big."}
-    assert spec["port"]["anyOf"] == [{"type": "integer"}, {"type": "string"}]
+    assert spec["port"]["allOf"] == [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.util.intstr.IntOrString"}]
+    requests = find(pod, "properties/spec/properties/resources/properties/requests/additionalProperties")
+    assert requests["allOf"] == [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.api.resource.Quantity"}]
     assert "allOf" in spec["embedded"]["properties"]["metadata"]
 
 

@@ -47,7 +47,7 @@ _docs = st.dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(_docs, _docs)
 def test_merge_twice_is_merge_once_and_inputs_stay(doc: Any, patch: Any) -> None:
     before = copy.deepcopy((doc, patch))

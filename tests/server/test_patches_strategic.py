@@ -161,7 +161,7 @@ def test_refusals(patch: Any, words: str) -> None:
 _names = st.lists(st.sampled_from("abcdef"), unique=True, max_size=5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_names, _names, _names)
 def test_the_wished_order_holds_and_nothing_is_lost(before: list[str], patch: list[str], order: list[str]) -> None:
     spec = {"containers": [{"name": name} for name in before]}

@@ -310,7 +310,7 @@ _docs = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_schemas, _docs)
 def test_prune_then_default_settles_and_no_input_changes(source: dict[str, Any], spec: Any) -> None:
     compiled = compile_schema(of(spec=source))

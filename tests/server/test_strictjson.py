@@ -57,7 +57,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(_values, st.sampled_from([None, 1]), st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]))
 def test_whatever_json_writes_is_read_back_without_duplicates(
     value: object, indent: int | None, separators: tuple[str, str]
@@ -73,3 +73,46 @@ def test_a_doubled_key_is_always_found(value: object, key: str, spaced: bool) ->
     pair = json.dumps(key) + colon + json.dumps(value)
     text = f'{{"x":":",{pair},"y":{{{pair},{pair}}}}}'.encode()
     assert f"y.{key}" in strictjson.decode(text)[1]
+
+
+def test_yaml_is_read_as_its_json_would_be() -> None:
+    text = b"""
+metadata: {name: web, annotations: {when: 2026-01-02, "quoted": "yes"}}
+spec:
+  running: yes
+  n: 3
+  hex: 0x10
+  mode: 0644
+  half: 0.5
+  none: ~
+  list: [a, "1"]
+  running: no
+"""
+    assert strictjson.decode_yaml(text) == (
+        {
+            "metadata": {"name": "web", "annotations": {"when": "2026-01-02", "quoted": "yes"}},
+            "spec": {
+                "running": False, "n": 3, "hex": 16, "mode": 420, "half": 0.5, "none": None, "list": ["a", "1"],
+            },
+        },
+        ("spec.running",),
+    )  # fmt: skip
+    assert strictjson.decode_yaml(b' {"a":1,"a":2}') == ({"a": 2}, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (b"", "empty"),
+        (b"a: &x [1]\nb: *x\n", "alias"),
+        (b"a: [", "not valid YAML"),
+        (b"a: b: c", "not valid YAML"),
+        (b"a: .nan", "finite|read the number"),
+        (b"a: \xff", "UTF-8"),
+        (b"a: " + b"[" * 200 + b"]" * 200, "deep"),
+        (b"--- {}\n--- {}\n", "not valid YAML"),
+    ],
+)
+def test_yaml_refusals(body: bytes, word: str) -> None:
+    with pytest.raises(errors.BadRequest, match=word):
+        strictjson.decode_yaml(body)

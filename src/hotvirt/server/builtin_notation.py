@@ -22,13 +22,15 @@ _SCALARS: dict[str, dict[str, Any]] = {
     "bool": {"type": "boolean"},
     "time": {"type": "string", "format": "date-time"},
     "bytes": {"type": "string", "format": "byte"},
-    "quantity": {"x-kubernetes-int-or-string": True},
+    "quantity": {"x-kubernetes-int-or-string": True, "format": "quantity"},
     "intstr": {"x-kubernetes-int-or-string": True},
     "any": {"x-kubernetes-preserve-unknown-fields": True},
     "map": {"type": "object", "additionalProperties": {"type": "string"}},
     "bytesmap": {"type": "object", "additionalProperties": {"type": "string", "format": "byte"}},
-    "quantities": {"type": "object", "additionalProperties": {"x-kubernetes-int-or-string": True}},
-}
+    "quantities": {
+        "type": "object", "additionalProperties": {"x-kubernetes-int-or-string": True, "format": "quantity"},
+    },
+}  # fmt: skip
 
 
 def read(text: str, parts: dict[str, str] | None = None) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,10 @@ _META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 OBJECT_META_NAME, LIST_META_NAME = f"{_META}.ObjectMeta", f"{_META}.ListMeta"
 STATUS_NAME, DELETE_OPTIONS_NAME = f"{_META}.Status", f"{_META}.DeleteOptions"
 PATCH_NAME, WATCH_EVENT_NAME = f"{_META}.Patch", f"{_META}.WatchEvent"
+QUANTITY_NAME = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+INT_OR_STRING_NAME = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _TEXT: Document = {"type": "string"}
+_EITHER = [{"type": "integer"}, {"type": "string"}]
 _V3_ONLY = ("nullable", "default", "allOf", "anyOf", "oneOf", "not")
 
 
@@ -53,8 +56,11 @@ def published(schema: Mapping[str, Any], *, v3: bool, root: bool = False) -> Doc
     if not v3:
         for word in _V3_ONLY:
             result.pop(word, None)
-    elif schema.get("x-kubernetes-int-or-string") and "anyOf" not in schema:
-        result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    elif schema.get("x-kubernetes-int-or-string"):
+        result.pop("anyOf", None)
+        result["allOf"] = [
+            reference(QUANTITY_NAME if schema.get("format") == "quantity" else INT_OR_STRING_NAME, v3=True)
+        ]
     return result
 
 
@@ -139,6 +145,12 @@ _DELETE_OPTIONS = _of(
 _WATCH_EVENT = _of("One change.", type=_text("ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."), object={"type": "object"})
 
 
+_SCALARS: Document = {
+    QUANTITY_NAME: {"description": "An amount such as 500m, 2, 1Gi.", "oneOf": _EITHER},
+    INT_OR_STRING_NAME: {"description": "A number or a text.", "format": "int-or-string", "oneOf": _EITHER},
+}
+
+
 def common(*, v3: bool) -> Document:
     """Definitions that every document needs."""
     return {
@@ -148,6 +160,7 @@ def common(*, v3: bool) -> Document:
         DELETE_OPTIONS_NAME: _DELETE_OPTIONS,
         PATCH_NAME: {"type": "object", "description": "A change to an object, in the form its content type names."},
         WATCH_EVENT_NAME: _WATCH_EVENT,
+        **(_SCALARS if v3 else {}),
     }
 
 

@@ -171,7 +171,9 @@ def _compile_default(schema: Mapping[str, Any]) -> Default | None:
         item = _compile_default(schema["items"])
         return _default_list(item) if item else None
     properties: Mapping[str, Mapping[str, Any]] = schema.get("properties") or {}
-    absent = {name: below["default"] for name, below in properties.items() if "default" in below}
+    absent = {
+        name: (below["default"], not below.get("nullable")) for name, below in properties.items() if "default" in below
+    }
     inner = {name: step for name, below in properties.items() if (step := _compile_default(below))}
     more = schema.get("additionalProperties")
     rest = _compile_default(more) if isinstance(more, dict) else None
@@ -188,13 +190,13 @@ def _default_list(item: Default) -> Default:
     return default
 
 
-def _default_object(absent: dict[str, Any], inner: dict[str, Default], rest: Default | None) -> Default:
+def _default_object(absent: dict[str, tuple[Any, bool]], inner: dict[str, Default], rest: Default | None) -> Default:
     def default(value: Any) -> Any:
         if type(value) is not dict:
             return value
         changed: dict[str, Any] | None = None
-        for name, fallback in absent.items():
-            if name not in value:
+        for name, (fallback, replaces_null) in absent.items():
+            if name not in value or (replaces_null and value[name] is None):
                 changed = dict(value) if changed is None else changed
                 changed[name] = fresh(fallback) if isinstance(fallback, dict | list) else fallback
         now = value if changed is None else changed

@@ -7,6 +7,8 @@ that keeps pairs. Pure functions, safe from any thread.
 """
 
 import json
+import math
+import re
 from typing import Any
 
 import msgspec
@@ -40,6 +42,75 @@ def decode(body: bytes | bytearray | memoryview) -> tuple[Any, tuple[str, ...]]:
     if text.translate(None, b" \n\t\r").count(b'":') == keys:
         return document, ()
     return document, duplicate_keys(text)
+
+
+def decode_yaml(body: bytes | bytearray | memoryview) -> tuple[Any, tuple[str, ...]]:
+    """The same of a YAML document, which an apply may be sent as. JSON, which most clients send under that name too, is
+    read as such. Aliases are refused: they let a small body stand for a huge document."""
+    text = bytes(body)
+    if text.lstrip()[:1] in (b"{", b"["):
+        return decode(text)
+    import yaml
+
+    try:
+        node = yaml.compose(text.decode(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except UnicodeDecodeError as error:
+        raise errors.BadRequest(f"the body is not valid UTF-8: {error.reason}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise errors.BadRequest(f"the body is not valid YAML: {' '.join(str(error).split())}") from error
+    found: dict[str, None] = {}
+    if node is None:
+        raise errors.BadRequest("the body is empty: send a document")
+    document = _Yaml(found).value(node, "", 1)
+    return document, tuple(found)
+
+
+class _Yaml:
+    """Makes a document of YAML nodes. `found` takes the paths of doubled keys."""
+
+    def __init__(self, found: dict[str, None]) -> None:
+        self.found = found
+        self.seen: set[int] = set()
+
+    def value(self, node: Any, path: str, depth: int) -> Any:
+        if depth > MAX_DEPTH + 1:
+            raise errors.BadRequest(_TOO_DEEP)
+        if id(node) in self.seen:
+            raise errors.BadRequest("the YAML body uses an alias (*name): write the value out")
+        self.seen.add(id(node))
+        if node.id == "mapping":
+            return self._mapping(node, path, depth)
+        if node.id == "sequence":
+            return [self.value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
+        return _scalar(node.tag.rpartition(":")[2], str(node.value))
+
+    def _mapping(self, node: Any, path: str, depth: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            here = f"{path}.{key}" if path else key
+            if key in result:
+                self.found[here] = None
+            result[key] = self.value(value_node, here, depth + 1)
+        return result
+
+
+def _scalar(tag: str, text: str) -> Any:
+    try:
+        match tag:
+            case "null":
+                return None
+            case "bool":
+                return text.lower() in ("true", "yes", "on")
+            case "int":
+                return int(text.replace("_", ""), 8 if re.fullmatch(r"[-+]?0[0-7]+", text) else 0)
+            case "float" if math.isfinite(float(text)):
+                return float(text)
+            case "float":
+                raise errors.BadRequest(f"{text} is not a number that JSON has: write a finite one")
+    except ValueError as error:
+        raise errors.BadRequest(f"can't read the number {text!r}: {error}") from error
+    return text
 
 
 def _count_keys(document: Any) -> int:

@@ -96,7 +96,7 @@ def apply(
 
     changed, removed = fieldsets.changes(_unmanaged(before), _unmanaged(merged), kinds)
     if not force:
-        _refuse_conflicts(others, fieldsets.intersection(claimed, changed), _entries(before))
+        _refuse_conflicts(others, fieldsets.intersection(claimed, changed))
     kept = {o: _without(fields, changed, removed) for o, fields in others.items()}
     entries = _write_back(
         _entries(before),
@@ -307,14 +307,12 @@ def _below(node: Any, key: str, schema: Mapping[str, Any]) -> tuple[Any, Mapping
     return None, {}
 
 
-def _refuse_conflicts(others: dict[Owner, Set], changed: Set, entries: list[Entry]) -> None:
-    times = {_owner(entry): entry.get("time") for entry in entries}
+def _refuse_conflicts(others: dict[Owner, Set], changed: Set) -> None:
     found: list[tuple[str, list[str]]] = []
     for owner, fields in others.items():
         paths = list(fieldsets.members(fieldsets.intersection(fields, changed)))
         if paths:
-            since = f" at {times[owner]}" if owner.operation == "Update" and times.get(owner) else ""
-            found.append((f"{owner.shown}{since}", paths))
+            found.append((owner.shown, paths))
     if not found:
         return
     found.sort()
