@@ -10,6 +10,7 @@ from typing import Any
 from hotvirt.server import builtin_pods
 from hotvirt.server.builtin_notation import read
 from hotvirt.server.crd_shape import CRD_SCHEMA
+from hotvirt.server.schema import Schema, compile_schema
 
 _CORE = """
 Namespace obj A space for names.
@@ -355,6 +356,12 @@ def schema_for(api_version: str, kind: str) -> dict[str, Any]:
     if found is None:
         return _anything(kind)
     return found
+
+
+@cache
+def compiled(api_version: str, kind: str) -> Schema:
+    """The same, ready to prune, default and validate."""
+    return compile_schema(schema_for(api_version, kind))
 
 
 @cache

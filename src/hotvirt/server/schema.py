@@ -10,12 +10,13 @@ end of `validate`. None is built in.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause, Invalid
 from hotvirt.server.patches.copies import fresh
-from hotvirt.server.schema_checks import REQUIRED, Check, Fault, Place, compile_check, path_text
+from hotvirt.server.schema_checks import REQUIRED, Check, Fault, Place, compile_check, digest, path_text
 from hotvirt.server.schema_meta import OBJECT_META
 
 Prune = Callable[[Any, Place, list[str]], Any]
@@ -94,7 +95,20 @@ def strict_error(unknown: Iterable[str], duplicate: Iterable[str] = ()) -> str |
     return f"strict decoding error: {', '.join(found)}" if found else None
 
 
+_pruners: WeakValueDictionary[tuple[bytes, bool], Prune] = WeakValueDictionary()
+
+
 def _compile_prune(schema: Mapping[str, Any], *, root: bool = False) -> Prune | None:
+    key = (digest(schema), root)
+    prune = _pruners.get(key)
+    if prune is None:
+        prune = _pruner(schema, root=root)
+        if prune is not None:
+            _pruners[key] = prune
+    return prune
+
+
+def _pruner(schema: Mapping[str, Any], *, root: bool) -> Prune | None:
     if schema.get("type") == "array" or "items" in schema:
         item = _compile_prune(schema["items"]) if isinstance(schema.get("items"), dict) else None
         return _prune_list(item) if item else None

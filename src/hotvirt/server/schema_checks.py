@@ -5,9 +5,11 @@ linked pairs (parent, key) rather than text: a valid document, the usual case, t
 list, and text is made for faults only. Messages and reasons are those of Kubernetes, which clients show or parse.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -46,9 +48,28 @@ def shown(value: Any) -> str:
     return text if len(text) <= 256 else text[:253] + "..."
 
 
+def digest(schema: Any) -> bytes:
+    """Stands for a schema's content where equal parts are compiled once: kinds and versions repeat each other much."""
+    return hashlib.blake2b(_encode(schema), digest_size=16).digest()
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+_compiled: WeakValueDictionary[tuple[bytes, bool, bool], Check] = WeakValueDictionary()
+
+
 def compile_check(schema: dict[str, Any], *, meta: Check | None = None, root: bool = False) -> Check | None:
     """The check of one node and all below it; None when any value is fine. `meta` checks the metadata of the root and
     of embedded resources."""
+    key = (digest(schema), meta is not None, root)
+    check = _compiled.get(key)
+    if check is None:
+        check = _compile(schema, meta, root=root)
+        if check is not None:
+            _compiled[key] = check
+    return check
+
+
+def _compile(schema: dict[str, Any], meta: Check | None, *, root: bool) -> Check | None:
     embedded = bool(schema.get("x-kubernetes-embedded-resource"))
     children = _children(schema, meta)
     if (root or embedded) and meta is not None:
