@@ -1,6 +1,8 @@
 # ruff: noqa: E501  # the tables read better unbroken
 """OpenAPI documents: complete, self-consistent, and saying what clients look for."""
 
+import json
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +11,7 @@ from msgspec import Struct
 
 from hotvirt.kube import resources
 from hotvirt.kube.resources import Resource
-from hotvirt.server import openapi
+from hotvirt.server import openapi, openapi_protobuf
 from hotvirt.server.registry import ALL_VERBS
 from hotvirt.server.schema import Schema, compile_schema
 
@@ -156,6 +158,64 @@ def test_v2_says_nothing_that_its_clients_would_misread() -> None:
     assert spec["port"] == {"x-kubernetes-int-or-string": True}
     assert "oneOf" not in spec["one"]
     assert spec["size"] == {"type": "integer", "description": "How big."}
+
+
+def test_v2_leaves_built_in_kinds_that_are_not_described_in_full_to_what_kubectl_knows() -> None:
+    rows = [*ROWS, Row(resources.SERVICE_ACCOUNTS)]
+    definitions = openapi.v2(rows)["definitions"]
+    assert GVK not in definitions["io.k8s.api.core.v1.Pod"]
+    assert GVK in definitions["com.example.v1.Thing"]
+    account = definitions["io.k8s.api.core.v1.ServiceAccount"]
+    assert account[GVK] == [{"group": "", "version": "v1", "kind": "ServiceAccount"}]
+    assert account["properties"]["secrets"]["x-kubernetes-patch-merge-key"] == "name"
+    containers = definitions["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["properties"]["containers"]
+    assert containers["x-kubernetes-patch-strategy"] == "merge"
+    assert containers["items"]["properties"]["env"]["x-kubernetes-patch-merge-key"] == "name"
+
+
+def decoded(body: bytes) -> list[tuple[int, Any]]:
+    """The fields of one protobuf message, by hand."""
+    found: list[tuple[int, Any]] = []
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        number = shift = 0
+        while True:
+            byte = body[at]
+            at += 1
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return number
+
+    while at < len(body):
+        tag = varint()
+        if tag & 7 == 2:
+            size = varint()
+            found.append((tag >> 3, body[at : at + size]))
+            at += size
+        elif tag & 7 == 1:
+            found.append((tag >> 3, struct.unpack("<d", body[at : at + 8])[0]))
+            at += 8
+        else:
+            found.append((tag >> 3, varint()))
+    return found
+
+
+def test_the_protobuf_form_carries_the_same() -> None:
+    document = openapi.v2(ROWS)
+    top = dict(decoded(openapi_protobuf.encode(document)))
+    assert top[1] == b"2.0"
+    paths = [dict(decoded(entry)) for _, entry in decoded(top[8])]
+    assert [path[1].decode() for path in paths] == list(document["paths"])
+    definitions = {dict(decoded(entry))[1].decode(): dict(decoded(entry))[2] for _, entry in decoded(top[9])}
+    assert list(definitions) == list(document["definitions"])
+    thing = decoded(definitions["com.example.v1.Thing"])
+    assert (4, b"A thing.") in thing
+    extension = dict(decoded(next(body for number, body in thing if number == 31)))
+    assert extension[1].decode() == GVK
+    assert json.loads(dict(decoded(extension[2]))[2])[0]["kind"] == "Thing"
 
 
 def test_the_index_points_at_each_document_and_changes_with_it() -> None:

@@ -5,7 +5,7 @@ call and are large: the server keeps the encoded bytes until what it serves chan
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,7 +13,17 @@ import msgspec
 from hotvirt.kube.resources import Resource
 from hotvirt.server.builtin_schemas import schema_for
 from hotvirt.server.openapi_paths import Writer
-from hotvirt.server.openapi_schemas import anything, common, identity, list_schema, name_of, published
+from hotvirt.server.openapi_schemas import (
+    anything,
+    common,
+    identity,
+    is_built_in,
+    keeps_unknown,
+    list_schema,
+    name_of,
+    published,
+)
+from hotvirt.server.patches.merge_keys import Merge, of_kind, of_type
 from hotvirt.server.schema import Schema
 
 Document = dict[str, Any]
@@ -108,7 +118,11 @@ def _build(definitions: Iterable[Described], *, v3: bool) -> tuple[Document, Doc
         name = name_of(resource.group, resource.version, resource.kind)
         list_name = name + "List"
         openapi = each.schema.openapi if each.schema else schema_for(resource.api_version, resource.kind)
-        schemas[name] = _identified(published(openapi, v3=v3, root=True), resource, resource.kind)
+        if is_built_in(resource.group):
+            openapi = _with_merge_keys(openapi, of_kind(resource.kind))
+        schemas[name] = published(openapi, v3=v3, root=True)
+        if v3 or not is_built_in(resource.group) or not keeps_unknown(openapi):
+            schemas[name] = _identified(schemas[name], resource, resource.kind)
         if "list" in each.verbs:
             schemas[list_name] = _identified(
                 list_schema(name, resource.kind, v3=v3), resource, resource.kind + "List"
@@ -122,6 +136,29 @@ def _build(definitions: Iterable[Described], *, v3: bool) -> tuple[Document, Doc
                 schemas[kind_name] = {**anything(sub.kind), "x-kubernetes-group-version-kind": [about]}
             writer.add_subresource(resource, sub.name, sub.verbs, kind_name, about)
     return paths, schemas
+
+
+def _with_merge_keys(schema: Document, fields: Mapping[str, Merge]) -> Document:
+    """The schema saying how its lists merge: an old kubectl makes its patches by that."""
+    properties = dict(schema.get("properties") or {})
+    for name, merge in fields.items():
+        below = properties.get(name)
+        if below is None:
+            continue
+        marks: Document = {}
+        if merge.key or merge.primitive:
+            marks["x-kubernetes-patch-strategy"] = "merge,retainKeys" if merge.retain else "merge"
+        elif merge.retain:
+            marks["x-kubernetes-patch-strategy"] = "retainKeys"
+        if merge.key:
+            marks["x-kubernetes-patch-merge-key"] = merge.key
+        inner = of_type(merge.of)
+        if "items" in below:
+            below = {**below, "items": _with_merge_keys(below["items"], inner)}
+        elif inner:
+            below = _with_merge_keys(below, inner)
+        properties[name] = {**below, **marks}
+    return {**schema, "properties": properties}
 
 
 def _identified(schema: Document, resource: Resource, kind: str) -> Document:

@@ -21,9 +21,14 @@ _EITHER = [{"type": "integer"}, {"type": "string"}]
 _V3_ONLY = ("nullable", "default", "allOf", "anyOf", "oneOf", "not")
 
 
+def is_built_in(group: str) -> bool:
+    """Whether the group is one of Kubernetes' own."""
+    return "." not in group or group.endswith(".k8s.io")
+
+
 def name_of(group: str, version: str, kind: str) -> str:
     """`io.kubevirt.v1.VirtualMachine`, `io.k8s.api.core.v1.Pod`."""
-    if not group or "." not in group or group.endswith(".k8s.io"):
+    if is_built_in(group):
         return f"io.k8s.api.{group.split('.')[0] or 'core'}.{version}.{kind}"
     return f"{'.'.join(reversed(group.split('.')))}.{version}.{kind}"
 
@@ -62,6 +67,15 @@ def published(schema: Mapping[str, Any], *, v3: bool, root: bool = False) -> Doc
             reference(QUANTITY_NAME if schema.get("format") == "quantity" else INT_OR_STRING_NAME, v3=True)
         ]
     return result
+
+
+def keeps_unknown(schema: Mapping[str, Any]) -> bool:
+    """Whether something in the schema is open. Of a built-in kind v2 then does not say which kind it is: kubectl, up to
+    1.29 at least, would make its patches by this description, and those before 1.21 crash on what has no type. Without
+    it they use what they were built with."""
+    inner = [*(schema.get("properties") or {}).values()]
+    inner += [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
+    return bool(schema.get("x-kubernetes-preserve-unknown-fields")) or any(keeps_unknown(below) for below in inner)
 
 
 def _is_anything(schema: Mapping[str, Any], *, root: bool) -> bool:
