@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hotvirt.kube import errors
 from hotvirt.server.patches import apply as ssa
 from hotvirt.server.patches import fieldsets
+from hotvirt.server.schema import compile_schema
 
 TEXT: dict[str, Any] = {"type": "string"}
 ITEM = {"type": "object", "properties": {"name": TEXT, "bus": TEXT, "size": {"type": "integer"}}}
@@ -243,6 +244,26 @@ def test_refusals() -> None:
         apply(None, {}, managedFields=[{"manager": "x"}])
     with pytest.raises(errors.BadRequest, match="fieldManager"):
         apply(None, {}, "")
+
+
+def test_two_items_of_one_key_are_refused() -> None:
+    with pytest.raises(errors.Invalid, match=r"spec\.disks\[1\]: Duplicate value") as caught:
+        apply(None, {"disks": [{"name": "d"}, {"name": "d"}]})
+    assert caught.value.causes[0].field == "spec.disks[1]"
+
+
+def test_unknown_fields_are_merged_for_admission_to_see_but_not_owned() -> None:
+    made = ssa.apply(
+        None,
+        thing({"a": "1", "typo": 1}),
+        manager="me",
+        force=False,
+        schema=compile_schema(SCHEMA),
+        api_version=V,
+        now="t",
+    )
+    assert made["spec"] == {"a": "1", "typo": 1}
+    assert owned(made) == {ME: {"f:spec": {"f:a": {}}}}
 
 
 def test_fields_of_another_endpoint_are_left_alone() -> None:

@@ -85,7 +85,9 @@ def apply(
     owners = _read(_entries(before))
     me = Owner(manager, "Apply", "", subresource)
     owners = _own_what_nobody_tracked(before, owners, kinds, live is None, api_version)
-    claimed = fieldsets.difference(fieldsets.of_applied(wanted, kinds), _NOBODYS)
+    # What the schema does not know will be pruned, so nobody owns it; it is merged all the same, for admission to see.
+    known = schema.prune(wanted)[0] if isinstance(schema, Schema) else wanted
+    claimed = fieldsets.difference(fieldsets.of_applied(known, kinds), _NOBODYS)
     last = owners.get(me, {})
     others = {owner: fields for owner, fields in owners.items() if owner != me}
     merged = _merge(fresh(before), wanted, kinds)

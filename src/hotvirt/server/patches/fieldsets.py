@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from hotvirt.kube import errors
 from hotvirt.server.schema_meta import OBJECT_META
 
 Set = dict[str, Any]
@@ -166,22 +167,33 @@ def keyed(schema: Schema, items: list[Any]) -> dict[str, Any]:
 # --- sets of whole values, and of what changed
 
 
-def of_applied(value: Any, schema: Schema) -> Set:
-    """The fields that somebody who applies `value` lays claim to: leaves, items and the entries of maps."""
+def of_applied(value: Any, schema: Schema, at: str = "") -> Set:
+    """The fields that somebody who applies `value` lays claim to: leaves, items and the entries of maps. Invalid when
+    a list has two items of one key."""
     if type(value) is dict and is_open_map(schema):
         result: Set = {}
         for name, child in value.items():
-            below = of_applied(child, below_field(schema, name))
+            below = of_applied(child, below_field(schema, name), f"{at}.{name}")
             entry = not is_struct_field(schema, name)
             result[f"f:{name}"] = {_SELF: True, **below} if not below or entry else below
         return result
     if type(value) is list and list_type(schema) != "atomic":
         inner = below_items(schema)
         keys = keyed(schema, value)
+        if len(keys) != len(value):
+            raise _twins(schema, value, at.removeprefix("."))
         if list_type(schema) == "set" or not value:
             return {key: {_SELF: True} for key in keys} or {_SELF: True}
-        return {key: {_SELF: True, **of_applied(child, inner)} for key, child in keys.items()}
+        return {key: {_SELF: True, **of_applied(child, inner, at + key)} for key, child in keys.items()}
     return {_SELF: True}
+
+
+def _twins(schema: Schema, items: list[Any], at: str) -> errors.Invalid:
+    keys = [item_key(schema, item) for item in items]
+    index = next(index for index, key in enumerate(keys) if key in keys[:index])
+    message = f"Duplicate value: {keys[index][2:]}"
+    cause = errors.Cause("FieldValueDuplicate", message, f"{at}[{index}]")
+    return errors.Invalid(f"what is applied is invalid: {cause.field}: {message}: name each item once", causes=[cause])
 
 
 def of_all(value: Any, schema: Schema) -> Set:
