@@ -1,0 +1,302 @@
+"""The node agent: VMI <-> QEMU. KubeVirt's virt-handler.
+
+Level-triggered: a VMI of this node is compared with what QEMU, its monitor and the guest's agent report, and brought
+closer. One key is with one worker at a time. Everything is found again after a restart: guests by their pod's
+directory, their state by asking them. Writes of the VMI carry its resourceVersion, since the instance controller
+writes the same object.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from hotvirt.api import quantity
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import Conflict, NotFound
+from hotvirt.kube.events import EventKind, Recorder
+from hotvirt.kube.informer import Key, SharedInformers, key_of
+from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.resources import CLAIMS, PODS, SECRETS, VMIS, VOLUMES
+from hotvirt.kube.times import Clock, parse
+from hotvirt.node import changes, start, status
+from hotvirt.node.guest import Guest
+from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.network import Network
+from hotvirt.node.places import Places, PodPlace
+from hotvirt.node.podrunner import read_identity, read_outcome
+from hotvirt.node.volumes import VolumeError, Volumes
+from hotvirt.qemu import launch
+from hotvirt.qemu.errors import QemuError
+from hotvirt.qemu.process import alive
+from hotvirt.qemu.state import Observed
+
+log = logging.getLogger(__name__)
+
+FINAL = ("Succeeded", "Failed")
+BY_CLAIM = "node-claim"
+STOP_MARGIN = 30
+"""Seconds that a pod may live longer than its guest is given to shut down (as the launcher pod is rendered)."""
+RETRY_START = 15.0
+
+
+class NodeAgent:
+    def __init__(
+        self, client: Client, informers: SharedInformers, *, facts: HostFacts, places: Places, network: Network,
+        recorder: Recorder, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._client, self._facts, self._places = client, facts, places
+        self._network, self._recorder, self._clock = network, recorder, clock
+        self._vmis, self._pods = informers.of(VMIS), informers.of(PODS)
+        self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
+        self._volumes = Volumes(places)
+        self.guests: dict[Key, Guest] = {}
+        self._vmis.add_index(BY_CLAIM, _claim_keys)
+        self.controller = Controller("node-agent", self.reconcile, workers=8)
+        self.controller.watch(self._vmis)
+        self.controller.watch(self._pods, _instance_of, when=lambda change: change.new is None or _is_going(change.new))
+        self.controller.watch(
+            self._claims, lambda claim: map(key_of, self._vmis.by_index(BY_CLAIM, str(key_of(claim))))
+        )
+
+    async def close(self) -> None:
+        """Let go of all guests; they run on."""
+        for guest in list(self.guests.values()):
+            await guest.close()
+        self.guests.clear()
+
+    async def reconcile(self, key: Key) -> Result:
+        vmi = self._vmis.get(key.name, key.namespace)
+        current = vmi.get("status") or {} if vmi else {}
+        uid = next((u for u, node in (current.get("activePods") or {}).items() if node == self._facts.node_name), "")
+        guest = self.guests.get(key)
+        if vmi is None or current.get("phase") in FINAL or (guest is not None and guest.uid != uid):
+            await self._let_go(key)
+            if vmi is None or current.get("phase") in FINAL:
+                return DONE
+        if not uid or current.get("phase") not in ("Scheduled", "Running"):
+            return DONE
+        guest = self.guests.get(key)
+        if guest is None or guest.is_gone:
+            await self._let_go(key)
+            return await self._find_or_start(key, vmi, uid)
+        return await self._look_after(key, vmi, guest)
+
+    # Finding and starting
+
+    async def _find_or_start(self, key: Key, vmi: Document, uid: str) -> Result:
+        place = self._places.pod(uid)
+        if place.qmp.exists():
+            try:
+                return await self._look_after(key, vmi, await self._connect(key, place, uid))
+            except QemuError as error:
+                if not self._lives(place):
+                    await self._ended(key, vmi, place, str(error))
+                    return DONE
+                if not place.launch.exists():  # QEMU runs, and its monitor does not answer
+                    log.warning("guest %s does not answer: %s", key, error)
+                    return Result(requeue_after=5)
+        if not self._lives(place) or _is_going(vmi):
+            return DONE  # the pod's end is the pod runner's to tell
+        return await self._start(key, vmi, place, uid)
+
+    async def _start(self, key: Key, vmi: Document, place: PodPlace, uid: str) -> Result:
+        pod = self._pod(key.namespace, uid)
+        address = ((pod or {}).get("status") or {}).get("podIP")
+        if not address:
+            return DONE  # the pods' cache lags; its next event brings this up again
+        try:
+            await start.start(
+                vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
+                volumes=self._volumes, lookup=self._lookup(key.namespace),
+            )  # fmt: skip
+            guest = await self._connect(key, place, uid, timeout=20)
+        except VolumeError as error:
+            return await self._cannot_start(vmi, error.reason, str(error))
+        except start.StartError as error:
+            return await self._cannot_start(vmi, error.reason, str(error))
+        except QemuError as error:
+            await self._ended(key, vmi, place, str(error))
+            return DONE
+        self._recorder.event(vmi, "Normal", "Created", "VirtualMachineInstance defined.")
+        self._recorder.event(vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        return await self._look_after(key, _addressed(vmi, address), guest)
+
+    async def _connect(self, key: Key, place: PodPlace, uid: str, *, timeout: float = 10.0) -> Guest:
+        guest = await Guest.connect(
+            place, name=str(key), uid=uid, accelerator=self._facts.acceleration.kind,
+            poke=lambda: self.controller.queue.add(key), timeout=timeout,
+        )  # fmt: skip
+        self.guests[key] = guest
+        return guest
+
+    async def _cannot_start(self, vmi: Document, reason: str, message: str) -> Result:
+        patch = status.out_of_sync(vmi, reason, message, now=self._clock())
+        if patch is not None:
+            await self._patch(vmi, patch)
+            self._recorder.event(vmi, "Warning", "SyncFailed", message)
+        return Result(requeue_after=RETRY_START)
+
+    # A guest that is there
+
+    async def _look_after(self, key: Key, vmi: Document, guest: Guest) -> Result:
+        try:
+            observed = await guest.observe()
+        except QemuError as error:
+            if self._lives(guest.place):
+                return Result(requeue_after=1)
+            await self._ended(key, vmi, guest.place, str(error))
+            return DONE
+        if observed.status == "shutdown":
+            await self._over(key, vmi, guest, "Succeeded", "the guest powered off")
+            return DONE
+        if observed.status in ("guest-panicked", "internal-error"):
+            message = (
+                "the guest's kernel panicked" if observed.status == "guest-panicked" else "QEMU met an internal error"
+            )
+            await self._over(key, vmi, guest, "Failed", message)
+            return DONE
+        if (seconds := self._time_to_stop(vmi, guest.uid)) is not None:
+            if guest.stopping is None:
+                self._recorder.event(vmi, "Normal", "ShuttingDown", "Signaled Graceful Shutdown")
+            guest.shut_down(seconds=seconds)
+            return DONE
+        return await self._bring_closer(vmi, guest, observed)
+
+    async def _bring_closer(self, vmi: Document, guest: Guest, observed: Observed) -> Result:
+        if guest.settled is None:
+            published = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
+            now = observed.memory.current
+            guest.settled = min(now, quantity.parse_bytes(published)) if published else now
+        changes.memory(vmi, guest, observed)
+        changes.vcpus(vmi, guest, observed)
+        waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(vmi["metadata"]["namespace"]))
+        seen = status.Seen(
+            observed=observed, view=guest.view, vcpus=guest.vcpus, settled=guest.settled, jobs=guest.jobs,
+            volume_errors=waiting,
+        )  # fmt: skip
+        patch = status.running(vmi, seen, self._facts, now=self._clock())
+        if patch is not None:
+            self._tell(vmi, patch)
+            await self._patch(vmi, patch)
+        failed = [job.retry_at for job in guest.jobs.values() if job.error is not None and not job.is_running]
+        if failed:
+            return Result(requeue_after=max(0.1, min(failed) - asyncio.get_running_loop().time()))
+        return DONE
+
+    def _tell(self, vmi: Document, patch: Document) -> None:
+        """Events for volumes that came to a new phase, as KubeVirt records them."""
+        before = {v["name"]: v.get("phase") for v in (vmi.get("status") or {}).get("volumeStatus") or ()}
+        after = {v["name"]: v for v in patch["status"].get("volumeStatus", ())}
+        for name, entry in after.items():
+            if entry.get("phase") and entry["phase"] != before.get(name):
+                kind: EventKind = "Warning" if entry["phase"] == "Failed" else "Normal"
+                message = f"volume {name}: {entry.get('message', entry['phase'])}"
+                self._recorder.event(vmi, kind, entry.get("reason") or entry["phase"], message)
+        if "volumeStatus" in patch["status"]:
+            for name, phase in before.items():
+                if name not in after and phase is not None:
+                    self._recorder.event(vmi, "Normal", "VolumeUnplugged", f"volume {name} was taken from the guest")
+
+    # Ends
+
+    def _time_to_stop(self, vmi: Document, uid: str) -> float | None:
+        """Seconds the guest still has, when it is to stop; None when it is not."""
+        now = self._clock()
+        grace = vmi["spec"].get("terminationGracePeriodSeconds")
+        grace = 30 if grace is None else int(grace)
+        if (asked := parse(vmi["metadata"].get("deletionTimestamp"))) is not None:
+            left = grace - (now - asked).total_seconds()
+            return max(0.0, min(left, float(grace)))
+        pod = self._pod(vmi["metadata"]["namespace"], uid)
+        if pod is None or (end := parse(pod["metadata"].get("deletionTimestamp"))) is None:
+            return None
+        return max(0.0, (end - now).total_seconds() - STOP_MARGIN)
+
+    def _pod(self, namespace: str, uid: str) -> Document | None:
+        return next((pod for pod in self._pods.list(namespace) if pod["metadata"]["uid"] == uid), None)
+
+    async def _over(self, key: Key, vmi: Document, guest: Guest, phase: str, message: str) -> None:
+        """The guest has stopped and QEMU waits to be dismissed."""
+        guest.place.outcome.write_text(phase)
+        await self._finish(vmi, phase, message)
+        await guest.quit(phase)
+        await self._let_go(key)
+
+    async def _ended(self, key: Key, vmi: Document, place: PodPlace, why: str) -> None:
+        """QEMU is gone. What was noted before counts; else it died, and its last words say why."""
+        await self._let_go(key)
+        phase = read_outcome(place) or "Failed"
+        words = [line for line in launch.read_log(place.log).strip().splitlines() if line]
+        message = "the guest was stopped" if phase == "Succeeded" else f"QEMU ended: {words[-1] if words else why}"
+        if not read_outcome(place):
+            try:
+                place.outcome.write_text(phase)
+            except FileNotFoundError:
+                pass  # the pod was cleaned up already
+        await self._finish(vmi, phase, message)
+
+    async def _finish(self, vmi: Document, phase: str, message: str) -> None:
+        patch = status.final(vmi, phase, now=self._clock(), reason="GuestNotRunning", message=message)
+        await self._patch(vmi, patch)
+        self._recorder.event(vmi, "Normal" if phase == "Succeeded" else "Warning", "Stopped", message)
+
+    async def _let_go(self, key: Key) -> None:
+        if (guest := self.guests.pop(key, None)) is not None:
+            await guest.close()
+
+    # Small parts
+
+    def _lives(self, place: PodPlace) -> bool:
+        identity = read_identity(place.pid)
+        return identity is not None and alive(identity)
+
+    def _lookup(self, namespace: str) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
+        async def look(kind: str, name: str) -> Document | None:
+            if kind == "claim":
+                return self._claims.get(name, namespace)
+            if kind == "volume":
+                return self._pvs.get(name)
+            try:
+                return await self._client.get(SECRETS, name, namespace)
+            except NotFound:
+                return None
+
+        return look  # type: ignore[return-value]
+
+    async def _patch(self, vmi: Document, patch: Document) -> None:
+        metadata = vmi["metadata"]
+        guarded = {**patch, "metadata": {"resourceVersion": metadata["resourceVersion"]}}
+        try:
+            self._vmis.observe(await self._client.patch(VMIS, metadata["name"], guarded, metadata["namespace"]))
+        except NotFound:
+            return
+        except Conflict:
+            log.debug("status of %s was written by another part meanwhile", metadata["name"])
+            raise
+
+
+def _is_going(obj: Document) -> bool:
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def _instance_of(pod: Document) -> list[Key]:
+    metadata = pod["metadata"]
+    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), None)
+    if owner is None or owner.get("kind") != "VirtualMachineInstance":
+        return []
+    return [Key(metadata["namespace"], owner["name"])]
+
+
+def _claim_keys(vmi: Document) -> list[str]:
+    namespace = vmi["metadata"].get("namespace") or ""
+    names = [(v.get("persistentVolumeClaim") or {}).get("claimName") for v in vmi["spec"].get("volumes") or ()]
+    return [str(Key(namespace, name)) for name in names if name]
+
+
+def _addressed(vmi: Document, address: str) -> Document:
+    """The instance as if its first interface's address were published: it is, with the next write."""
+    interfaces = ((vmi["spec"]["domain"].get("devices") or {}).get("interfaces") or ())[:1]
+    if not interfaces:
+        return vmi
+    entry = {"name": interfaces[0]["name"], "ipAddress": address}
+    return {**vmi, "status": {**vmi["status"], "interfaces": [entry]}}

@@ -1,0 +1,224 @@
+"""One running guest as the node agent holds it: its monitor, its agent, and what is being changed in it.
+
+Nothing here is needed to survive: a new home makes the same object from the pod's directory (`connect`). Several jobs
+may run at once for a guest (memory, CPUs, volumes), one of each kind; a job whose target changed is cancelled and begun
+anew, which every qemu function allows. `poke` is called whenever something may have changed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.node.places import PodPlace
+from hotvirt.qemu import state
+from hotvirt.qemu.errors import AgentError, AgentGone, AgentRefused, HotplugError, QemuError
+from hotvirt.qemu.guestagent import AgentInfo, GuestAgent
+from hotvirt.qemu.machine import AcceleratorKind
+from hotvirt.qemu.progress import Progress, Report
+from hotvirt.qemu.qmp import Monitor
+from hotvirt.qemu.state import Observed
+
+log = logging.getLogger(__name__)
+
+POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHANGE", "BLOCK_IO_ERROR", "WATCHDOG")
+AGENT_PORT = "agent0"
+RETRY = 20.0
+
+
+class AgentView(Struct, frozen=True, kw_only=True):
+    """What the guest said of itself when its agent connected; bounded and cleaned by `GuestAgent`."""
+
+    info: AgentInfo
+    os: dict[str, str] = {}
+    hostname: str = ""
+    interfaces: tuple[dict[str, Any], ...] = ()
+
+
+class Job(Struct):
+    """A change on its way. `error` is set when it ended without reaching its target."""
+
+    target: object
+    task: "asyncio.Task[None] | None" = None
+    error: HotplugError | None = None
+    progress: Progress | None = None
+    retry_at: float = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+
+class Guest:
+    """Made by `connect`; `close` lets go of it and leaves it running."""
+
+    def __init__(
+        self, place: PodPlace, monitor: Monitor, *, uid: str, accelerator: AcceleratorKind, poke: Callable[[], None]
+    ) -> None:
+        self.place, self.monitor, self.uid, self.accelerator = place, monitor, uid, accelerator
+        self.agent = GuestAgent(place.agent)
+        self.view: AgentView | None = None
+        """None while no agent answers."""
+        self.vcpus: int | None = None
+        """Online in the guest, as last asked; None when it was not asked yet."""
+        self.settled: int | None = None
+        """Bytes of memory the guest was last verified to have."""
+        self.jobs: dict[str, Job] = {}
+        self.stopping: asyncio.Task[None] | None = None
+        self._poke = poke
+        self._greeting: asyncio.Task[None] | None = None
+        self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
+        self._greet()
+
+    @classmethod
+    async def connect(
+        cls, place: PodPlace, *, name: str, uid: str, accelerator: AcceleratorKind, poke: Callable[[], None],
+        timeout: float = 10.0,
+    ) -> "Guest":  # fmt: skip
+        """QemuError when no QEMU answers there."""
+        monitor = await Monitor.connect(place.qmp, name=name, timeout=timeout)
+        return cls(place, monitor, uid=uid, accelerator=accelerator, poke=poke)
+
+    @property
+    def is_gone(self) -> bool:
+        return self.monitor.closed.done()
+
+    @property
+    def answering(self) -> GuestAgent | None:
+        """The agent, when it is known to answer."""
+        return self.agent if self.view is not None else None
+
+    async def observe(self) -> Observed:
+        return await state.observe(self.monitor)
+
+    # What happens by itself
+
+    async def _follow(self) -> None:
+        with self.monitor.events(*POKES) as events:
+            self._poke()
+            async for event in events:
+                if event.name == "VSERPORT_CHANGE" and event.data.get("id") == AGENT_PORT:
+                    if event.data.get("open"):
+                        self._greet()
+                    else:
+                        self.view = self.vcpus = None
+                elif event.name == "RESET":
+                    self.view = self.vcpus = None
+                self._poke()
+        self._poke()
+
+    def _greet(self) -> None:
+        if self._greeting is None or self._greeting.done():
+            self._greeting = asyncio.create_task(self._wait_for_agent(), name=f"guest-agent {self.uid}")
+
+    async def _wait_for_agent(self) -> None:
+        """Until the agent answers; then what it says of the guest, asked once."""
+        try:
+            await self.agent.wait_ready()
+            info = await self.agent.info()
+            osinfo, hostname, interfaces = await self.agent.batch(
+                [("guest-get-osinfo", {}), ("guest-get-host-name", {}), ("guest-network-get-interfaces", {})]
+            )
+            self.vcpus = sum(each.online for each in await self.agent.get_vcpus())
+            self.view = AgentView(
+                info=info,
+                os={} if isinstance(osinfo, AgentRefused) else await self.agent.osinfo(),
+                hostname="" if isinstance(hostname, AgentRefused) else await self.agent.hostname(),
+                interfaces=() if isinstance(interfaces, AgentRefused) else tuple(await self.agent.network_interfaces()),
+            )
+        except AgentGone:
+            return  # QEMU went, or the guest restarted: the port's next opening greets again
+        except AgentError as error:
+            log.info("guest agent of %s: %s", self.monitor.name, error)
+            return
+        self._poke()
+
+    # Changes
+
+    def want(self, kind: str, target: object, run: Callable[[Report], Awaitable[None]]) -> None:
+        """See to it that `target` is being reached. A failed job is tried again after a while, or when it is wanted
+        anew after `drop`."""
+        now = asyncio.get_running_loop().time()
+        job = self.jobs.get(kind)
+        if job is not None and job.target == target and (job.is_running or now < job.retry_at):
+            return
+        if job is not None and job.task is not None:
+            job.task.cancel()
+        previous = job.task if job is not None else None
+        error = job.error if job is not None and job.target == target else None
+        job = self.jobs[kind] = Job(target, error=error)
+        job.task = asyncio.create_task(self._run(kind, job, previous, run), name=f"guest-{kind} {self.uid}")
+
+    def drop(self, kind: str) -> None:
+        """The change is not wanted any more, or is done."""
+        job = self.jobs.pop(kind, None)
+        if job is not None and job.task is not None:
+            job.task.cancel()
+
+    async def _run(
+        self, kind: str, job: Job, previous: "asyncio.Task[None] | None", run: Callable[[Report], Awaitable[None]]
+    ) -> None:
+        def report(progress: Progress) -> None:
+            job.progress = progress
+
+        if previous is not None:
+            await asyncio.wait([previous])  # one call at a time for a guest
+        try:
+            await run(report)
+            job.error = None
+        except HotplugError as error:
+            job.error = error
+        except QemuError as error:
+            job.error = HotplugError("Failed", str(error))
+        job.retry_at = asyncio.get_running_loop().time() + (RETRY if job.error else 0.0)
+        if job.error:
+            log.info("%s of %s: %s", kind, self.monitor.name, job.error)
+        self._poke()
+
+    def shut_down(self, *, seconds: float) -> None:
+        """Ask the guest to power off; after `seconds` its power is cut. The outcome shows as run state `shutdown`, or
+        as the end of QEMU."""
+        if self.stopping is None or self.stopping.done():
+            self.stopping = asyncio.create_task(self._shut_down(seconds), name=f"guest-stop {self.uid}")
+
+    async def _shut_down(self, seconds: float) -> None:
+        try:
+            with self.monitor.events("SHUTDOWN") as events:
+                status = await state.read_status(self.monitor)
+                if status == "paused":
+                    await self.monitor.execute("cont")
+                if status in ("running", "paused") and seconds > 0:
+                    await self.monitor.execute("system_powerdown")
+                    if (agent := self.answering) is not None:
+                        await _ask_agent(agent)
+                    if await events.get_within(seconds) is not None:
+                        return
+            await self.quit("Succeeded")
+        except QemuError:
+            pass  # it is gone: that is what was wanted
+        finally:
+            self._poke()
+
+    async def quit(self, outcome: str) -> None:
+        """End QEMU. The outcome is noted first: whoever looks later must know how it ended."""
+        self.place.outcome.write_text(outcome)
+        try:
+            await self.monitor.execute("quit", timeout=5)
+        except QemuError as error:
+            log.debug("quit: %s", error)
+
+    async def close(self) -> None:
+        for task in [*self._tasks, self._greeting, self.stopping, *(job.task for job in self.jobs.values())]:
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        self.agent.close()
+        await self.monitor.close()
+
+
+async def _ask_agent(agent: GuestAgent) -> None:
+    try:
+        await agent.shutdown()
+    except AgentError as error:
+        log.debug("guest-shutdown: %s", error)

@@ -1,0 +1,125 @@
+"""What this machine can do, and the Node object that says so. `gather` looks; the rest is pure."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.api.quantity import format_bytes
+from hotvirt.kube import conditions
+from hotvirt.kube.client import Document
+from hotvirt.kube.times import stamp
+from hotvirt.qemu import binary, probe
+from hotvirt.qemu.errors import QemuMissing
+from hotvirt.qemu.probe import Acceleration
+
+MIB = 1 << 20
+RESERVE = 512 * MIB
+"""Left to the host and the home itself."""
+PODS = 250
+
+
+class HostFacts(Struct, frozen=True, kw_only=True):
+    """`qemu` is the version of QEMU, "" when there is none; `fault` then says what to install."""
+
+    node_name: str
+    cpus: int
+    memory: int
+    is_root: bool
+    acceleration: Acceleration
+    kernel: str = ""
+    qemu: str = ""
+    fault: str = ""
+    address: str = "127.0.0.1"
+    network: str = "user"
+
+    @property
+    def emulates(self) -> bool:
+        return self.acceleration.kind == "tcg"
+
+
+def gather(node_name: str, *, cache: Path, network: str) -> HostFacts:
+    """Up to half a second when KVM was not probed since boot: call it off the loop."""
+    qemu, fault = "", ""
+    try:
+        qemu = ".".join(str(part) for part in binary.find().version)
+        binary.find_img()
+    except QemuMissing as error:
+        fault = str(error)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return HostFacts(
+        node_name=node_name,
+        cpus=len(os.sched_getaffinity(0)),
+        memory=pages,
+        is_root=os.geteuid() == 0,
+        acceleration=probe.probe(cache),
+        kernel=os.uname().release,
+        qemu=qemu,
+        fault=fault,
+        network=network,
+    )
+
+
+def node(facts: HostFacts, now: Any, *, known: Document | None = None) -> Document:
+    """The Node object as it should be; `known` keeps its times."""
+    amount = {
+        "cpu": str(facts.cpus),
+        "memory": format_bytes(facts.memory // MIB * MIB),
+        "pods": str(PODS),
+        "devices.kubevirt.io/kvm": "0" if facts.emulates else "1000",
+        "devices.kubevirt.io/tun": "1000",
+    }
+    free = {**amount, "memory": format_bytes(max(0, facts.memory - RESERVE) // MIB * MIB)}
+    ready = not facts.fault
+    found = ((known or {}).get("status") or {}).get("conditions")
+    found = conditions.put(
+        found, "Ready", ready, now=now, reason="AgentReady" if ready else "QemuMissing",
+        message="the node agent runs guests" if ready else facts.fault,
+    )  # fmt: skip
+    found = conditions.put(
+        found, "SoftwareEmulation", facts.emulates, now=now,
+        reason="KvmUnusable" if facts.emulates else "KvmWorks", message=_acceleration(facts.acceleration),
+    )  # fmt: skip
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": facts.node_name,
+            "labels": {
+                "kubernetes.io/hostname": facts.node_name,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": "amd64",
+                "kubevirt.io/schedulable": "true",
+                "node-role.kubernetes.io/control-plane": "",
+            },
+            "annotations": {"kubevirt.io/heartbeat": stamp(now), "hotvirt.io/network": facts.network},
+        },
+        "spec": {},
+        "status": {
+            "capacity": amount,
+            "allocatable": free,
+            "conditions": found,
+            "addresses": [
+                {"type": "InternalIP", "address": facts.address},
+                {"type": "Hostname", "address": facts.node_name},
+            ],
+            "nodeInfo": {
+                "architecture": "amd64", "operatingSystem": "linux", "kernelVersion": facts.kernel,
+                "osImage": os_name(), "containerRuntimeVersion": f"qemu://{facts.qemu}", "kubeletVersion": "hotvirt",
+                "kubeProxyVersion": "", "machineID": "", "systemUUID": "", "bootID": "",
+            },
+        },
+    }  # fmt: skip
+
+
+def _acceleration(found: Acceleration) -> str:
+    return f"{found.reason}{f'; {found.mend}' if found.mend else ''}"
+
+
+def os_name() -> str:
+    try:
+        lines = Path("/etc/os-release").read_text().splitlines()
+    except OSError:
+        return "Linux"
+    return next((line[12:].strip('"') for line in lines if line.startswith("PRETTY_NAME=")), "Linux")

@@ -1,0 +1,116 @@
+"""What connects a guest: the contract between the node agent and the two kinds of network a home can have.
+
+`bridge` (root): a bridge and a tap for each pod; the guest has its pod's address, reachable from the host and from
+other guests. `user` (no root): QEMU's own NAT, with the interface's ports forwarded from a loopback address of the
+pod's own. Addresses are kept nowhere but in the pods' `status.podIP`.
+"""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Protocol
+
+from hotvirt.qemu.launch import Descriptors
+from hotvirt.qemu.machine import Forward, Nic, UserNet
+
+Document = dict[str, Any]
+LOOPBACKS = IPv4Network("127.64.0.0/16")
+LOWEST_PORT = 1024
+
+
+class Network(Protocol):
+    """`kind` for people; `notice` says what is missing compared with the better kind, "" for nothing."""
+
+    kind: str
+    notice: str
+    isolation: tuple[str, ...]
+    """Namespaces QEMU leaves behind at its start, as `hotvirt.qemu.receiver` names them."""
+
+    async def start(self) -> None:
+        """Make what all pods share. Raises NetworkError."""
+        ...
+
+    def address(self, taken: Iterable[str]) -> str:
+        """A free address for a new pod."""
+        ...
+
+    async def nics(self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors) -> tuple[Nic, ...]:
+        """The guest's network cards, ready to be given to QEMU."""
+        ...
+
+    async def release(self, uid: str) -> None:
+        """Remove what a pod's guest had."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class NetworkError(Exception):
+    """The text says what is missing and what mends it."""
+
+
+def free_address(network: IPv4Network, taken: Iterable[str], *, first: int = 2) -> str:
+    """The lowest address of the network that nobody has. Pure."""
+    used = set(taken)
+    for number in range(int(network.network_address) + first, int(network.broadcast_address)):
+        text = str(IPv4Address(number))
+        if text not in used:
+            return text
+    raise NetworkError(f"all addresses of {network} are in use: remove guests, or choose a larger network")
+
+
+def interfaces(vmi: Document) -> list[Document]:
+    """Interfaces on the pod network: the only ones offered yet."""
+    return list(((vmi["spec"].get("domain") or {}).get("devices") or {}).get("interfaces") or ())
+
+
+class UserNetwork:
+    """Needs no right and nothing installed."""
+
+    kind = "user"
+    isolation: tuple[str, ...] = ()
+
+    def __init__(self, notice: str = "") -> None:
+        self.notice = notice
+
+    async def start(self) -> None:
+        return
+
+    def address(self, taken: Iterable[str]) -> str:
+        return free_address(LOOPBACKS, taken)
+
+    async def nics(
+        self,
+        vmi: Document,
+        *,
+        address: str,
+        uid: str,  # noqa: ARG002
+        descriptors: Descriptors,  # noqa: ARG002
+    ) -> tuple[Nic, ...]:
+        return tuple(
+            Nic(
+                name=each["name"],
+                mac=each["macAddress"],
+                model=each.get("model") or "virtio",
+                backend=UserNet(forwards=forwards(each, address), hostname=str(vmi["metadata"]["name"])),
+                boot_index=each.get("bootOrder"),
+            )
+            for each in interfaces(vmi)
+        )
+
+    async def release(self, uid: str) -> None:  # noqa: ARG002
+        return
+
+    async def stop(self) -> None:
+        return
+
+
+def forwards(interface: Document, address: str) -> tuple[Forward, ...]:
+    """Each named port on the pod's loopback address. An ordinary user cannot listen below 1024, so port 22 is found at
+    10022 there."""
+    found = []
+    for port in interface.get("ports") or ():
+        number = int(port["port"])
+        host_port = number if number >= LOWEST_PORT else 10000 + number
+        protocol = "udp" if str(port.get("protocol") or "TCP").upper() == "UDP" else "tcp"
+        found.append(Forward(host_port, number, address, protocol))  # type: ignore[arg-type]
+    return tuple(found)

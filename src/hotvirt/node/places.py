@@ -1,0 +1,64 @@
+"""Where the node agent keeps things. One directory a launcher pod, named by the pod's uid, holds all of a guest."""
+
+import shutil
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class Places(Struct, frozen=True):
+    """`pods` is below the run directory (its sockets' paths must stay short); the others last."""
+
+    pods: Path
+    images: Path
+    volumes: Path
+
+    def pod(self, uid: str) -> "PodPlace":
+        return PodPlace(self.pods / uid)
+
+
+class PodPlace(Struct, frozen=True):
+    """One pod's directory. It outlives the home: a new one finds the guest by what is in here."""
+
+    directory: Path
+
+    @property
+    def launch(self) -> Path:
+        """The launch receiver's socket."""
+        return self.directory / "launch.sock"
+
+    @property
+    def pid(self) -> Path:
+        """`hotvirt.qemu.process.Identity` as JSON."""
+        return self.directory / "pid"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def qmp(self) -> Path:
+        """There from the moment QEMU is about to be started."""
+        return self.directory / "qmp.sock"
+
+    @property
+    def agent(self) -> Path:
+        return self.directory / "agent.sock"
+
+    @property
+    def serial(self) -> Path:
+        return self.directory / "serial.sock"
+
+    @property
+    def outcome(self) -> Path:
+        """`Succeeded` or `Failed`, written before QEMU is told to quit: an exit status is lost with the home."""
+        return self.directory / "outcome"
+
+    def disk(self, name: str) -> Path:
+        return self.directory / f"disk-{name}"
+
+    def prepare(self) -> None:
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)

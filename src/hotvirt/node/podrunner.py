@@ -1,0 +1,296 @@
+"""The kubelet of the embedded home, for launcher pods only: pod <-> launch receiver process.
+
+A pod bound to this node gets a directory, an address and a waiting receiver, which the node agent later turns into
+QEMU; its end is the pod's end. After a restart of the home the process is found again by pid and start time. One key at
+a time; the process is watched by one small task a pod. Graceful shutdown is the node agent's (it knows the guest);
+here only the deadline is kept.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import DecodeError, json
+
+from hotvirt.kube import conditions
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import Conflict, NotFound
+from hotvirt.kube.informer import Change, Informer, Key
+from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.resources import PODS
+from hotvirt.kube.times import Clock, parse, stamp
+from hotvirt.node.network import Network
+from hotvirt.node.places import Places, PodPlace
+from hotvirt.qemu import launch
+from hotvirt.qemu.errors import QemuError
+from hotvirt.qemu.process import Identity, Process
+
+log = logging.getLogger(__name__)
+
+LAUNCHER = "virt-launcher"
+FINAL = ("Succeeded", "Failed")
+
+
+class PodRunner:
+    def __init__(
+        self, client: Client, pods: Informer, *, node: str, places: Places, network: Network, clock: Clock
+    ) -> None:
+        self._client, self._pods, self._node = client, pods, node
+        self._places, self._network, self._clock = places, network, clock
+        self._running: dict[str, Process] = {}
+        self._exits: dict[str, int | None] = {}
+        self._addresses: dict[str, str] = {}
+        self._gone: dict[Key, set[str]] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
+        self.controller = Controller("pod-runner", self.reconcile)
+        self.controller.watch(pods)
+        pods.add_handler(self._note_gone)
+
+    async def sweep(self) -> None:
+        """At start, with the cache filled: directories of pods that went while nobody looked."""
+        known = {pod["metadata"]["uid"] for pod in self._pods.list()}
+        if not self._places.pods.exists():
+            return
+        for directory in list(self._places.pods.iterdir()):
+            if directory.name not in known:
+                log.info("pod %s is gone: cleaning up after it", directory.name)
+                await self._clear(directory.name)
+
+    async def reconcile(self, key: Key) -> Result:
+        for uid in tuple(self._gone.pop(key, ())):
+            await self._clear(uid)
+        pod = self._pods.get(key.name, key.namespace)
+        if pod is None or pod["spec"].get("nodeName") != self._node:
+            return DONE
+        status = pod.get("status") or {}
+        if pod["metadata"].get("labels", {}).get("kubevirt.io") != LAUNCHER:
+            return await self._foreign(pod)
+        uid = pod["metadata"]["uid"]
+        process = self._process(pod)
+        if pod["metadata"].get("deletionTimestamp"):
+            return await self._end(pod, process)
+        if status.get("phase") in FINAL:
+            return DONE
+        if process is None:
+            if uid in self._exits or self._places.pod(uid).pid.exists() or status.get("phase") == "Running":
+                await self._finish(pod)
+                return DONE
+            process = self._start(uid)
+        if status.get("phase") != "Running":
+            await self._patch_status(pod, running(pod, self._address(pod), self._clock()))
+        return DONE
+
+    def _address(self, pod: Document) -> str:
+        uid = pod["metadata"]["uid"]
+        known = (pod.get("status") or {}).get("podIP") or self._addresses.get(uid)
+        if not known:
+            taken = {(each.get("status") or {}).get("podIP") for each in self._pods.list()}
+            known = self._network.address({each for each in taken if each} | set(self._addresses.values()))
+        self._addresses[uid] = known
+        return known
+
+    # Processes
+
+    def _process(self, pod: Document) -> Process | None:
+        """The pod's living process, adopted if an earlier home started it."""
+        uid = pod["metadata"]["uid"]
+        if (process := self._running.get(uid)) is not None or uid in self._exits:
+            return process
+        identity = read_identity(self._places.pod(uid).pid)
+        process = Process.open(identity) if identity else None
+        if process is not None:
+            log.info("adopted pod %s, process %d", pod["metadata"]["name"], process.identity.pid)
+            self._watch(uid, process)
+        return process
+
+    def _start(self, uid: str) -> Process:
+        place = self._places.pod(uid)
+        place.prepare()
+        # An earlier home may have died between starting the process and noting it.
+        for pid in holders(place):
+            os.kill(pid, signal.SIGKILL)
+        with launch.listening_socket(place.launch) as listener:
+            identity = launch.spawn_receiver(listener, log=place.log)
+        temporary = place.directory / ".pid"
+        temporary.write_bytes(json.encode(identity))
+        temporary.rename(place.pid)
+        process = Process.open(identity)
+        if process is None:
+            raise QemuError(f"the launch receiver ended at once: {launch.read_log(place.log)}")
+        self._watch(uid, process)
+        return process
+
+    def _watch(self, uid: str, process: Process) -> None:
+        self._running[uid] = process
+
+        async def watch() -> None:
+            with process:
+                self._exits[uid] = await process.wait()
+            self._running.pop(uid, None)
+            for each in self._pods.list():
+                if each["metadata"]["uid"] == uid:
+                    metadata = each["metadata"]
+                    self.controller.queue.add(Key(metadata["namespace"], metadata["name"]))
+
+        task = asyncio.create_task(watch(), name=f"pod-process-{uid}")
+        self._watchers.add(task)
+        task.add_done_callback(self._watchers.discard)
+
+    # Ends
+
+    async def _end(self, pod: Document, process: Process | None) -> Result:
+        """The pod is to go: at once without a guest, else when the guest is down, at the latest at the deadline."""
+        uid = pod["metadata"]["uid"]
+        if process is not None:
+            deadline = parse(pod["metadata"]["deletionTimestamp"]) or self._clock()
+            left = (deadline - self._clock()).total_seconds()
+            if self._places.pod(uid).qmp.exists() and left > 0:
+                return Result(requeue_after=left)
+            process.send(signal.SIGKILL)
+            return DONE  # its watcher brings the pod up again
+        if (pod.get("status") or {}).get("phase") not in FINAL:
+            await self._finish(pod)
+        await self._clear(uid)
+        try:
+            await self._client.delete(
+                PODS, pod["metadata"]["name"], pod["metadata"]["namespace"], uid=uid, grace_period_seconds=0
+            )
+        except (NotFound, Conflict):
+            pass
+        return DONE
+
+    async def _finish(self, pod: Document) -> None:
+        place = self._places.pod(pod["metadata"]["uid"])
+        code = self._exits.get(pod["metadata"]["uid"])
+        patch = ended(
+            pod, outcome=read_outcome(place), code=code, log_tail=launch.read_log(place.log), now=self._clock()
+        )
+        await self._patch_status(pod, patch)
+
+    async def _clear(self, uid: str) -> None:
+        place = self._places.pod(uid)
+        if uid not in self._running:
+            identity = read_identity(place.pid)
+            orphan = Process.open(identity) if identity else None
+            if orphan is not None:
+                with orphan:
+                    await orphan.stop(grace=0)
+        elif (process := self._running.get(uid)) is not None:
+            process.send(signal.SIGKILL)
+            await process.wait()
+        for pid in holders(place):
+            os.kill(pid, signal.SIGKILL)
+        await self._network.release(uid)
+        place.remove()
+        self._exits.pop(uid, None)
+        self._addresses.pop(uid, None)
+
+    async def _foreign(self, pod: Document) -> Result:
+        if (pod.get("status") or {}).get("phase") in FINAL:
+            if pod["metadata"].get("deletionTimestamp"):
+                metadata = pod["metadata"]
+                try:
+                    await self._client.delete(PODS, metadata["name"], metadata["namespace"], grace_period_seconds=0)
+                except NotFound:
+                    pass
+            return DONE
+        message = "this home runs the pods of virtual machines only: run containers in a Kubernetes cluster"
+        await self._patch_status(pod, {"phase": "Failed", "reason": "NotALauncher", "message": message})
+        return DONE
+
+    async def _patch_status(self, pod: Document, status: Document) -> None:
+        metadata = pod["metadata"]
+        try:
+            self._pods.observe(
+                await self._client.patch(
+                    PODS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
+                )
+            )
+        except NotFound:
+            return
+
+    def _note_gone(self, change: Change) -> None:
+        if change.new is None or (change.old and change.old["metadata"]["uid"] != change.new["metadata"]["uid"]):
+            metadata = change.old["metadata"] if change.old else {}
+            if (change.old or {}).get("spec", {}).get("nodeName") == self._node:
+                self._gone.setdefault(Key(metadata["namespace"], metadata["name"]), set()).add(metadata["uid"])
+                self.controller.queue.add(Key(metadata["namespace"], metadata["name"]))
+
+
+def read_identity(path: Path) -> Identity | None:
+    try:
+        return json.decode(path.read_bytes(), type=Identity)
+    except (FileNotFoundError, DecodeError):
+        return None
+
+
+def read_outcome(place: PodPlace) -> str:
+    try:
+        return place.outcome.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def holders(place: PodPlace) -> list[int]:
+    """Processes that have the pod's log open: every one that was ever started for it, noted or not."""
+    wanted, found = str(place.log), []
+    if not place.log.exists():
+        return []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                if os.readlink(process / "fd" / "2") == wanted:
+                    found.append(int(process.name))
+            except OSError:
+                continue
+    return found
+
+
+def running(pod: Document, address: str, now: datetime) -> Document:
+    """Status of a pod whose process waits or runs. Pure."""
+    found = (pod.get("status") or {}).get("conditions")
+    for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready"):
+        found = conditions.put(found, kind, True, now=now)
+    return {
+        "phase": "Running",
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "hostIP": "127.0.0.1",
+        "startTime": stamp(now),
+        "conditions": found,
+        "containerStatuses": [
+            {**_container(pod), "ready": True, "started": True, "state": {"running": {"startedAt": stamp(now)}}}
+        ],
+    }
+
+
+def ended(pod: Document, *, outcome: str, code: int | None, log_tail: str, now: datetime) -> Document:
+    """Status of a pod whose process is gone. What the node agent noted counts, else the exit status. Pure."""
+    phase = outcome or ("Succeeded" if code == 0 else "Failed")
+    found = (pod.get("status") or {}).get("conditions")
+    for kind in ("ContainersReady", "Ready"):
+        found = conditions.put(
+            found, kind, False, now=now, reason="PodCompleted" if phase == "Succeeded" else "PodFailed"
+        )
+    exit_code = code if code is not None and code >= 0 else 128 - code if code is not None else 0
+    finished = {
+        "exitCode": exit_code if phase == "Failed" else 0,
+        "reason": "Completed" if phase == "Succeeded" else "Error",
+        "message": log_tail[-1024:],
+        "finishedAt": stamp(now),
+    }
+    if code is not None and code < 0:
+        finished["signal"] = -code
+    return {
+        "phase": phase,
+        "conditions": found,
+        "containerStatuses": [{**_container(pod), "ready": False, "started": False, "state": {"terminated": finished}}],
+    }
+
+
+def _container(pod: Document) -> Document:
+    first = pod["spec"]["containers"][0]
+    return {"name": first["name"], "image": first.get("image", ""), "imageID": "", "restartCount": 0}

@@ -1,0 +1,192 @@
+"""Claims of the directory storage class -> PersistentVolumes that are files here; embedded home only.
+
+A claim gets a directory with one sparse disk file and a PV for it, named by the claim's uid, so that doing it twice
+does it once. The file comes first and whole (temporary name, fsync, rename), then the PV, then the binding. A PV whose
+claim is gone goes, with its file, if its reclaim policy says so.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+from hotvirt.api.quantity import QuantityError, format_bytes, parse_bytes
+from hotvirt.images import disks
+from hotvirt.images.errors import ImageError
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import AlreadyExists, NotFound
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import Key, SharedInformers
+from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.resources import CLAIMS, STORAGE_CLASSES, VMIS, VOLUMES
+from hotvirt.kube.times import Clock
+from hotvirt.node.places import Places
+
+log = logging.getLogger(__name__)
+
+PROVISIONER = "hotvirt.io/directory"
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+OWNED = "pv.kubernetes.io/provisioned-by"
+SECTOR = 512
+KEEP_FREE = 256 << 20
+
+
+class Provisioner:
+    def __init__(
+        self, client: Client, informers: SharedInformers, *, node: str, places: Places, recorder: Recorder, clock: Clock
+    ) -> None:
+        self._client, self._node, self._places, self._recorder, self._clock = client, node, places, recorder, clock
+        self._claims, self._volumes = informers.of(CLAIMS), informers.of(VOLUMES)
+        self._classes, self._vmis = informers.of(STORAGE_CLASSES), informers.of(VMIS)
+        self.controller = Controller("provisioner", self.reconcile, workers=2)
+        self.controller.watch(self._claims)
+        self.controller.watch(self._volumes, _claim_of)
+        self.controller.watch(self._classes, lambda _: [_key(c) for c in self._claims.list() if not _bound(c)])
+
+    async def reconcile(self, key: Key) -> Result:
+        claim = self._claims.get(key.name, key.namespace)
+        await self._reclaim(key, claim)
+        if claim is None or claim["metadata"].get("deletionTimestamp") or _bound(claim):
+            return DONE
+        storage_class = self._class_of(claim)
+        if storage_class is None:
+            return DONE
+        if (wrong := fault(claim)) is not None:
+            self._recorder.event(claim, "Warning", "ProvisioningFailed", wrong)
+            return DONE
+        name = f"pvc-{claim['metadata']['uid']}"
+        size = -(-parse_bytes(claim["spec"]["resources"]["requests"]["storage"]) // SECTOR) * SECTOR
+        kind = (storage_class.get("parameters") or {}).get("format") or "raw"
+        directory = self._places.volumes / name
+        try:
+            await self._make(directory, size, kind)
+        except (ImageError, OSError) as error:
+            self._recorder.event(claim, "Warning", "ProvisioningFailed", f"the disk file could not be made: {error}")
+            return Result(requeue_after=30)
+        volume = persistent_volume(claim, storage_class, name=name, path=directory, size=size, node=self._node)
+        try:
+            self._volumes.observe(await self._client.create(VOLUMES, volume))
+        except AlreadyExists:
+            pass
+        await self._bind(claim, volume, storage_class)
+        return DONE
+
+    async def _make(self, directory: Path, size: int, kind: str) -> None:
+        free = shutil.disk_usage(self._places.volumes).free
+        if size > free - KEEP_FREE:
+            raise ImageError(
+                f"spec.resources.requests.storage asks for {format_bytes(size)}, and {format_bytes(free >> 20 << 20)} "
+                f"are free in {self._places.volumes}: ask for less, or make room there"
+            )
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        file = directory / ("disk.qcow2" if kind == "qcow2" else "disk.img")
+        if not file.exists():
+            await disks.create(file, size, kind)
+
+    async def _bind(self, claim: Document, volume: Document, storage_class: Document) -> None:
+        metadata = claim["metadata"]
+        name, capacity = volume["metadata"]["name"], volume["spec"]["capacity"]
+        await self._client.patch(VOLUMES, name, {"status": {"phase": "Bound"}}, subresource="status")
+        spec: Document = {"volumeName": name}
+        if not claim["spec"].get("storageClassName"):
+            spec["storageClassName"] = storage_class["metadata"]["name"]
+        annotations = {"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes"}
+        patch = {"metadata": {"annotations": annotations}, "spec": spec}
+        await self._client.patch(CLAIMS, metadata["name"], patch, metadata["namespace"])
+        status = {"phase": "Bound", "accessModes": claim["spec"]["accessModes"], "capacity": capacity}
+        self._claims.observe(
+            await self._client.patch(
+                CLAIMS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
+            )
+        )
+        self._recorder.event(claim, "Normal", "ProvisioningSucceeded", f"made {name}, {capacity['storage']}")
+
+    async def _reclaim(self, key: Key, claim: Document | None) -> None:
+        """Volumes whose claim is gone."""
+        for volume in self._volumes.list():
+            reference = volume["spec"].get("claimRef") or {}
+            if (reference.get("namespace"), reference.get("name")) != (key.namespace, key.name):
+                continue
+            if claim is not None and claim["metadata"]["uid"] == reference.get("uid"):
+                continue
+            if (volume["metadata"].get("annotations") or {}).get(OWNED) != PROVISIONER:
+                continue
+            name = volume["metadata"]["name"]
+            if volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
+                path = Path(volume["spec"]["local"]["path"])
+                if path.parent == self._places.volumes and path.name == name:
+                    shutil.rmtree(path, ignore_errors=True)
+                try:
+                    await self._client.delete(VOLUMES, name)
+                except NotFound:
+                    pass
+            elif (volume.get("status") or {}).get("phase") != "Released":
+                await self._client.patch(VOLUMES, name, {"status": {"phase": "Released"}}, subresource="status")
+
+    def _class_of(self, claim: Document) -> Document | None:
+        """The claim's storage class if it is ours. "" asks for a volume made by hand."""
+        named = claim["spec"].get("storageClassName")
+        for each in self._classes.list():
+            is_default = (each["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
+            if each["metadata"]["name"] == named or (named is None and is_default):
+                return each if each.get("provisioner") == PROVISIONER else None
+        return None
+
+
+def fault(claim: Document) -> str | None:
+    """What makes the claim impossible here. Pure."""
+    spec = claim["spec"]
+    try:
+        size = parse_bytes(((spec.get("resources") or {}).get("requests") or {}).get("storage"))
+    except QuantityError as error:
+        return f"spec.resources.requests.storage: {error}"
+    if size <= 0:
+        return "spec.resources.requests.storage must be more than nothing, such as 1Gi"
+    if spec.get("volumeMode") == "Block":
+        return (
+            "spec.volumeMode Block is not offered by this storage class: use Filesystem, which guests see as a disk too"
+        )
+    return None
+
+
+def persistent_volume(
+    claim: Document, storage_class: Document, *, name: str, path: Path, size: int, node: str
+) -> Document:
+    """Pure."""
+    metadata = claim["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name, "annotations": {OWNED: PROVISIONER}},
+        "spec": {
+            "capacity": {"storage": format_bytes(size)},
+            "accessModes": claim["spec"]["accessModes"],
+            "volumeMode": "Filesystem",
+            "storageClassName": storage_class["metadata"]["name"],
+            "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy") or "Delete",
+            "local": {"path": str(path)},
+            "claimRef": {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": metadata["namespace"],
+                "name": metadata["name"], "uid": metadata["uid"],
+            },
+            "nodeAffinity": {
+                "required": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
+                    ]
+                }
+            },
+        },
+    }  # fmt: skip
+
+
+def _bound(claim: Document) -> bool:
+    return (claim.get("status") or {}).get("phase") == "Bound"
+
+
+def _key(obj: Document) -> Key:
+    return Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
+
+
+def _claim_of(volume: Document) -> list[Key]:
+    reference = volume["spec"].get("claimRef") or {}
+    return [Key(reference["namespace"], reference["name"])] if reference.get("name") else []

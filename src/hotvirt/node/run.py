@@ -1,0 +1,68 @@
+"""Puts the node agent together: what `home` runs on each machine. One event loop, no thread or process per guest."""
+
+import asyncio
+from typing import NoReturn
+
+from hotvirt.kube.client import Client
+from hotvirt.kube.errors import NotFound
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import SharedInformers
+from hotvirt.kube.resources import NODES, PODS
+from hotvirt.kube.times import Clock, utc_now
+from hotvirt.node import hostfacts
+from hotvirt.node.access import LocalGuestAccess
+from hotvirt.node.agent import NodeAgent
+from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.network import Network
+from hotvirt.node.places import Places
+from hotvirt.node.podrunner import PodRunner
+from hotvirt.node.provisioner import Provisioner
+
+
+class Node:
+    """The parts of one node; `access` is for the API's front, and finds guests while `run` runs."""
+
+    def __init__(
+        self, client: Client, *, facts: HostFacts, places: Places, network: Network, clock: Clock = utc_now
+    ) -> None:
+        self._client, self._facts, self._clock = client, facts, clock
+        self._informers = informers = SharedInformers(client)
+        self._recorder = recorder = Recorder(client, "virt-handler", host=facts.node_name, clock=clock)
+        self._pods = informers.of(PODS)
+        self._runner = PodRunner(client, self._pods, node=facts.node_name, places=places, network=network, clock=clock)
+        self._agent = NodeAgent(
+            client, informers, facts=facts, places=places, network=network, recorder=recorder, clock=clock
+        )
+        self._provisioner = Provisioner(
+            client, informers, node=facts.node_name, places=places, recorder=recorder, clock=clock
+        )
+        self.access = LocalGuestAccess(self._agent)
+
+    async def run(self) -> NoReturn:
+        """Until cancelled; guests go on."""
+        await self._announce()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._informers.run())
+                group.create_task(self._recorder.run())
+                await self._pods.synced()
+                await self._runner.sweep()
+                for part in (self._runner, self._agent, self._provisioner):
+                    group.create_task(part.controller.run())
+        finally:
+            await self._agent.close()
+        raise AssertionError("controllers never return")
+
+    async def _announce(self) -> None:
+        """The Node object, written when the node starts; an idle node writes nothing."""
+        try:
+            known = await self._client.get(NODES, self._facts.node_name)
+        except NotFound:
+            known = None
+        node = hostfacts.node(self._facts, self._clock(), known=known)
+        status = {"status": node.pop("status")}
+        if known is None:
+            await self._client.create(NODES, node)
+        else:
+            await self._client.patch(NODES, self._facts.node_name, {"metadata": node["metadata"]})
+        await self._client.patch(NODES, self._facts.node_name, status, subresource="status")

@@ -1,0 +1,253 @@
+"""What a VMI's status should say of a running guest. Pure: (VMI, what was observed, now) -> merge patch or None.
+
+Only the node agent's part of the status; lists are given whole, as a merge patch replaces them.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.api.quantity import format_bytes
+from hotvirt.kube import conditions
+from hotvirt.kube.client import Document
+from hotvirt.kube.times import stamp
+from hotvirt.node import render
+from hotvirt.node.guest import AgentView, Job
+from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.volumes import is_hotplugged
+from hotvirt.qemu.progress import Progress
+from hotvirt.qemu.state import Observed
+
+MIB = 1 << 20
+SLACK = 4 * MIB
+"""Linux hands memory out in pieces of this size, so so much of an odd request may stay undone."""
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """One look at a guest."""
+
+    observed: Observed
+    view: AgentView | None
+    vcpus: int | None
+    settled: int | None
+    jobs: dict[str, Job]
+    volume_errors: dict[str, tuple[str, str]]
+    """Volume name -> (reason, message) of hot-plug volumes that cannot be attached yet."""
+
+
+def sockets_now(spec: Document, seen: Seen) -> int:
+    """Sockets in use. Until the guest's agent answers, QEMU's account counts, less the vCPU that emulation needed at
+    boot."""
+    wanted = render.wanted_topology(spec)
+    if seen.vcpus is None:
+        return min(wanted.sockets, max(1, seen.observed.plugged_vcpus // wanted.per_socket))
+    return max(1, min(seen.vcpus, seen.observed.plugged_vcpus) // wanted.per_socket)
+
+
+def memory_now(seen: Seen) -> int:
+    """Bytes the guest has: QEMU's account, and while it grows no more than the guest was seen to use."""
+    current = seen.observed.memory.current
+    job = seen.jobs.get("memory")
+    if job is not None and (job.is_running or job.error) and seen.settled is not None:
+        return min(current, seen.settled) if current > seen.settled else current
+    return current
+
+
+def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime) -> Document | None:
+    """The patch for a guest that runs (or is paused); None when the status says it all already."""
+    spec, status = vmi["spec"], vmi.get("status") or {}
+    topology = render.wanted_topology(spec)
+    memory = seen.observed.memory
+    requested = memory.boot - memory.ballooned + (memory.device.requested if memory.device else 0)
+    new: Document = {
+        "memory": {
+            "guestAtBoot": format_bytes(memory.boot),
+            "guestRequested": format_bytes(requested),
+            "guestCurrent": format_bytes(_rounded(memory_now(seen), render.wanted_memory(spec))),
+        },
+        "currentCPUTopology": {
+            "cores": topology.cores, "sockets": sockets_now(spec, seen), "threads": topology.threads,
+        },
+        "interfaces": interfaces(vmi, seen),
+        "volumeStatus": volume_status(vmi, seen),
+        "guestOSInfo": os_info(seen.view),
+        "machine": {"type": str((spec["domain"].get("machine") or {}).get("type") or "q35")},
+        "conditions": _conditions(vmi, seen, facts, now),
+    }  # fmt: skip
+    if status.get("phase") != "Running":
+        new["phase"] = "Running"
+        new["phaseTransitionTimestamps"] = [
+            *(status.get("phaseTransitionTimestamps") or ()),
+            {"phase": "Running", "phaseTransitionTimestamp": stamp(now)},
+        ]
+    changed = {key: value for key, value in new.items() if status.get(key) != value}
+    if not changed.get("guestOSInfo", True) and not status.get("guestOSInfo"):
+        del changed["guestOSInfo"]
+    return {"status": changed} if changed else None
+
+
+def final(vmi: Document, phase: str, *, now: datetime, reason: str = "", message: str = "") -> Document:
+    """The patch for a guest that came to its end."""
+    status = vmi.get("status") or {}
+    found = conditions.remove(status.get("conditions"), "AgentConnected", "HotMemoryChange", "HotVCPUChange", "Paused")
+    found = conditions.put(found, "Ready", False, now=now, reason="GuestNotRunning", message=message)
+    if phase == "Failed" and message:
+        found = conditions.put(found, "Synchronized", False, now=now, reason=reason or "Failed", message=message)
+    return {
+        "status": {
+            "phase": phase,
+            "phaseTransitionTimestamps": [
+                *(status.get("phaseTransitionTimestamps") or ()),
+                {"phase": phase, "phaseTransitionTimestamp": stamp(now)},
+            ],
+            "conditions": found,
+        }
+    }
+
+
+def out_of_sync(vmi: Document, reason: str, message: str, *, now: datetime) -> Document | None:
+    """The patch for a guest that cannot be started yet."""
+    found = (vmi.get("status") or {}).get("conditions")
+    new = conditions.put(found, "Synchronized", False, now=now, reason=reason, message=message)
+    return {"status": {"conditions": new}} if new != list(found or ()) else None
+
+
+def _rounded(current: int, wanted: int) -> int:
+    """What is asked for, when the guest has it but for a grain it cannot give."""
+    return wanted if 0 <= current - wanted <= SLACK else current
+
+
+def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> list[Document]:
+    spec, old = vmi["spec"], (vmi.get("status") or {}).get("conditions")
+    found = list(old or ())
+    sync = conditions.get(found, "Synchronized")
+    if sync is not None and sync.get("status") == "False" and sync.get("reason") in START_REASONS:
+        found = conditions.remove(found, "Synchronized")
+    if seen.view is not None:
+        found = conditions.put(found, "AgentConnected", True, now=now)
+    else:
+        found = conditions.remove(found, "AgentConnected")
+    if seen.observed.status in ("paused", "io-error"):
+        message = "a disk is full or broken" if seen.observed.status == "io-error" else ""
+        reason = "PausedIOError" if message else "PausedByUser"
+        found = conditions.put(found, "Paused", True, now=now, reason=reason, message=message)
+    else:
+        found = conditions.remove(found, "Paused")
+    found = conditions.put(
+        found, "LiveMigratable", False, now=now, reason="NotMigratable",
+        message="this home has one node; guests are resized in place",
+    )  # fmt: skip
+    if facts.emulates:
+        said = f"{facts.acceleration.reason}{f'; {facts.acceleration.mend}' if facts.acceleration.mend else ''}"
+        found = conditions.put(found, "SoftwareEmulation", True, now=now, reason="KvmUnusable", message=said)
+    wanted, current = render.wanted_memory(spec), _rounded(memory_now(seen), render.wanted_memory(spec))
+    found = _change(
+        found, "HotMemoryChange", seen.jobs.get("memory"), _memory_words(wanted, current), wanted != current, now
+    )
+    sockets, asked = sockets_now(spec, seen), render.wanted_topology(spec).sockets
+    words = f"{asked} sockets asked, {sockets} in use"
+    if seen.view is None:
+        words += "; waiting for the guest agent"
+    found = _change(found, "HotVCPUChange", seen.jobs.get("cpu"), words, sockets != asked, now)
+    waiting = "; ".join(message for _, message in seen.volume_errors.values())
+    job = next((j for kind, j in seen.jobs.items() if kind.startswith("volume") and j.error), None)
+    if waiting or (job is not None and job.error is not None):
+        message = waiting or str(job.error if job else "")
+        return conditions.put(found, "HotVolumeChange", False, now=now, reason="Waiting", message=message)
+    return conditions.remove(found, "HotVolumeChange")
+
+
+START_REASONS = ("FailedStart", "FailedVolume", "FailedNetwork", "QemuMissing", "Pending")
+
+
+def _memory_words(wanted: int, current: int) -> str:
+    return f"{format_bytes(wanted)} asked, the guest has {format_bytes(current)}"
+
+
+def _change(
+    found: list[Document], kind: str, job: Job | None, words: str, differs: bool, now: datetime
+) -> list[Document]:
+    """True while on its way; False with the reason when the guest would not; gone when done."""
+    if not differs:
+        return conditions.remove(found, kind)
+    if job is not None and job.error is not None:
+        message = f"{words}: {job.error}"
+        return conditions.put(found, kind, False, now=now, reason=job.error.reason, message=message)
+    return conditions.put(found, kind, True, now=now, reason="InProgress", message=words)
+
+
+def interfaces(vmi: Document, seen: Seen) -> list[Document]:
+    """As KubeVirt lists them. The first address is the pod's, known before the guest says anything."""
+    status, devices = vmi.get("status") or {}, (vmi["spec"]["domain"].get("devices") or {})
+    before = {each.get("name"): each for each in status.get("interfaces") or ()}
+    told = {str(each.get("hardware-address", "")).lower(): each for each in (seen.view.interfaces if seen.view else ())}
+    found = []
+    for interface in devices.get("interfaces") or ():
+        mac = str(interface.get("macAddress", "")).lower()
+        entry: Document = {"name": interface["name"], "mac": mac, "queueCount": 1, "linkState": "up"}
+        entry["infoSource"] = "domain"
+        address = (before.get(interface["name"]) or {}).get("ipAddress")
+        if said := told.get(mac):
+            entry["interfaceName"] = str(said.get("name", ""))
+            entry["infoSource"] = "domain, guest-agent"
+        if address:
+            entry["ipAddress"] = address
+            entry["ipAddresses"] = [address]
+        found.append(entry)
+    return found
+
+
+def volume_status(vmi: Document, seen: Seen) -> list[Document]:
+    """A phase for each volume, and for those still on their way out."""
+    spec = vmi["spec"]
+    found, names = [], set()
+    for volume in spec.get("volumes") or ():
+        name = volume["name"]
+        names.add(name)
+        disk = seen.observed.disk(name)
+        attached = disk is not None and disk.device
+        entry: Document = {"name": name, "target": _target(disk)}
+        if disk is not None and disk.size:
+            entry["size"] = disk.size
+        if is_hotplugged(volume):
+            entry["hotplugVolume"] = {}
+            job = seen.jobs.get(f"volume {name}")
+            if attached and not (job and job.is_running):
+                entry |= {"phase": "Ready", "reason": "VolumeReady", "message": "Successfully attached to the guest"}
+            elif name in seen.volume_errors:
+                reason, message = seen.volume_errors[name]
+                entry |= {"phase": "Pending", "reason": reason, "message": message}
+            elif job is not None and job.error is not None:
+                entry |= {"phase": "Failed", "reason": job.error.reason, "message": str(job.error)}
+            else:
+                entry |= {"phase": "AttachedToNode", "reason": "SuccessfulCreate", "message": "being attached"}
+        found.append(entry)
+    for disk in seen.observed.disks:
+        if disk.name not in names and f"volume {disk.name}" in seen.jobs:
+            job = seen.jobs[f"volume {disk.name}"]
+            message = str(job.error) if job.error else "waiting for the guest to let go"
+            found.append(
+                {"name": disk.name, "target": "", "hotplugVolume": {}, "phase": "Detaching", "message": message}
+            )
+    return found
+
+
+def _target(disk: Any) -> str:
+    return str(disk.driver) if disk is not None and disk.device else ""
+
+
+def os_info(view: AgentView | None) -> Document:
+    """KubeVirt's names for what guest-get-osinfo says."""
+    if view is None:
+        return {}
+    names = {
+        "id": "id", "name": "name", "pretty-name": "prettyName", "version": "version", "version-id": "versionId",
+        "kernel-release": "kernelRelease", "kernel-version": "kernelVersion", "machine": "machine",
+    }  # fmt: skip
+    return {ours: view.os[theirs] for theirs, ours in names.items() if view.os.get(theirs)}
+
+
+def progress_words(progress: Progress | None) -> str:
+    """`12 of 40`, for messages."""
+    return "" if progress is None else f"{progress.current} of {progress.target} {progress.unit}"

@@ -1,0 +1,238 @@
+"""A VMI's volumes as disks QEMU can be given: files made or found, looked into, and opened.
+
+What a volume needs from the API (claims, their PVs, secrets) is asked through `Lookup`. Files in the pod's directory
+last as long as its guest; claims' files are the provisioner's. A volume that cannot be had raises `VolumeError`, which
+names it. Calls for different guests may overlap.
+"""
+
+import base64
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from hotvirt.api import quantity
+from hotvirt.images import catalog, disks, inspect, seed
+from hotvirt.images.errors import ImageError
+from hotvirt.kube.client import Document
+from hotvirt.node.places import Places, PodPlace
+from hotvirt.qemu.launch import Descriptors
+from hotvirt.qemu.machine import Bus, Disk, DiskKind, File, Kernel, Layer
+
+Format = Literal["raw", "qcow2"]
+SECTOR = 512
+CLAIM_FILES: tuple[tuple[str, Format], ...] = (("disk.img", "raw"), ("disk.qcow2", "qcow2"))
+Lookup = Callable[[str, str], Awaitable[Document | None]]
+"""(kind, name) in the VMI's namespace -> document: kinds are "claim", "volume" (a PV) and "secret"."""
+
+
+class VolumeError(Exception):
+    """`reason` is a condition's word; the text names the volume, the fault and the mend."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ClaimFile(Struct, frozen=True):
+    path: Path
+    format: Format
+    read_only: bool = False
+
+
+class Shown(Struct, frozen=True):
+    """How the guest sees a volume: its disk in the spec."""
+
+    kind: DiskKind
+    bus: Bus
+    read_only: bool
+    serial: str
+    boot_index: int | None
+    cache: Literal["none", "writethrough", "writeback"]
+    native_io: bool
+    shareable: bool
+
+
+def disk_of(spec: Document, volume: str) -> Document | None:
+    disks_ = ((spec.get("domain") or {}).get("devices") or {}).get("disks") or ()
+    return next((disk for disk in disks_ if disk.get("name") == volume), None)
+
+
+def shown(disk: Document) -> Shown:
+    kind = next((k for k in ("disk", "cdrom", "lun") if disk.get(k) is not None), "disk")
+    target = disk.get(kind) or {}
+    return Shown(
+        kind=kind,  # type: ignore[arg-type]
+        bus=target.get("bus") or ("scsi" if kind == "lun" else "sata"),
+        read_only=kind == "cdrom" or bool(target.get("readonly")),
+        serial=str(disk.get("serial") or ""),
+        boot_index=disk.get("bootOrder"),
+        cache=disk.get("cache") or "writeback",
+        native_io=disk.get("io") == "native" and disk.get("cache") == "none",
+        shareable=bool(disk.get("shareable")),
+    )
+
+
+def is_hotplugged(volume: Document) -> bool:
+    """Whether it may come and go while the guest runs; such a volume is attached once the guest is up."""
+    return any((volume.get(kind) or {}).get("hotpluggable") for kind in ("persistentVolumeClaim", "dataVolume"))
+
+
+class Volumes:
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    async def prepare(
+        self, vmi: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
+    ) -> tuple[tuple[Disk, ...], Kernel | None]:
+        """All disks of a guest that is about to start, and the kernel it boots, if it boots one."""
+        spec = vmi["spec"]
+        found = []
+        for volume in spec.get("volumes") or ():
+            name = volume["name"]
+            disk = disk_of(spec, name)
+            if disk is None or is_hotplugged(volume):
+                continue
+            try:
+                layers = await self._layers(vmi, volume, place, descriptors, lookup)
+            except ImageError as error:
+                raise VolumeError("FailedVolume", f"volume {name!r}: {_source(volume)}: {error}") from error
+            except OSError as error:
+                raise VolumeError("FailedVolume", f"volume {name!r}: {error.filename}: {error.strerror}") from error
+            found.append(machine_disk(name, shown(disk), layers))
+        return tuple(found), await self._kernel(spec, descriptors)
+
+    async def _layers(
+        self, vmi: Document, volume: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
+    ) -> tuple[Layer, ...]:
+        name = volume["name"]
+        disk = disk_of(vmi["spec"], name)
+        read_only = disk is not None and shown(disk).read_only
+        if source := volume.get("containerDisk"):
+            return await self._container_disk(name, source["image"], place, descriptors)
+        if source := volume.get("persistentVolumeClaim"):
+            claim = await self.claim_file(name, source, lookup)
+            file = descriptors.open(claim.path, read_only=read_only or claim.read_only)
+            return (Layer(file, claim.format),)
+        if source := volume.get("emptyDisk"):
+            path = place.disk(name)
+            _blank(path, quantity.parse_bytes(source["capacity"]))
+            return (Layer(descriptors.open(path, read_only=False)),)
+        if source := volume.get("cloudInitNoCloud"):
+            path = place.disk(name)
+            seed.write(path, await self._seed(name, vmi, source, lookup))
+            return (Layer(descriptors.open(path, read_only=read_only)),)
+        raise VolumeError("FailedVolume", f"volume {name!r} has a source that is not supported: use a claim")
+
+    async def _container_disk(
+        self, name: str, image: str, place: PodPlace, descriptors: Descriptors
+    ) -> tuple[Layer, ...]:
+        files = await catalog.ensure(image, self._places.images)
+        if files.disk is None:
+            raise VolumeError(
+                "FailedVolume", f"volume {name!r}: image {image} has no disk: use it in firmware.kernelBoot"
+            )
+        path = place.disk(name)
+        if not path.exists():
+            await disks.overlay(path, files.disk, files.disk_format)
+        top = Layer(descriptors.open(path, read_only=False), "qcow2")
+        base: Format = "qcow2" if files.disk_format == "qcow2" else "raw"
+        return (top, Layer(descriptors.open(files.disk, read_only=True), base))
+
+    async def claim_file(self, name: str, source: Document, lookup: Lookup) -> ClaimFile:
+        """The file behind a claim. VolumeError with reason Pending while it has none yet."""
+        claim_name = source["claimName"]
+        claim = await lookup("claim", claim_name)
+        if claim is None:
+            raise VolumeError(
+                "FailedPvcNotFound", f"volume {name!r}: there is no PersistentVolumeClaim {claim_name!r}: create it"
+            )
+        bound_to = (claim.get("spec") or {}).get("volumeName")
+        if not bound_to or (claim.get("status") or {}).get("phase") != "Bound":
+            raise VolumeError(
+                "Pending",
+                f"volume {name!r}: claim {claim_name!r} is not bound yet: see kubectl describe pvc {claim_name}",
+            )
+        volume = await lookup("volume", bound_to)
+        path = ((volume or {}).get("spec") or {}).get("local", {}).get("path")
+        if not path:
+            raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} is not a directory here")
+        for file, kind in CLAIM_FILES:
+            found = Path(path) / file
+            if found.exists():
+                try:
+                    await inspect.inspect(found, kind)
+                except ImageError as error:
+                    raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {error}") from error
+                return ClaimFile(found, kind, bool(source.get("readOnly")))
+        raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} has no disk.img in {path}")
+
+    async def _seed(self, name: str, vmi: Document, source: Document, lookup: Lookup) -> bytes:
+        metadata, spec = vmi["metadata"], vmi["spec"]
+        hostname = str(spec.get("hostname") or metadata["name"])
+        user = await self._cloud_data(name, source, "userData", "secretRef", lookup)
+        network = await self._cloud_data(name, source, "networkData", "networkDataSecretRef", lookup)
+        identity = f"{metadata['name']}.{metadata['namespace']}"
+        return seed.render(instance_id=identity, hostname=hostname, user_data=user, network_config=network)
+
+    async def _cloud_data(self, name: str, source: Document, what: str, ref: str, lookup: Lookup) -> bytes:
+        if text := source.get(what):
+            return str(text).encode()
+        if encoded := source.get(f"{what}Base64"):
+            return base64.b64decode(encoded)
+        if not (secret_name := (source.get(ref) or {}).get("name")):
+            return b""
+        secret = await lookup("secret", secret_name)
+        data: dict[str, Any] = (secret or {}).get("data") or {}
+        # KubeVirt reads both spellings.
+        value = data.get(what.lower()) or data.get(what)
+        if value is None:
+            problem = "does not exist" if secret is None else f"has no key {what.lower()}"
+            raise VolumeError("FailedVolume", f"volume {name!r}: {ref} is {secret_name!r}, but that Secret {problem}")
+        return base64.b64decode(value)
+
+    async def _kernel(self, spec: Document, descriptors: Descriptors) -> Kernel | None:
+        boot = ((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
+        container = boot.get("container")
+        if not container:
+            return None
+        field = "domain.firmware.kernelBoot.container"
+        try:
+            files = await catalog.ensure(container["image"], self._places.images)
+        except ImageError as error:
+            raise VolumeError("FailedVolume", f"{field}: {error}") from error
+        if files.kernel is None:
+            raise VolumeError("FailedVolume", f"{field}: image {container['image']} has no kernel: use hotvirt/tiny")
+        initrd: File | None = None
+        if container.get("initrdPath") and files.initrd is not None:
+            initrd = descriptors.open(files.initrd, read_only=True)
+        return Kernel(
+            descriptors.open(files.kernel, read_only=True), initrd, str(boot.get("kernelArgs") or files.kernel_args)
+        )
+
+
+def machine_disk(name: str, how: Shown, layers: tuple[Layer, ...]) -> Disk:
+    return Disk(
+        name=name, layers=layers, kind=how.kind, bus=how.bus, read_only=how.read_only, serial=how.serial,
+        boot_index=how.boot_index, cache=how.cache, native_io=how.native_io, shareable=how.shareable,
+    )  # fmt: skip
+
+
+def _blank(path: Path, size: int) -> None:
+    """An empty disk needs no durability: it goes with its guest. Kept when a start is tried again."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, -(-size // SECTOR) * SECTOR)
+    finally:
+        os.close(descriptor)
+
+
+def _source(volume: Document) -> str:
+    for kind, source in volume.items():
+        if kind == "containerDisk":
+            return f"containerDisk.image {source.get('image')}"
+        if kind == "persistentVolumeClaim":
+            return f"persistentVolumeClaim {source.get('claimName')}"
+    return next((kind for kind in volume if kind != "name"), "no source")
