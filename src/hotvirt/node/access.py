@@ -13,8 +13,7 @@ from hotvirt.node.guest import Guest
 from hotvirt.qemu import facts as guest_facts
 from hotvirt.qemu import vnc
 from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QemuError
-
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+from hotvirt.qemu.streams import GuestStream
 
 
 class LocalGuestAccess:
@@ -42,7 +41,7 @@ class LocalGuestAccess:
             "hostname": found.hostname,
         }
 
-    async def console(self, namespace: str, name: str) -> Stream:
+    async def console(self, namespace: str, name: str) -> GuestStream:
         guest = self._guest(namespace, name)
         self._displace(self._consoles, guest)
         try:
@@ -50,9 +49,9 @@ class LocalGuestAccess:
         except OSError as error:
             raise InternalError(f"the console of {name} cannot be opened: {error}") from error
         self._consoles[guest.uid] = writer
-        return reader, writer
+        return GuestStream(reader, writer)
 
-    async def vnc(self, namespace: str, name: str) -> Stream:
+    async def vnc(self, namespace: str, name: str) -> GuestStream:
         guest = self._guest(namespace, name)
         self._displace(self._screens, guest)
         try:
@@ -63,7 +62,7 @@ class LocalGuestAccess:
             raise InternalError(f"{name}: {error}") from error
         reader, writer = await asyncio.open_unix_connection(sock=sock)
         self._screens[guest.uid] = writer
-        return reader, writer
+        return GuestStream(reader, writer)
 
     async def pause(self, namespace: str, name: str) -> None:
         await self._tell(namespace, name, "stop", unless="paused", sentence="VMI is already paused")

@@ -108,7 +108,7 @@ def _memory(change: MemoryChange, domain: Document, vmi: Document) -> Iterator[F
         yield Finding(
             id="memory.max-guest",
             status=_verdict(fits),
-            message=f"memory {wanted} is {'within' if fits else 'more than'} the maximum the guest started with, {most}",
+            message=f"memory {wanted} is {'within' if fits else 'more than'} the guest's maximum, {most}",
             actual=wanted,
             required=f"at most {most}",
             mend="" if fits else f"use at most {most}, or raise domain.memory.maxGuest and restart",

@@ -6,18 +6,11 @@ call names a VMI and acts on the guest at that moment, never on a cached answer.
 `InternalError` when QEMU or the agent failed; each with a sentence fit for a person. Calls may run concurrently.
 """
 
-import asyncio
 from typing import Any, Protocol
 
-from msgspec import Struct
+from hotvirt.qemu.streams import GuestStream
 
-
-class GuestStream(Struct, frozen=True):
-    """Both directions of a byte stream to the guest (serial console, VNC). `reader` ends when the guest's side does;
-    whoever asked for the stream closes `writer`. A second stream to the same device ends the first."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+__all__ = ("GuestAccess", "GuestStream")
 
 
 class GuestAccess(Protocol):
