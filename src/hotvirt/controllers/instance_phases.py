@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from hotvirt.controllers import launcherpod
 from hotvirt.controllers import spec as specs
+from hotvirt.controllers.newinstance import REVISION
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.reconciler import owner_reference
@@ -299,6 +300,8 @@ def _status_patch(vmi: Document, phase: str, found: list[Document], now: datetim
         "phase": phase, "conditions": found,
         "phaseTransitionTimestamps": specs.transitions(vmi, *phases, now=now), **more,
     }  # fmt: skip
+    if revision := (vmi["metadata"].get("annotations") or {}).get(REVISION):
+        new["virtualMachineRevisionName"] = revision
     status = {key: value for key, value in new.items() if old.get(key) != value}
     patch: Document = {"status": status} if status else {}
     finalizers = vmi["metadata"].get("finalizers") or []

@@ -1,0 +1,290 @@
+"""An edited VM against its running instance: what goes through while it runs, and what has to wait for a restart. Pure.
+
+Live are memory, sockets, the requests and limits that follow them, hotpluggable volumes with their disks, and where a
+machine may run. Each is asked of `preconditions`; one that may not be made, and every other field that differs from
+what the machine was started with, becomes a `Refusal`. Refusals never hold back what is live: both come from the same
+edit.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.api.quantity import format_bytes, format_cpu, parse_bytes, parse_cpu
+from hotvirt.controllers import spec as specs
+from hotvirt.controllers.templatediff import SECRET, Difference, diff, merge_patch, shown
+from hotvirt.kube.client import Document
+from hotvirt.preconditions import Change, CpuChange, Facts, MemoryChange, VolumeAdd, VolumeRemove, blockers, check
+from hotvirt.preconditions import sentence as sentence_of
+
+TEMPLATE = "spec.template.spec"
+MOST_REASONS = 10
+PLACEMENT = ("nodeSelector", "affinity", "tolerations")
+AT_START_ONLY = ("startStrategy",)
+SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
+HINTS = (
+    ("domain.cpu.cores", "only sockets change while it runs"),
+    ("domain.cpu.threads", "only sockets change while it runs"),
+    ("domain.cpu.maxSockets", "the limit is fixed when it starts"),
+    ("domain.memory.maxGuest", "the limit is fixed when it starts"),
+    ("volumes[", "only volumes marked hotpluggable: true come and go while it runs"),
+    ("domain.devices.disks[", "only disks of volumes marked hotpluggable: true come and go while it runs"),
+)
+
+
+class Refusal(Struct, frozen=True):
+    """`field` in the VM; `id` is the precondition's, or `template` for a field that is never live."""
+
+    field: str
+    old: str
+    new: str
+    why: str
+    id: str = "template"
+
+    def __str__(self) -> str:
+        change = "changed" if any(word in self.field for word in SECRET) else f"{self.old} -> {self.new}"
+        return f"{self.field}: {change}: {self.why}"
+
+
+class Update(Struct, frozen=True):
+    """`patch`: a merge patch of the instance's spec, {} for none. `waits`: a volume leaves before it comes anew."""
+
+    patch: Document = {}
+    refusals: tuple[Refusal, ...] = ()
+    waits: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """The instance has all that the VM says."""
+        return not (self.patch or self.refusals or self.waits)
+
+
+def plan(vm: Document, vmi: Document, started: Document | None, *, facts: Facts, cpu_ratio: int = 10) -> Update:
+    """`started` is the template's spec at the machine's start, None if its revision is lost: then only live fields can
+    be compared."""
+    wanted, has = specs.template_spec(vm), vmi["spec"]
+    live = facts.rollout_strategy == "LiveUpdate"
+    refusals = [] if started is None else [_never_live(d) for d in _other_differences(started, wanted, live=live)]
+    new = dict(has)
+    new["domain"] = dict(specs.domain(has))
+    refused = _memory(new, wanted, vmi, facts)
+    refusals += refused
+    refusals += _sockets(new, wanted, vmi, facts)
+    held = ("memory",) if refused and not _names_guest(wanted) else ()
+    _resources(new, wanted, started or has, cpu_ratio=cpu_ratio, held=held)
+    waits, refused = _volumes(new, wanted, vmi, facts)
+    refusals += refused
+    if live:
+        for field in PLACEMENT:
+            _put(new, field, wanted.get(field))
+    return Update(merge_patch(has, new), tuple(refusals), waits)
+
+
+def is_edited(vm: Document, started: Document | None) -> bool:
+    """Whether the template says anything else than at the machine's start."""
+    return started is not None and next(diff(started, specs.template_spec(vm)), None) is not None
+
+
+def message(update: Update, name: str) -> str:
+    """For the condition RestartRequired: every reason, and what to do."""
+    reasons = [str(refusal) for refusal in update.refusals[:MOST_REASONS]]
+    if more := len(update.refusals) - len(reasons):
+        reasons.append(f"and {more} more")
+    return f"{'; '.join(reasons)}. To apply: hotvirt restart {name}; or take the edit back"
+
+
+# One kind of change each. They fill in `new`, the instance's spec to be.
+
+
+def _memory(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
+    asked, has = specs.guest_memory(wanted), specs.guest_memory(new)
+    if asked is None or has is None or asked == has:
+        return []
+    field = "domain.memory.guest" if _names_guest(wanted) else "domain.resources.requests.memory"
+    if refused := _judged(
+        MemoryChange(guest=asked), vmi, facts, field=field, old=format_bytes(has), new=format_bytes(asked)
+    ):
+        return refused
+    new["domain"]["memory"] = {**(new["domain"].get("memory") or {}), "guest": format_bytes(asked)}
+    return []
+
+
+def _sockets(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
+    asked, has = specs.sockets(wanted), specs.sockets(new)
+    if asked == has:
+        return []
+    if refused := _judged(
+        CpuChange(sockets=asked), vmi, facts, field="domain.cpu.sockets", old=str(has), new=str(asked)
+    ):
+        return refused
+    new["domain"]["cpu"] = {**(new["domain"].get("cpu") or {}), "sockets": asked}
+    return []
+
+
+def _resources(new: Document, wanted: Document, started: Document, *, cpu_ratio: int, held: tuple[str, ...]) -> None:
+    """Requests and limits as edited; where they are not, they follow the guest's size from what they were at start.
+    `held`: those whose edit was refused, since it would have sized the guest."""
+    sizes = {
+        "memory": (specs.guest_memory(started) or 0, specs.guest_memory(new) or 0, 1),
+        "cpu": (specs.vcpus(started), specs.vcpus(new), 1000 // cpu_ratio),
+    }
+    resources = dict(new["domain"].get("resources") or {})
+    for kind in ("requests", "limits"):
+        amounts = dict(resources.get(kind) or {})
+        for resource, (before, after, each) in sizes.items():
+            if resource in held:
+                continue
+            now, then = specs.resources(wanted, kind).get(resource), specs.resources(started, kind).get(resource)
+            if now is not None and now == then:
+                now = _followed(resource, now, before=before, after=after, each=each)
+            if now != amounts.get(resource) and not _same(resource, now, amounts.get(resource)):
+                _put(amounts, resource, now)
+        if amounts or kind in resources:
+            resources[kind] = amounts
+    if resources:
+        new["domain"]["resources"] = resources
+
+
+def _volumes(new: Document, wanted: Document, vmi: Document, facts: Facts) -> tuple[bool, list[Refusal]]:
+    """Hotpluggable volumes by name. One whose source changed goes first, and comes when it has left the guest."""
+    named = {volume["name"]: volume for volume in wanted.get("volumes") or ()}
+    asked = {name: volume for name, volume in named.items() if _is_hotpluggable(volume)}
+    has = {volume["name"]: volume for volume in new.get("volumes") or ()}
+    leaving = {entry["name"] for entry in (vmi.get("status") or {}).get("volumeStatus") or ()} - has.keys()
+    refusals: list[Refusal] = []
+    waits = False
+    for name, volume in list(has.items()):
+        changed = name in asked and _source(asked[name]) != _source(volume)
+        if not _is_hotpluggable(volume) or (name in named and not changed):
+            continue
+        old, target = shown(_source(volume)), shown(_source(asked[name])) if changed else "unset"
+        refused = _judged(VolumeRemove(name=name), vmi, facts, field=f"volumes[{name}]", old=old, new=target)
+        refusals += refused
+        if not refused:
+            _unplug(new, name)
+            waits = waits or changed
+    for name, volume in asked.items():
+        if name in has:
+            continue
+        if name in leaving:
+            waits = True
+            continue
+        disk = _disk(wanted, name)
+        refused = _judged(
+            VolumeAdd(volume=volume, disk=disk), vmi, facts,
+            field=f"volumes[{name}]", old="unset", new=shown(_source(volume)),
+        )  # fmt: skip
+        refusals += refused
+        if not refused:
+            _plug(new, volume, disk)
+    return waits, refusals
+
+
+def _plug(new: Document, volume: Document, disk: Document) -> None:
+    new["volumes"] = [*(new.get("volumes") or ()), volume]
+    disks = _disks(new)
+    if all(known["name"] != disk["name"] for known in disks):  # an empty CD-ROM drive is there already
+        _set_disks(new, [*disks, disk])
+
+
+def _unplug(new: Document, name: str) -> None:
+    new["volumes"] = [volume for volume in new["volumes"] if volume["name"] != name]
+    _set_disks(new, [disk for disk in _disks(new) if disk["name"] != name or disk.get("cdrom")])
+
+
+def _disk(wanted: Document, name: str) -> Document:
+    """The volume's disk. SCSI unless said otherwise: PCI slots are scarce, and a SCSI disk needs none."""
+    disk: Document = next((disk for disk in _disks(wanted) if disk["name"] == name), {"name": name})
+    kind = next((kind for kind in ("disk", "lun", "cdrom") if disk.get(kind) is not None), "disk")
+    return {**disk, kind: {"bus": "scsi"} | dict(disk.get(kind) or {})}
+
+
+def _disks(spec: Document) -> list[Document]:
+    return list((specs.domain(spec).get("devices") or {}).get("disks") or ())
+
+
+def _set_disks(new: Document, disks: list[Document]) -> None:
+    new["domain"]["devices"] = {**(new["domain"].get("devices") or {}), "disks": disks}
+
+
+# Why not
+
+
+def _judged(change: Change, vmi: Document, facts: Facts, *, field: str, old: str, new: str) -> list[Refusal]:
+    blocking = blockers(check(change, vmi, facts))
+    if not blocking:
+        return []
+    return [Refusal(f"{TEMPLATE}.{field}", old, new, sentence_of(blocking), blocking[0].id)]
+
+
+def _never_live(found: Difference) -> Refusal:
+    why = next((hint for prefix, hint in HINTS if found.path.startswith(prefix)), "it changes with a restart only")
+    return Refusal(f"{TEMPLATE}.{found.path}", shown(found.old), shown(found.new), why)
+
+
+def _other_differences(started: Document, wanted: Document, *, live: bool) -> list[Difference]:
+    return list(diff(_without_live(started, live=live), _without_live(wanted, live=live)))
+
+
+def _without_live(spec: Document, *, live: bool) -> Document:
+    """The spec without what the functions above look after."""
+    left = {key: value for key, value in spec.items() if key not in AT_START_ONLY and not (live and key in PLACEMENT)}
+    hot = {volume["name"] for volume in spec.get("volumes") or () if _is_hotpluggable(volume)}
+    left["volumes"] = [volume for volume in spec.get("volumes") or () if volume["name"] not in hot]
+    domain = dict(specs.domain(spec))
+    _trim(domain, "memory", ("guest",))
+    _trim(domain, "cpu", ("sockets",))
+    if domain.get("resources"):
+        domain["resources"] = dict(domain["resources"])
+        for kind in ("requests", "limits"):
+            _trim(domain["resources"], kind, ("memory", "cpu"))
+        _trim(domain, "resources", ())
+    if disks := _disks(spec):
+        kept = [disk for disk in disks if disk["name"] not in hot or disk.get("cdrom")]
+        domain["devices"] = {**domain["devices"], "disks": kept}
+        _trim(domain, "devices", () if kept else ("disks",))
+    return {**left, "domain": domain}
+
+
+def _trim(where: Document, block: str, fields: tuple[str, ...]) -> None:
+    """Takes fields out of a block, and the block out when nothing is left: an empty one says no more than none."""
+    left = {key: value for key, value in (where.get(block) or {}).items() if key not in fields}
+    _put(where, block, left or None)
+
+
+# Small readings
+
+
+def _names_guest(spec: Document) -> bool:
+    return (specs.domain(spec).get("memory") or {}).get("guest") is not None
+
+
+def _is_hotpluggable(volume: Document) -> bool:
+    return any((volume.get(kind) or {}).get("hotpluggable") for kind in SOURCES)
+
+
+def _source(volume: Document) -> str:
+    return next((str(volume[kind].get(field)) for kind, field in SOURCES.items() if volume.get(kind)), "")
+
+
+def _followed(resource: str, amount: Any, *, before: int, after: int, each: int) -> Any:
+    """The amount as the size it goes with changes: KubeVirt's sum up, in proportion down (the sum could reach zero)."""
+    if before == after or not before:
+        return amount
+    parse, render = (parse_cpu, format_cpu) if resource == "cpu" else (parse_bytes, format_bytes)
+    exact = parse(amount)
+    return render(exact + (after - before) * each if after > before else max(1, exact * after // before))
+
+
+def _same(resource: str, one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return one is other
+    parse = parse_cpu if resource == "cpu" else parse_bytes
+    return parse(one) == parse(other)
+
+
+def _put(where: Document, key: str, value: Any) -> None:
+    if value is None:
+        where.pop(key, None)
+    else:
+        where[key] = value

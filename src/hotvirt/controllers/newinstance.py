@@ -1,0 +1,69 @@
+"""What a VM's start makes: the instance from the template, and the revision that remembers what it was. Pure."""
+
+from hotvirt.controllers import spec as specs
+from hotvirt.kube.client import Document
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMIS
+
+REVISION = "hotvirt.io/start-revision"
+"""Annotation of an instance: the name of its start revision."""
+
+
+def revision_name(vm: Document) -> str:
+    return f"revision-start-vm-{vm['metadata']['uid']}-{vm['metadata'].get('generation', 1)}"
+
+
+def revision(vm: Document) -> Document:
+    return {
+        "apiVersion": CONTROLLER_REVISIONS.api_version,
+        "kind": CONTROLLER_REVISIONS.kind,
+        "metadata": {
+            "name": revision_name(vm), "namespace": vm["metadata"]["namespace"], "ownerReferences": [_owner(vm)],
+        },
+        "data": {"spec": vm["spec"]},
+        "revision": int(vm["metadata"].get("generation") or 1),
+    }  # fmt: skip
+
+
+def started_spec(found: Document | None) -> Document | None:
+    """The template's spec that a revision remembers."""
+    if found is None:
+        return None
+    template = (((found.get("data") or {}).get("spec") or {}).get("template") or {}).get("spec")
+    return dict(template) if isinstance(template, dict) else None
+
+
+def render(vm: Document, *, paused: bool = False) -> Document:
+    metadata, template = vm["metadata"], (vm.get("spec") or {}).get("template") or {}
+    given = template.get("metadata") or {}
+    annotations = {
+        **(given.get("annotations") or {}),
+        specs.GENERATION: str(metadata.get("generation", 1)),
+        REVISION: revision_name(vm),
+    }
+    spec = dict(template.get("spec") or {})
+    if paused:
+        spec["startStrategy"] = "Paused"
+    return {
+        "apiVersion": VMIS.api_version,
+        "kind": VMIS.kind,
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "labels": {**(given.get("labels") or {}), "kubevirt.io/vm": metadata["name"]},
+            "annotations": annotations,
+            "finalizers": [specs.VMI_FINALIZER],
+            "ownerReferences": [_owner(vm)],
+        },
+        "spec": spec,
+    }
+
+
+def _owner(vm: Document) -> Document:
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "name": vm["metadata"]["name"],
+        "uid": vm["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

@@ -1,0 +1,40 @@
+"""All controllers over one client, sharing their caches."""
+
+import asyncio
+from typing import NoReturn, Protocol
+
+from hotvirt.controllers.instance import InstanceController
+from hotvirt.controllers.scheduler import Scheduler
+from hotvirt.controllers.virtualmachine import VirtualMachineController
+from hotvirt.kube.client import Client
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import SharedInformers
+from hotvirt.kube.reconciler import Controller
+from hotvirt.kube.times import Clock, utc_now
+
+
+class _Controlled(Protocol):
+    controller: Controller
+
+
+async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True) -> NoReturn:
+    """Until cancelled. `scheduler` False where the cluster has its own."""
+    informers = SharedInformers(client)
+    said_by = {
+        name: Recorder(client, name, clock=clock)
+        for name in ("virtualmachine-controller", "instance-controller", "hotvirt-scheduler")
+    }
+    machines, instances, pods = said_by.values()
+    controlled: list[_Controlled] = [
+        VirtualMachineController(client, informers, recorder=machines, clock=clock),
+        InstanceController(client, informers, recorder=instances, clock=clock),
+    ]
+    if scheduler:
+        controlled.append(Scheduler(client, informers, recorder=pods, clock=clock))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(informers.run(), name="informers")
+        for recorder in said_by.values():
+            group.create_task(recorder.run(), name="events")
+        for each in controlled:
+            group.create_task(each.controller.run(), name=each.controller.name)
+    raise AssertionError("controllers never return")

@@ -1,0 +1,248 @@
+"""VirtualMachine -> VirtualMachineInstance: starts, stops and updates the instance as the VM says.
+
+Each reconcile compares the two, carries out what `runstrategy` and `liveupdate` decide, and writes the VM's status
+once, if it differs. One worker has one VM at a time. The instance's name is the VM's, so nothing is made twice.
+"""
+
+from collections.abc import Callable
+from random import random
+
+from hotvirt.controllers import crashloop, liveupdate, newinstance, runstrategy, virtualmachine_status
+from hotvirt.controllers import spec as specs
+from hotvirt.controllers.launcherpod import Settings
+from hotvirt.controllers.liveupdate import Update
+from hotvirt.controllers.virtualmachine_status import Fault, Outcome
+from hotvirt.kube import conditions
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import Key, SharedInformers
+from hotvirt.kube.reconciler import DONE, Controller, Result, owner_reference
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, KUBEVIRTS, VMIS, VMS
+from hotvirt.kube.times import Clock
+from hotvirt.preconditions import Facts
+
+ORPHAN = "orphan"
+BY_OWNER = "owner"
+ALWAYS_RECREATED = ("Always", "RerunOnFailure", "Once")
+
+
+class VirtualMachineController:
+    def __init__(
+        self,
+        client: Client,
+        informers: SharedInformers,
+        *,
+        recorder: Recorder,
+        clock: Clock,
+        draw: Callable[[], float] = random,
+    ) -> None:
+        self._client, self._recorder, self._clock, self._draw = client, recorder, clock, draw
+        self._vms, self._vmis = informers.of(VMS), informers.of(VMIS)
+        self._revisions, self._kubevirts = informers.of(CONTROLLER_REVISIONS), informers.of(KUBEVIRTS)
+        self._revisions.add_index(BY_OWNER, _owner_uid)
+        self.controller = Controller("virtualmachine", self.reconcile)
+        self.controller.watch(self._vms)
+        self.controller.watch(self._vmis)  # same name; one that is not the VM's own stands in its way
+        self.controller.watch(self._revisions, lambda _: ())
+        self.controller.watch(self._kubevirts, lambda _: ())
+
+    async def reconcile(self, key: Key) -> Result:
+        vm = self._vms.get(key.name, key.namespace)
+        if vm is None:
+            return DONE
+        vmi = self._vmis.get(key.name, key.namespace)
+        foreign = vmi if vmi is not None and not specs.owns(vm, vmi) else None
+        if specs.is_deleting(vm):
+            return await self._delete(vm, None if foreign else vmi)
+        if foreign is not None:
+            return await self._report(vm, None, Outcome(fault=_taken(foreign)))
+        return await self._keep(vm, vmi)
+
+    async def _keep(self, vm: Document, vmi: Document | None) -> Result:
+        now = self._clock()
+        failure = crashloop.update(vm, vmi, now=now, draw=self._draw)
+        step = runstrategy.decide(vm, vmi, failure=failure, now=now)
+        update, started = None, False
+        try:
+            if step.action == "start":
+                vmi = await self._start(vm, paused=step.paused)
+                started = True
+            elif step.action == "stop" and vmi is not None:
+                vmi = await self._stop(vm, vmi)
+            elif vmi is not None and not specs.is_deleting(vmi) and not specs.is_final(vmi):
+                vmi, update = await self._update(vm, vmi)
+        except ApiError as error:
+            if isinstance(error, Conflict | NotFound):
+                raise
+            fault = _fault(step.action, error)
+            self._say_fault(vm, fault)
+            await self._report(vm, vmi, Outcome(failure=failure, fault=fault))
+            raise
+        vm = await self._finalized(vm)
+        await self._report(vm, vmi, Outcome(failure=failure, started=started, update=update))
+        waits = (step.wait, crashloop.settles_in(failure, vmi, now))
+        due = [wait for wait in waits if wait is not None]
+        return Result(requeue_after=min(due)) if due else DONE
+
+    # Start and stop
+
+    async def _start(self, vm: Document, *, paused: bool) -> Document:
+        """The revision first: an instance without one could not be compared with what it was started from."""
+        namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
+        await self._remember(vm)
+        try:
+            vmi = await self._client.create(VMIS, newinstance.render(vm, paused=paused), namespace)
+        except AlreadyExists:
+            # Made before, and the cache does not know yet; or one that is not this VM's.
+            vmi = await self._client.get(VMIS, name, namespace)
+            self._vmis.observe(vmi)
+            if not specs.owns(vm, vmi):
+                raise Conflict(_taken(vmi).message) from None
+            return vmi
+        self._vmis.observe(vmi)
+        self._recorder.event(vm, "Normal", "SuccessfulCreate", f"Started the machine as instance {name}")
+        return vmi
+
+    async def _remember(self, vm: Document) -> None:
+        wanted = newinstance.revision(vm)
+        namespace, name = vm["metadata"]["namespace"], wanted["metadata"]["name"]
+        mine = self._revisions.by_index(BY_OWNER, vm["metadata"]["uid"])
+        if all(revision["metadata"]["name"] != name for revision in mine):
+            try:
+                self._revisions.observe(await self._client.create(CONTROLLER_REVISIONS, wanted, namespace))
+            except AlreadyExists:
+                pass
+        for revision in mine:
+            if revision["metadata"]["name"] != name:
+                try:
+                    await self._client.delete(CONTROLLER_REVISIONS, revision["metadata"]["name"], namespace)
+                except NotFound:
+                    continue
+
+    async def _stop(self, vm: Document, vmi: Document) -> Document | None:
+        metadata = vmi["metadata"]
+        try:
+            last = await self._client.delete(VMIS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
+        except NotFound:
+            return None
+        self._vmis.observe(last)
+        self._recorder.event(vm, "Normal", "SuccessfulDelete", f"Stopped the machine's instance {metadata['name']}")
+        return last
+
+    # An edited VM, and its instance
+
+    async def _update(self, vm: Document, vmi: Document) -> tuple[Document | None, Update | None]:
+        started = newinstance.started_spec(self._revision_of(vmi))
+        if specs.phase(vmi) not in specs.ON_A_NODE:
+            return await self._made_anew(vm, vmi, started)
+        kubevirts = self._kubevirts.list()
+        update = liveupdate.plan(
+            vm, vmi, started, facts=_facts(kubevirts),
+            cpu_ratio=Settings.of(kubevirts[0] if kubevirts else None).cpu_allocation_ratio,
+        )  # fmt: skip
+        self._say_refusals(vm, update)
+        if not update.patch:
+            return vmi, update
+        metadata = vmi["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": update.patch}
+        vmi = await self._client.patch(VMIS, metadata["name"], patch, metadata["namespace"])
+        self._vmis.observe(vmi)
+        return vmi, Update(refusals=update.refusals, waits=update.waits)
+
+    async def _made_anew(
+        self, vm: Document, vmi: Document, started: Document | None
+    ) -> tuple[Document | None, Update | None]:
+        """No guest runs yet, so an edit is best followed by starting over: it may be the mend for what holds it up."""
+        if not liveupdate.is_edited(vm, started):
+            return vmi, Update()
+        if specs.run_strategy(vm) not in ALWAYS_RECREATED:
+            restart = [{"action": "Stop", "uid": vmi["metadata"]["uid"]}, {"action": "Start"}]
+            if runstrategy.requests_of(vm) != restart:
+                await self._write_status(vm, {"stateChangeRequests": restart})
+            return vmi, None
+        return await self._stop(vm, vmi), None
+
+    def _revision_of(self, vmi: Document) -> Document | None:
+        name = (vmi["metadata"].get("annotations") or {}).get(newinstance.REVISION)
+        return self._revisions.get(name, vmi["metadata"]["namespace"]) if name else None
+
+    def _say_refusals(self, vm: Document, update: Update) -> None:
+        if not update.refusals:
+            return
+        text = liveupdate.message(update, vm["metadata"]["name"])
+        known = conditions.of(vm, "RestartRequired")
+        if known is None or known.get("message") != text:
+            self._recorder.event(vm, "Warning", "RestartRequired", text)
+
+    def _say_fault(self, vm: Document, fault: Fault) -> None:
+        known = conditions.of(vm, "Failure")
+        if known is None or known.get("message") != fault.message:
+            self._recorder.event(vm, "Warning", fault.reason, fault.message)
+
+    # The VM itself
+
+    async def _finalized(self, vm: Document) -> Document:
+        """With our finalizer: the VM stays until its instance is gone."""
+        metadata = vm["metadata"]
+        if specs.VM_FINALIZER in (metadata.get("finalizers") or ()):
+            return vm
+        finalizers = [*(metadata.get("finalizers") or ()), specs.VM_FINALIZER]
+        return await self._patch_vm(vm, finalizers)
+
+    async def _delete(self, vm: Document, vmi: Document | None) -> Result:
+        finalizers = vm["metadata"].get("finalizers") or []
+        if vmi is not None and ORPHAN not in finalizers:
+            if not specs.is_deleting(vmi):
+                vmi = await self._stop(vm, vmi)
+            if vmi is not None:
+                return await self._report(vm, vmi, Outcome())
+        if specs.VM_FINALIZER in finalizers:
+            await self._patch_vm(vm, [f for f in finalizers if f != specs.VM_FINALIZER])
+        return DONE
+
+    async def _patch_vm(self, vm: Document, finalizers: list[str]) -> Document:
+        metadata = vm["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": finalizers}}
+        new = await self._client.patch(VMS, metadata["name"], patch, metadata["namespace"])
+        self._vms.observe(new)
+        return new
+
+    async def _report(self, vm: Document, vmi: Document | None, outcome: Outcome) -> Result:
+        status = virtualmachine_status.patch(vm, vmi, outcome, now=self._clock())
+        if status is not None:
+            await self._write_status(vm, status)
+        return DONE
+
+    async def _write_status(self, vm: Document, status: Document) -> None:
+        """Under the version that was read, so that a start or stop asked for meanwhile is not overwritten."""
+        metadata = vm["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status}
+        self._vms.observe(
+            await self._client.patch(VMS, metadata["name"], patch, metadata["namespace"], subresource="status")
+        )
+
+
+def _facts(kubevirts: list[Document]) -> Facts:
+    configuration = ((kubevirts[0].get("spec") or {}).get("configuration") or {}) if kubevirts else {}
+    return Facts(rollout_strategy=configuration.get("vmRolloutStrategy") or "LiveUpdate")
+
+
+def _taken(vmi: Document) -> Fault:
+    name = vmi["metadata"]["name"]
+    reference = owner_reference(vmi)
+    whose = f"belongs to {reference['kind']} {reference['name']}" if reference else "belongs to no VM"
+    return Fault(
+        "FailedCreate",
+        f"an instance named {name} exists and {whose}; delete it (kubectl delete vmi {name}) or rename this VM",
+    )
+
+
+def _fault(action: str, error: ApiError) -> Fault:
+    reasons = {"start": "FailedCreate", "stop": "FailedDelete"}
+    return Fault(reasons.get(action, "FailedUpdateError"), error.message)
+
+
+def _owner_uid(obj: Document) -> list[str]:
+    reference = owner_reference(obj)
+    return [reference["uid"]] if reference else []

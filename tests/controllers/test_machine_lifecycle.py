@@ -1,0 +1,429 @@
+"""VM, instance, pod and scheduler together over an API in memory; a few lines play the node agent and its guests.
+
+Every test ends when nothing moves any more, so that what is counted is all there was.
+"""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hotvirt.api.defaults import ClusterSettings, instance
+from hotvirt.controllers.instance import InstanceController
+from hotvirt.controllers.scheduler import Scheduler
+from hotvirt.controllers.virtualmachine import VirtualMachineController
+from hotvirt.kube import conditions
+from hotvirt.kube.errors import Forbidden, Invalid
+from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, EVENTS, NODES, PODS, VMIS, VMS
+
+pytestmark = pytest.mark.looptime
+STARTED = {"pods", "virtualmachineinstances", "virtualmachines", "controllerrevisions"}
+
+
+class Node:
+    """Runs what is bound to it: pods at once, guests with them. `broken` guests fail before they run."""
+
+    def __init__(self, api):
+        self.api, self.broken, self.runs = api, False, True
+
+    async def run(self):
+        while True:
+            changed = self.api._changed
+            if self.runs:
+                for pod in self.api.all(PODS):
+                    await self.pod(pod)
+                for vmi in self.api.all(VMIS):
+                    await self.vmi(vmi)
+            await changed.wait()
+
+    async def pod(self, pod):
+        if pod["spec"].get("nodeName") and pod.get("status", {}).get("phase") != "Running":
+            status = {"phase": "Running", "podIP": "10.0.0.2", "qosClass": "Burstable",
+                      "conditions": [*pod["status"]["conditions"], {"type": "Ready", "status": "True"}],
+                      "containerStatuses": [{"name": "compute", "ready": True}]}  # fmt: skip
+            await self.api.patch(PODS, pod["metadata"]["name"], {"status": status}, subresource="status")
+
+    async def vmi(self, vmi):
+        phase = vmi.get("status", {}).get("phase")
+        if phase == "Scheduled" and self.broken:
+            await self.end(vmi, "Failed")
+        elif phase == "Scheduled":
+            await self.end(vmi, "Running")
+        elif phase == "Running" and vmi["metadata"].get("deletionTimestamp"):
+            await self.end(vmi, "Succeeded")
+
+    async def end(self, vmi, phase):
+        status = {"phase": phase}
+        if phase == "Running":
+            stamps = vmi["status"]["phaseTransitionTimestamps"]
+            status["phaseTransitionTimestamps"] = [*stamps, {"phase": phase, "phaseTransitionTimestamp": NOW[0]()}]
+        await self.api.patch(VMIS, vmi["metadata"]["name"], {"status": status})
+
+
+NOW = [None]
+
+
+@pytest.fixture
+def home(api, clock, controlled):
+    """`async with home() as node:` everything that runs in a home; creating a VMI applies KubeVirt's defaults."""
+    create = api.create
+
+    async def create_with_defaults(resource, obj, namespace=None, **kwargs):
+        if resource is VMIS:
+            obj = instance(obj, ClusterSettings())
+        return await create(resource, obj, namespace, **kwargs)
+
+    api.create = create_with_defaults
+    NOW[0] = lambda: clock().isoformat()
+
+    @asynccontextmanager
+    async def run(memory="16Gi"):
+        node = Node(api)
+        await api.create(NODES, {"metadata": {"name": "one", "labels": {"kubevirt.io/schedulable": "true"}}})
+        await api.patch(NODES, "one", {"status": {"allocatable": {"cpu": "8", "memory": memory}}}, subresource="status")
+        task = asyncio.create_task(node.run())
+        try:
+            async with controlled(VirtualMachineController, InstanceController, Scheduler):
+                api.writes.clear()
+                yield node
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return run
+
+
+async def settled(seconds=1):
+    await asyncio.sleep(seconds)
+
+
+def vm_of(api, name="web"):
+    return api.find(VMS, name)
+
+
+def status_of(api, name="web"):
+    return vm_of(api, name)["status"]
+
+
+def made(api, *verbs):
+    return [(verb, plural) for verb, plural, _ in api.writes if plural in STARTED and (not verbs or verb in verbs)]
+
+
+async def edit(api, patch, name="web"):
+    await api.patch(VMS, name, {"spec": {"template": {"spec": patch}}})
+    await settled()
+
+
+async def test_from_nothing_to_ready_with_the_fewest_writes(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        status = status_of(api)
+        assert status["printableStatus"] == "Running"
+        assert (status["created"], status["ready"], status["runStrategy"]) == (True, True, "Always")
+        assert status["observedGeneration"] == status["desiredGeneration"] == 1
+        assert conditions.of(vm_of(api), "Ready")["status"] == "True"
+        assert vm_of(api)["metadata"]["finalizers"] == ["kubevirt.io/virtualMachineControllerFinalize"]
+        vmi = api.find(VMIS, "web")
+        assert vmi["metadata"]["labels"] == {"app": "web", "kubevirt.io/vm": "web", "kubevirt.io/nodeName": "one"}
+        assert vmi["metadata"]["annotations"]["kubevirt.io/vm-generation"] == "1"
+        assert vmi["status"]["virtualMachineRevisionName"].startswith("revision-start-vm-")
+        assert [e["phase"] for e in vmi["status"]["phaseTransitionTimestamps"]] == [
+            "Pending", "Scheduling", "Scheduled", "Running",
+        ]  # fmt: skip
+        assert {e["reason"] for e in api.all(EVENTS)} == {"SuccessfulCreate"}
+        assert sorted(made(api)) == sorted([
+            ("create", "virtualmachines"), ("create", "controllerrevisions"), ("create", "virtualmachineinstances"),
+            ("create", "pods"), ("bind", "pods"), ("patch", "pods"),
+            ("patch", "virtualmachineinstances"),  # Scheduling
+            ("patch", "virtualmachineinstances"),  # Scheduled
+            ("patch", "virtualmachineinstances"),  # Running, by the node
+            ("patch", "virtualmachineinstances"),  # Ready
+            ("patch", "virtualmachines"),  # finalizer
+            ("patch", "virtualmachines"),  # Starting
+            ("patch", "virtualmachines"),  # Running
+            ("patch", "virtualmachines"),  # Ready
+        ])  # fmt: skip
+
+
+async def test_nothing_is_written_while_nothing_changes(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        api.writes.clear()
+        await settled(3600)
+        assert api.writes == []
+
+
+async def test_controllers_that_start_again_find_all_in_order(api, make, home, controlled):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+    api.writes.clear()
+    async with controlled(VirtualMachineController, InstanceController, Scheduler):
+        await settled()
+        assert api.writes == []
+
+
+async def test_halted_stops_gracefully_and_always_starts_again(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        first = api.find(VMIS, "web")["metadata"]["uid"]
+        await api.patch(VMS, "web", {"spec": {"runStrategy": "Halted"}})
+        await settled()
+        assert api.all(VMIS) == api.all(PODS) == []
+        status = status_of(api)
+        assert (status["printableStatus"], status.get("created"), status.get("ready")) == ("Stopped", None, None)
+        assert [c["type"] for c in status["conditions"]] == ["Ready"]
+        assert conditions.of(vm_of(api), "Ready")["reason"] == "VMINotExists"
+        await api.patch(VMS, "web", {"spec": {"runStrategy": "Always"}})
+        await settled()
+        assert status_of(api)["printableStatus"] == "Running"
+        assert api.find(VMIS, "web")["metadata"]["uid"] != first
+        assert len(api.all(CONTROLLER_REVISIONS)) == 1
+
+
+async def test_manual_waits_to_be_asked(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm(strategy="Manual"))
+        await settled()
+        assert status_of(api)["printableStatus"] == "Stopped"
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": [{"action": "Start"}]}}, subresource="status")
+        await settled()
+        assert status_of(api)["printableStatus"] == "Running"
+        assert "stateChangeRequests" not in status_of(api)
+        uid = api.find(VMIS, "web")["metadata"]["uid"]
+        restart = [{"action": "Stop", "uid": uid}, {"action": "Start"}]
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": restart}}, subresource="status")
+        await settled()
+        assert api.find(VMIS, "web")["metadata"]["uid"] != uid
+        assert "stateChangeRequests" not in status_of(api)
+        stop = [{"action": "Stop", "uid": api.find(VMIS, "web")["metadata"]["uid"]}]
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": stop}}, subresource="status")
+        await settled()
+        assert status_of(api)["printableStatus"] == "Stopped"
+        assert "stateChangeRequests" not in status_of(api)
+
+
+async def test_rerun_on_failure_stays_down_when_stopped_and_comes_back_when_it_failed(api, make, home):
+    async with home() as node:
+        await api.create(VMS, make.vm(strategy="RerunOnFailure"))
+        await settled()
+        uid = api.find(VMIS, "web")["metadata"]["uid"]
+        await node.end(api.find(VMIS, "web"), "Failed")
+        await settled(400)
+        second = api.find(VMIS, "web")["metadata"]["uid"]
+        assert second != uid
+        stop = [{"action": "Stop", "uid": second}]
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": stop}}, subresource="status")
+        await settled(400)
+        assert status_of(api)["printableStatus"] == "Stopped"
+        assert api.all(VMIS) == []
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": [{"action": "Start"}]}}, subresource="status")
+        await settled()
+        assert status_of(api)["printableStatus"] == "Running"
+
+
+async def test_a_guest_that_ends_is_started_again_unless_it_was_to_run_once(api, make, home):
+    async with home() as node:
+        await api.create(VMS, make.vm())
+        await api.create(VMS, make.vm("once", strategy="Once"))
+        await settled()
+        uid = api.find(VMIS, "web")["metadata"]["uid"]
+        for name in ("web", "once"):
+            await node.end(api.find(VMIS, name), "Succeeded")
+        await settled()
+        assert api.find(VMIS, "web")["metadata"]["uid"] != uid
+        assert status_of(api, "once")["printableStatus"] == "Stopped"
+        assert api.find(VMIS, "once")["status"]["phase"] == "Succeeded"
+        assert len(api.all(PODS)) == 1
+
+
+async def test_a_guest_that_keeps_failing_waits_ever_longer_and_is_forgiven_when_it_runs(api, make, home):
+    async with home() as node:
+        node.broken = True
+        await api.create(VMS, make.vm())
+        await settled(1)
+        status = status_of(api)
+        assert status["printableStatus"] == "CrashLoopBackOff"
+        assert status["startFailure"]["consecutiveFailCount"] == 1
+        await settled(400)
+        assert status_of(api)["startFailure"]["consecutiveFailCount"] in (4, 5)
+        node.broken = False
+        await settled(450)
+        assert status_of(api)["printableStatus"] == "Running"
+        assert "startFailure" not in status_of(api)
+        api.writes.clear()
+        await settled(3600)
+        assert api.writes == []
+
+
+async def test_the_pods_loss_is_the_guests_end_and_a_new_start(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        uid = api.find(VMIS, "web")["metadata"]["uid"]
+        await api.delete(PODS, api.all(PODS)[0]["metadata"]["name"])
+        await settled(30)
+        assert api.find(VMIS, "web")["metadata"]["uid"] != uid
+        assert status_of(api)["printableStatus"] == "Running"
+
+
+async def test_deleting_a_vm_stops_it_first(api, make, home):
+    async with home() as node:
+        await api.create(VMS, make.vm())
+        await settled()
+        node.runs = False
+        await api.delete(VMS, "web")
+        await settled()
+        assert status_of(api)["printableStatus"] == "Terminating"
+        assert api.all(VMIS)[0]["metadata"]["deletionTimestamp"]
+        assert len(api.all(PODS)) == 1
+        node.runs = True
+        api._wake()
+        await settled()
+        assert api.all(VMS) == api.all(VMIS) == api.all(PODS) == []
+
+
+async def test_an_orphaned_instance_keeps_running(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        finalizers = [*vm_of(api)["metadata"]["finalizers"], "orphan"]
+        await api.patch(VMS, "web", {"metadata": {"finalizers": finalizers}})
+        await api.delete(VMS, "web")
+        await settled()
+        assert vm_of(api)["metadata"]["finalizers"] == ["orphan"]
+        assert api.find(VMIS, "web")["status"]["phase"] == "Running"
+        assert "deletionTimestamp" not in api.find(VMIS, "web")["metadata"]
+
+
+async def test_live_edits_reach_the_instance_and_the_pod_and_the_rest_asks_for_a_restart(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        api.writes.clear()
+        await edit(api, {"domain": {"memory": {"guest": "2Gi"}, "cpu": {"sockets": 2, "cores": 2}}})
+        domain = api.find(VMIS, "web")["spec"]["domain"]
+        assert domain["memory"]["guest"] == "2Gi"
+        assert (domain["cpu"]["sockets"], domain["cpu"]["cores"]) == (2, 1)
+        requests = api.all(PODS)[0]["spec"]["containers"][0]["resources"]["requests"]
+        assert requests == {"cpu": "200m", "memory": "2160Mi"}
+        found = conditions.of(vm_of(api), "RestartRequired")
+        assert found["status"] == "True"
+        assert "spec.template.spec.domain.cpu.cores: unset -> 2: only sockets change while it runs" in found["message"]
+        assert "hotvirt restart web" in found["message"]
+        assert status_of(api)["observedGeneration"] == 1
+        assert [e["message"] for e in api.all(EVENTS) if e["reason"] == "RestartRequired"] == [found["message"]]
+        assert sorted(made(api, "patch")) == [
+            ("patch", "pods"), ("patch", "virtualmachineinstances"), ("patch", "virtualmachines"),
+            ("patch", "virtualmachines"),
+        ]  # fmt: skip
+        await edit(api, {"domain": {"cpu": {"cores": None}}})
+        assert conditions.of(vm_of(api), "RestartRequired") is None
+        assert status_of(api)["observedGeneration"] == 3
+
+
+async def test_a_restart_takes_the_edit_in_and_clears_the_condition(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        await edit(api, {"domain": {"cpu": {"cores": 2}}})
+        uid = api.find(VMIS, "web")["metadata"]["uid"]
+        restart = [{"action": "Stop", "uid": uid}, {"action": "Start"}]
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": restart}}, subresource="status")
+        await settled()
+        assert api.find(VMIS, "web")["spec"]["domain"]["cpu"]["cores"] == 2
+        assert conditions.of(vm_of(api), "RestartRequired") is None
+        assert status_of(api)["observedGeneration"] == 2
+
+
+async def test_too_little_room_is_told_and_lowering_the_vm_mends_it(api, make, home):
+    async with home(memory="4Gi"):
+        await api.create(VMS, make.vm(domain={"memory": {"guest": "8Gi"}}))
+        await settled()
+        assert status_of(api)["printableStatus"] == "ErrorUnschedulable"
+        assert "domain.memory.guest" in conditions.of(vm_of(api), "PodScheduled")["message"]
+        await edit(api, {"domain": {"memory": {"guest": "1Gi"}}})
+        assert status_of(api)["printableStatus"] == "Running"
+        assert conditions.of(vm_of(api), "PodScheduled") is None
+
+
+async def test_a_missing_claim_is_told_and_creating_it_mends_it(api, make, home):
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "nowhere"}}
+    async with home():
+        await api.create(VMS, make.vm(volumes=[volume]))
+        await settled()
+        assert status_of(api)["printableStatus"] == "ErrorPvcNotFound"
+        assert "nowhere" in conditions.of(vm_of(api), "Synchronized")["message"]
+        await api.create(CLAIMS, {"metadata": {"name": "nowhere"}})
+        await settled()
+        assert status_of(api)["printableStatus"] == "Provisioning"
+        await api.patch(CLAIMS, "nowhere", {"status": {"phase": "Bound"}}, subresource="status")
+        await settled()
+        assert status_of(api)["printableStatus"] == "Running"
+        assert conditions.of(vm_of(api), "Synchronized") is None
+
+
+async def test_a_refused_instance_is_told_once_and_tried_again(api, make, home):
+    async with home():
+        allowed, refused = api.create, Invalid("spec.domain.memory.guest: too large")
+
+        async def refuse(resource, obj, namespace=None, **kwargs):
+            if resource is VMIS:
+                raise refused
+            return await allowed(resource, obj, namespace, **kwargs)
+
+        api.create = refuse
+        await api.create(VMS, make.vm())
+        await settled(10)
+        found = conditions.of(vm_of(api), "Failure")
+        assert (found["reason"], found["message"]) == ("FailedCreate", "spec.domain.memory.guest: too large")
+        assert [e["count"] for e in api.all(EVENTS) if e["reason"] == "FailedCreate"] == [1]
+        api.create = allowed
+        await settled(600)
+        assert status_of(api)["printableStatus"] == "Running"
+        assert conditions.of(vm_of(api), "Failure") is None
+
+
+async def test_a_refused_pod_is_told_on_the_instance(api, make, home):
+    async with home():
+        allowed = api.create
+
+        async def refuse(resource, obj, namespace=None, **kwargs):
+            if resource is PODS:
+                raise Forbidden("exceeded quota: memory")
+            return await allowed(resource, obj, namespace, **kwargs)
+
+        api.create = refuse
+        await api.create(VMS, make.vm())
+        await settled(10)
+        assert "exceeded quota" in conditions.of(vm_of(api), "Synchronized")["message"]
+        api.create = allowed
+        await settled(600)
+        assert status_of(api)["printableStatus"] == "Running"
+
+
+async def test_an_instance_of_that_name_that_is_not_the_vms_is_left_alone(api, make, home):
+    async with home():
+        await api.create(VMIS, make.vmi())
+        await settled()
+        await api.create(VMS, make.vm())
+        await settled()
+        found = conditions.of(vm_of(api), "Failure")
+        assert "kubectl delete vmi web" in found["message"]
+        assert api.find(VMIS, "web")["status"]["phase"] == "Running"
+        await api.delete(VMIS, "web")
+        await settled()
+        assert status_of(api)["printableStatus"] == "Running"
+        assert conditions.of(vm_of(api), "Failure") is None
+
+
+async def test_twenty_at_once(api, make, home):
+    async with home(memory="64Gi"):
+        for number in range(20):
+            await api.create(VMS, make.vm(f"vm{number}"))
+        await settled()
+        assert {vm["status"]["printableStatus"] for vm in api.all(VMS)} == {"Running"}
+        assert api.count("bind") == 20
