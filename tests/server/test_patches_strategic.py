@@ -113,6 +113,16 @@ def test_kubectl_gets_the_same(tmp_path: Path) -> None:
         assert _shown(strategic_merge(doc, {"spec": patch}, "Pod")) == _shown(json.loads(done.stdout)), text
 
 
+# What kubectl 1.37's `apply` sent for the change from `live` to `result`, the annotation aside.
+APPLIED = json.loads(Path(__file__).with_name("kubectl_apply_patches.json").read_text())
+
+
+@pytest.mark.parametrize("case", APPLIED, ids=[case["about"] for case in APPLIED])
+def test_what_kubectl_apply_sends_makes_what_was_applied(case: dict[str, Any]) -> None:
+    live = {**case["live"], "status": {"phase": "Up"}}
+    assert strategic_merge(live, case["patch"], live["kind"]) == {**case["result"], "status": {"phase": "Up"}}
+
+
 def test_lists_of_texts_merge_as_sets() -> None:
     doc = {"metadata": {"finalizers": ["a", "b", "c"]}}
     patch = {
