@@ -31,7 +31,11 @@ SUITE = "bookworm"
 ROOT_BYTES = 4 << 30
 DISK_BYTES = gpt.disk_bytes(ROOT_BYTES)
 ROOT_UUID = uuid.UUID("6f1d3b0e-6d0f-4c3a-9a57-0c6f1d8a1200")
-KERNEL_ARGS = f"root=UUID={ROOT_UUID} ro console=ttyS0 quiet memhp_default_state=online_movable"
+KERNEL_ARGS = (
+    f"root=UUID={ROOT_UUID} ro console=ttyS0 quiet memhp_default_state=online_movable cryptomgr.notests "
+    "scsi_mod.scan=sync"
+)
+"""scan=sync: cloud-init looks for its seed once, very early; a SCSI disk or CD must be there by then."""
 PACKAGES = (
     "systemd-sysv", "systemd-resolved", "dbus", "udev", "linux-image-cloud-amd64", "initramfs-tools", "lz4", "zstd",
     "grub-pc-bin", "qemu-guest-agent", "openssh-server", "cloud-init", "iproute2", "iputils-ping", "ca-certificates",
