@@ -31,7 +31,7 @@ class Chain:
 
     async def admit(self, call: Call, operation: Operation, new: Document, old: Document | None) -> Document:
         """`new` (in the version it was sent) as it may be stored. Raises Invalid, Forbidden or BadRequest."""
-        served = call.served
+        served, schema = call.served, call.served.any_schema
         rules = kinds.for_kind(served.store)
         if rules.complete and not call.subresource:
             new = rules.complete(new, self._lookup)
@@ -41,16 +41,16 @@ class Chain:
         for plugin in plugins:
             changed = plugin.mutate(request) if request else None
             if changed is not None:
-                new = {**(served.schema.default(changed) if served.schema else changed)}
+                new = {**(schema.default(changed) if schema else changed)}
                 new["metadata"] = {**changed["metadata"]}
                 if old is not None:
                     objectmeta.count_generation(served, new, old, subresource=call.subresource)
                 request = _request(call, operation, new, old)
         causes = objectmeta.check_create(served, new) if old is None else objectmeta.check_update(new, old)
-        if rules.check and call.subresource != "status":
+        if rules.check and not call.subresource:
             causes += rules.check(new, old)
-        if served.schema:
-            causes += served.schema.validate(new, old)
+        if schema:
+            causes += schema.validate(new, old)
         denied = ""
         for plugin in plugins if request else ():
             verdict = await plugin.validate(request)  # type: ignore[arg-type]
@@ -69,14 +69,15 @@ class Chain:
 
     def _shape(self, call: Call, new: Document) -> Document:
         """Prunes and defaults, and says or refuses what nobody knows."""
-        schema, unknown = call.served.schema, ()
+        unknown: tuple[str, ...] = ()
+        schema = call.served.any_schema
         if schema:
-            pruned, unknown = schema.prune(new)  # type: ignore[assignment]
+            pruned, unknown = schema.prune(new)
             new = {**schema.default(pruned)}
             new["metadata"] = {**new["metadata"]}
         if unknown or call.duplicate_fields:
             if call.field_validation == "Strict" and (why := strict_error(unknown, call.duplicate_fields)):
-                raise BadRequest(f"{_title(call, new)}: {why}", **call.about(new["metadata"].get("name") or ""))
+                raise BadRequest(f"{_title(call)}: {why}", **call.about(new["metadata"].get("name") or ""))
             if call.field_validation == "Warn":
                 call.warnings += field_warnings(unknown, call.duplicate_fields)
         return new
@@ -89,7 +90,7 @@ class Chain:
             raise invalid(causes, kind=call.served.resource.kind, name=name, group=call.served.resource.group)
 
 
-def _title(call: Call, new: Document) -> str:
+def _title(call: Call) -> str:
     resource = call.served.resource
     return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
 

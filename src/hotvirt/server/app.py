@@ -5,7 +5,7 @@ every watch and connection, and returns when all that was acknowledged is on dis
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ from msgspec import Struct
 
 from hotvirt.kube.admission import Admission, User
 from hotvirt.kube.aggregated import AggregatedGroup
-from hotvirt.kube.errors import AlreadyExists
-from hotvirt.kube.resources import CRDS, Resource
+from hotvirt.kube.errors import AlreadyExists, NotFound
+from hotvirt.kube.resources import CRDS
 from hotvirt.server import builtin, roles
 from hotvirt.server.access import MASTERS, Access
+from hotvirt.server.calls import Call
 from hotvirt.server.customresources import DefinitionWatcher
 from hotvirt.server.expiry import EventExpiry
 from hotvirt.server.gc import GarbageCollector
@@ -33,11 +34,14 @@ from hotvirt.server.verbs import Verbs
 from hotvirt.server.watch import Bookmarks
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from hotvirt.server.http import HttpFront
 
 Document = dict[str, Any]
 SERVER_USER = User("system:apiserver", (MASTERS, "system:authenticated"))
 VERSION = "v1.36.0-hotvirt"
+PodLogs = Callable[["web.Request", str, str], Awaitable["web.StreamResponse"]]  # request, namespace, name
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True):
@@ -55,7 +59,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
 
 class ApiServer:
     """`crds` are applied at the start through the ordinary path (a changed one is updated); `bootstrap` objects are
-    created if they are missing. `now` is the time that objects and tokens are stamped with."""
+    created if they are missing. `pod_logs` answers `kubectl logs`. `now` is what things are stamped with."""
 
     def __init__(
         self,
@@ -65,11 +69,12 @@ class ApiServer:
         groups: Sequence[AggregatedGroup] = (),
         crds: Sequence[Document] = (),
         bootstrap: Sequence[Document] = (),
+        pod_logs: PodLogs | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.config = config
         self._admissions, self._groups, self._crds, self._bootstrap = admissions, groups, crds, bootstrap
-        self._now = now
+        self._now, self._pod_logs = now, pod_logs
         self._closed = asyncio.Event()
         self._front: HttpFront | None = None
 
@@ -138,6 +143,13 @@ class ApiServer:
         """A complete copy of the state, taken while everything goes on."""
         await self.store.backup(target)
 
+    async def pod_log(self, request: "web.Request", call: Call) -> "web.StreamResponse":
+        """GET pods/log: by whoever runs the pods here."""
+        if self._pod_logs is None:
+            raise NotFound(f"nobody keeps logs of pods here, {call.name}'s neither")
+        await self.verbs.get(call)
+        return await self._pod_logs(request, call.namespace, call.name)
+
     async def _bootstrap_objects(self) -> None:
         client = self.client()
         wanted = [*_namespaces(), *roles.bootstrap(), *self._bootstrap]
@@ -182,6 +194,3 @@ def _labels_of(definition: Document) -> Document:
 def _namespaces() -> list[Document]:
     names = ("default", "kube-system", "kube-public", "kube-node-lease")
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
-
-
-__all__ = ["ApiServer", "Resource", "ServerConfig"]

@@ -13,7 +13,7 @@ from hotvirt.server.registry import Scale, Served, Subresource
 CLUSTER = ("namespaces", "nodes", "persistentvolumes")
 GET, CREATE = ("get",), ("create",)
 
-# plural, kind, short names, flags: c cluster-wide, s status, g generation, a category `all`, p any name that fits a path
+# plural, kind, short names, flags: c cluster-wide, s status, g generation, a category `all`, p names as paths allow
 _TABLE: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "v1": (
         ("namespaces", "Namespace", "ns", "cs"),
@@ -105,15 +105,14 @@ _MORE: dict[str, tuple[Subresource, ...]] = {
 _SCALED = {"deployments", "replicasets", "statefulsets", "replicationcontrollers"}
 _SCALE = Subresource("scale", "Scale", group="autoscaling", version="v1")
 _META_FIELDS = frozenset({"metadata.name", "metadata.namespace"})
+_REFERENCE = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 _FIELDS: dict[str, frozenset[str]] = {
     "pods": frozenset(
         {"spec.nodeName", "status.phase", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
          "status.podIP", "status.nominatedNodeName", "spec.hostNetwork"}
     ),
     "events": frozenset(
-        {*(f"involvedObject.{n}" for n in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion",
-                                           "fieldPath")),
-         *(f"regarding.{n}" for n in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")),
+        {*(f"{who}.{n}" for who in ("involvedObject", "regarding") for n in _REFERENCE),
          "reason", "type", "source", "reportingComponent", "reportingController"}
     ),
     "nodes": frozenset({"spec.unschedulable"}),

@@ -1,6 +1,6 @@
 """One request to the verbs, however it came in (HTTP or in process)."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from msgspec import Struct, field
 
@@ -11,6 +11,14 @@ from hotvirt.server.registry import Served
 
 Propagation = Literal["", "Background", "Foreground", "Orphan"]
 Document = dict[str, Any]
+
+
+class About(TypedDict):
+    """The details of a Status that name the object."""
+
+    group: str
+    kind: str
+    name: str
 
 
 class Call(Struct, kw_only=True):
@@ -43,7 +51,7 @@ class Call(Struct, kw_only=True):
         text = f'Operation cannot be fulfilled on {self.served.qualified} "{self.name}": {why}'
         return Conflict(text, **self.about(self.name))
 
-    def about(self, name: str) -> dict[str, str]:
+    def about(self, name: str) -> About:
         return {"group": self.served.resource.group, "kind": self.served.resource.plural, "name": name}
 
 

@@ -7,6 +7,7 @@ Blocking, and one thread's at a time: `hotvirt.server.writer` owns it once a sto
 as it is open, so a second process is refused. `synchronous=FULL`: what `commit` returned from survives power loss.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Database:
             _check_content(path)
         try:
             self._db = apsw.Connection(str(path))
-            self._db.set_busy_timeout(2000)
+            self._db.set_busy_timeout(250)
             self._prepare(is_new)
         except apsw.BusyError as error:
             raise StateFileError(f"{path} is in use by another process: stop that one first") from error
@@ -78,14 +79,14 @@ class Database:
             # Identity goes into the file's own header before there is a WAL, so that it can be read without one.
             db.pragma("application_id", APPLICATION_ID)
             db.pragma("user_version", FORMAT)
-            with db:
+            with self._transaction():
                 db.execute(TABLES)
         if str(db.pragma("journal_mode", "WAL")).lower() != "wal":
             raise StateFileError(f"{self.path}: this file system can't hold a write-ahead log; put the home on another")
         db.pragma("synchronous", "FULL")
         if is_new:
             self.path.chmod(0o600)
-        with db:  # takes the lock now, not at the first write
+        with self._transaction():  # takes the lock now, not at the first write
             db.execute("UPDATE facts SET value = value WHERE name = 'compacted'")
 
     def close(self) -> None:
@@ -123,13 +124,24 @@ class Database:
     def commit(self, rows: Sequence[Row]) -> None:
         """All rows or none, durably."""
         try:
-            with self._db:
+            with self._transaction():
                 self._db.executemany(
                     "INSERT INTO revisions VALUES(?, ?, ?, ?, ?, ?, ?)",
                     ((r.revision, *r.key, int(r.deleted), r.previous, r.body) for r in rows),
                 )
         except apsw.FullError as error:
             raise Full(str(error)) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite may have rolled back by itself, when the disk is full for one
+                self._db.execute("ROLLBACK")
+            raise
 
     def compact(self, upto: int, *, rows: int = 500) -> bool:
         """Forgets history up to and including `upto`, at most `rows` revisions of it at a time; False when done. The
@@ -141,7 +153,7 @@ class Database:
         newest = self.revision()
         span = "id > ? AND id <= ?"
         try:
-            with self._db:
+            with self._transaction():
                 self._db.execute(
                     f"DELETE FROM revisions WHERE id IN (SELECT previous FROM revisions WHERE {span})",  # noqa: S608
                     (begin, end),
@@ -174,7 +186,7 @@ def check_sqlite(version: str) -> None:
     if numbers < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise StateFileError(
-            f"SQLite {version} can corrupt a database with a write-ahead log: install apsw with SQLite {wanted} or newer"
+            f"SQLite {version} can corrupt a database with a write-ahead log: install apsw with SQLite {wanted}+"
         )
 
 
@@ -189,7 +201,7 @@ def check_header(path: Path) -> None:
     written = int.from_bytes(header[60:64], "big")
     if written > FORMAT:
         raise StateFileError(
-            f"{path} has format {written}, this version reads up to {FORMAT}: start it with the newer hotvirt that wrote it"
+            f"{path} has format {written}, this version reads up to {FORMAT}: start the newer hotvirt that wrote it"
         )
     page = int.from_bytes(header[16:18], "big")
     expected = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
@@ -205,7 +217,7 @@ def _check_content(path: Path) -> None:
         return
     try:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        db.set_busy_timeout(2000)
+        db.set_busy_timeout(250)
         try:
             found = [str(row[0]) for row in db.execute("PRAGMA quick_check(1)")]
         finally:

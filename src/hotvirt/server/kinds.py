@@ -116,9 +116,8 @@ def _check_data(new: Document, old: Document | None) -> list[Cause]:
     if old and old.get("immutable"):
         if not new.get("immutable"):
             causes.append(Cause(FORBIDDEN, "Forbidden: field is immutable when `immutable` is set", "immutable"))
-        for where in ("data", "binaryData"):
-            if (new.get(where) or {}) != (old.get(where) or {}):
-                causes.append(Cause(FORBIDDEN, "Forbidden: field is immutable when `immutable` is set", where))
+        changed = [w for w in ("data", "binaryData") if (new.get(w) or {}) != (old.get(w) or {})]
+        causes += [Cause(FORBIDDEN, "Forbidden: field is immutable when `immutable` is set", w) for w in changed]
     return causes
 
 

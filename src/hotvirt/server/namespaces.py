@@ -98,8 +98,9 @@ class NamespaceKeeper:
         for served in self._verbs.registry.stores():
             if served.resource.namespaced and "delete" in served.verbs:
                 left = await self._remove_all(served, key.name) or left
-        if not left and (served := self._verbs.registry.by_store(NAMESPACES)):
-            call = self._call(served, "", key.name, subresource="finalize")
+        kind = self._verbs.registry.by_store(NAMESPACES)
+        if not left and kind is not None:
+            call = self._call(kind, "", key.name, subresource="finalize")
             try:
                 await self._verbs.change(call, _without_finalizer)
             except NotFound:

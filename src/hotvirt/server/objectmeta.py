@@ -33,9 +33,7 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def begin(
-    served: Served, doc: Document, *, namespace: str, name: str, now: str, uid: str, suffix: str, subresource: str = ""
-) -> Document:
+def begin(served: Served, doc: Document, *, namespace: str, name: str, now: str, uid: str, suffix: str) -> Document:
     """`doc` as an object about to be created, with a metadata of its own. `name` is the path's, if it has one."""
     sent = doc.get("metadata")
     meta: Document = {k: v for k, v in (sent if isinstance(sent, dict) else {}).items() if v is not None}

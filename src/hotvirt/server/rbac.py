@@ -125,9 +125,7 @@ def uncovered(rules: Iterable[Mapping[str, Any]] | None, grants: Sequence[Grant]
     own = [rule for grant in grants if grant.namespace in ("", namespace) for rule in grant.rules]
     missing = []
     for rule in parse_rules(rules):
-        for part in _split(rule):
-            if not any(_covers(mine, part) for mine in own):
-                missing.append(_words(part))
+        missing += [_words(part) for part in _split(rule) if not any(_covers(mine, part) for mine in own)]
     return missing
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.resources import Resource
+from hotvirt.server import builtin_schemas
 from hotvirt.server.schema import Schema
 from hotvirt.server.tables import Columns, columns_for
 
@@ -71,6 +72,13 @@ class Served(Struct, frozen=True, kw_only=True):
     def qualified(self) -> str:
         """As in messages: `virtualmachines.kubevirt.io`, `pods`."""
         return f"{self.resource.plural}.{self.resource.group}" if self.resource.group else self.resource.plural
+
+    @property
+    def any_schema(self) -> Schema | None:
+        """Of a CRD as given, of a built-in kind as this server knows it; compiled on first use."""
+        if self.schema or self.is_custom:
+            return self.schema
+        return builtin_schemas.compiled(self.resource.api_version, self.resource.kind)
 
     @property
     def kind_of_list(self) -> str:

@@ -1,4 +1,4 @@
-"""The roles every Kubernetes has, and who has them at first. Plain data; made once, then the administrator's to change."""
+"""The roles every Kubernetes has, and who has them at first. Made once, then the administrator's to change."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -47,8 +47,8 @@ def _roles() -> Iterable[Document]:
         [_rule(["authentication.k8s.io"], ["tokenreviews"], ["create"]),
          _rule(["authorization.k8s.io"], ["subjectaccessreviews"], ["create"])],
     )  # fmt: skip
-    for name, below in (("admin", "edit"), ("edit", "view"), ("view", "")):
-        yield _aggregated(name, below)
+    for name, above in (("admin", ""), ("edit", "admin"), ("view", "edit")):
+        yield _aggregated(name, above)
     yield _role("system:aggregate-to-view", _view(), into="view")
     yield _role("system:aggregate-to-edit", _edit(), into="edit")
     yield _role("system:aggregate-to-admin", _admin(), into="admin")
@@ -78,9 +78,9 @@ def _admin() -> list[Document]:
     ]
 
 
-def _aggregated(name: str, below: str) -> Document:
+def _aggregated(name: str, above: str) -> Document:
     label = "rbac.authorization.k8s.io/aggregate-to-"
-    role = _role(name, [], into=below)
+    role = _role(name, [], into=above)
     role["aggregationRule"] = {"clusterRoleSelectors": [{"matchLabels": {f"{label}{name}": "true"}}]}
     return role
 
@@ -98,8 +98,11 @@ def _role(name: str, rules: list[Document], *, into: str = "") -> Document:
     if into:
         labels[f"rbac.authorization.k8s.io/aggregate-to-{into}"] = "true"
     return {
-        "apiVersion": f"{GROUP}/v1", "kind": "ClusterRole", "metadata": {"name": name, "labels": labels}, "rules": rules,
-    }  # fmt: skip
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": labels},
+        "rules": rules,
+    }
 
 
 def _bound(role: str, groups: list[str]) -> Document:

@@ -60,6 +60,7 @@ class Store:
         self._ring_bytes = 0
         self._ring_after = self.revision  # the ring holds every event after this revision
         self._pending: dict[int, _Pending] = {}
+        self._unfinished: dict[Key, asyncio.Future[Entry]] = {}
         self._locks: dict[Key, tuple[asyncio.Lock, int]] = {}
         self._listeners: dict[str, set[Listener]] = {}
         self._everything: list[Listener] = []
@@ -152,18 +153,34 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def locked(self, key: Key) -> AsyncIterator[None]:
-        """One at a time per key, first come first served."""
+        """One at a time per key, first come first served. A write that its caller was cancelled out of holds the key
+        until it is visible: the next one must build on it."""
         lock, users = self._locks.get(key) or (asyncio.Lock(), 0)
         self._locks[key] = (lock, users + 1)
         try:
-            async with lock:
-                yield
+            await lock.acquire()
+        except BaseException:
+            self._forget(key)
+            raise
+        try:
+            yield
         finally:
-            lock, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
+            pending = self._unfinished.get(key)
+            if pending is None or pending.done():
+                self._release(key)
             else:
-                self._locks[key] = (lock, users - 1)
+                pending.add_done_callback(lambda _: self._release(key))
+
+    def _release(self, key: Key) -> None:
+        self._locks[key][0].release()
+        self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        lock, users = self._locks[key]
+        if users == 1:
+            del self._locks[key]
+        else:
+            self._locks[key] = (lock, users - 1)
 
     def put(self, key: Key, doc: Document) -> Awaitable[Entry]:
         """Stores `doc`, whose metadata.resourceVersion is set here. Done when durable and visible."""
@@ -189,6 +206,7 @@ class Store:
         event = Event(type_, key, revision, body, before.body if before else None, doc)
         future: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         self._pending[revision] = _Pending(event, future)
+        self._unfinished[key] = future
         self._writer.submit(Row(revision, key, type_ == "DELETED", before.revision if before else 0, body))
         # The write goes on when whoever waits is cancelled: it may be durable already.
         return asyncio.ensure_future(asyncio.shield(future))
@@ -196,6 +214,7 @@ class Store:
     def _committed(self, rows: Sequence[Row], error: Exception | None) -> None:
         for row in rows:
             pending = self._pending.pop(row.revision)
+            self._unfinished.pop(row.key, None)
             if error is not None:
                 if not pending.future.done():
                     pending.future.set_exception(_explain(error))
@@ -217,7 +236,7 @@ class Store:
         for listener in (*self._everything, *self._listeners.get(entry.key.resource, ())):
             try:
                 listener(event)
-            except Exception:
+            except Exception:  # noqa: BLE001  one listener must not keep the others from hearing
                 _log.exception("a listener of the store failed on %s", entry.key)
         event.seal()
         self._ring.append(event)

@@ -101,14 +101,23 @@ class Verbs:
             )  # fmt: skip
         return await self.change(call, lambda _: doc)
 
-    async def patch(self, call: Call, kind: PatchKind, patch: Any, *, force: bool = False) -> Entry:
+    async def patch(
+        self,
+        call: Call,
+        kind: PatchKind,
+        patch: Any,
+        *,
+        force: bool = False,
+        inspect: Callable[[Document], None] = lambda _: None,
+    ) -> Entry:
+        """`inspect` sees the patched object before anything else does, and may refuse it."""
         if kind == "strategic" and call.served.is_custom:
             raise UnsupportedMediaType(
                 "the body of the request was in an unknown format - accepted media types include: "
                 "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
             )
         if kind == "apply":
-            return await self._apply(call, patch, force=force)
+            return await self._apply(call, patch, force=force, inspect=inspect)
 
         def change(old: Document) -> Document:
             if kind == "json":
@@ -120,11 +129,12 @@ class Verbs:
             if not isinstance(new, dict) or not isinstance(new.get("metadata"), dict):
                 raise BadRequest("the patch leaves no object with metadata: an object stays an object")
             self._check_header(call, new)
+            inspect(new)
             return new
 
         return await self.change(call, change)
 
-    async def _apply(self, call: Call, applied: Document, *, force: bool) -> Entry:
+    async def _apply(self, call: Call, applied: Document, *, force: bool, inspect: Callable[[Document], None]) -> Entry:
         if not call.field_manager:
             raise BadRequest(
                 "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
@@ -137,8 +147,15 @@ class Verbs:
             if call.subresource or (applied.get("metadata") or {}).get("resourceVersion"):
                 raise call.not_found()
             made = ownership.apply(call, None, applied, force=force, now=self._stamp())
+            inspect(made)
             return await self.create(call, made)
-        return await self.change(call, lambda old: ownership.apply(call, old, applied, force=force, now=self._stamp()))
+
+        def change(old: Document) -> Document:
+            new = ownership.apply(call, old, applied, force=force, now=self._stamp())
+            inspect(new)
+            return new
+
+        return await self.change(call, change)
 
     async def change(self, call: Call, change: Change) -> Entry:
         """Reads, changes, admits, stores. `change` gets the object in the asked version and must not write into it."""
@@ -229,9 +246,8 @@ class Verbs:
             return before
         if not call.is_apply:
             ownership.track(call, stored, old, now=self._stamp())
-        if old is not None and before is not None:
-            if objectmeta.is_finished(served, stored):
-                return _unstored(key, stored) if call.dry_run else await self.store.remove(key, stored)
+        if old is not None and objectmeta.is_finished(served, stored):
+            return _unstored(key, stored) if call.dry_run else await self.store.remove(key, stored)
         return _unstored(key, stored) if call.dry_run else await self.store.put(key, stored)
 
     def _check_header(self, call: Call, doc: Any) -> None:

@@ -55,7 +55,7 @@ class Worker(Generic[K]):
             if not isinstance(error, Conflict | NotFound):
                 _log.warning("%s: %s: %s", self._name, key, error.message)
             self._again(key)
-        except Exception:
+        except Exception:  # noqa: BLE001  logged, and tried again
             _log.exception("%s: %s", self._name, key)
             self._again(key)
         else:

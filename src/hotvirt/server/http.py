@@ -1,0 +1,149 @@
+"""The HTTP front: TLS, who asks and may they, and which part answers. Every failure leaves as a Status document.
+
+One handler for all requests, on aiohttp's low-level server. A handler is cancelled when its client goes away; a write
+that is under way is finished by the store all the same.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hotvirt.kube.aggregated import AggregatedGroup, RequestContext
+from hotvirt.kube.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, TooLarge
+from hotvirt.server import paths
+from hotvirt.server.access import Attributes
+from hotvirt.server.authn import Authenticator
+from hotvirt.server.describe import Describer
+from hotvirt.server.paths import Target
+from hotvirt.server.resourcehttp import ResourceHandler
+from hotvirt.server.responses import compressed, status_response, text_response
+
+if TYPE_CHECKING:
+    from hotvirt.kube.admission import User
+    from hotvirt.server.app import ApiServer
+
+LARGEST_BODY = 3 * 1024 * 1024
+IDLE_SECONDS = 180.0
+_VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+_HEALTH = ("/healthz", "/livez", "/readyz")
+_log = logging.getLogger(__name__)
+
+
+class HttpFront:
+    def __init__(self, server: "ApiServer", groups: Sequence[AggregatedGroup], context: ssl.SSLContext) -> None:
+        self._context = context
+        self._groups = {group.name: group for group in groups}
+        self._access = server.access
+        self._authenticator = Authenticator(server.tokens, server.access)
+        self._describer = Describer(server.registry, groups, version=server.config.version)
+        self._resources = ResourceHandler(server)
+        self._runner: web.ServerRunner | None = None
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        handler = web.Server(
+            self._handle,  # type: ignore[arg-type]  # given web.Request by the factory
+            request_factory=_make_request,
+            handler_cancellation=True,
+            keepalive_timeout=IDLE_SECONDS,
+            access_log=None,
+            max_line_size=16 * 1024,
+            max_field_size=64 * 1024,
+        )
+        self._runner = web.ServerRunner(handler, shutdown_timeout=2.0)
+        await self._runner.setup()
+        listener = _listen(host, port)
+        self.port = listener.getsockname()[1]
+        await web.SockSite(self._runner, listener, ssl_context=self._context, backlog=1024).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            response = await self._answer(request)
+            return await compressed(response, request) if isinstance(response, web.Response) else response
+        except ApiError as error:
+            return status_response(error)
+        except web.HTTPRequestEntityTooLarge:
+            return status_response(TooLarge(f"Request entity too large: limit is {LARGEST_BODY}"))
+        except web.HTTPException as error:
+            return status_response(BadRequest(error.text or error.reason))
+        except asyncio.CancelledError:
+            raise
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001  logged; a client never sees a traceback
+            _log.exception("%s %s failed", request.method, request.path)
+            return status_response(InternalError("Internal error occurred: the home's log has the details"))
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        user = self._authenticator.user_of(request)
+        target = paths.parse(path)
+        if target is None or not target.plural:
+            return await self._answer_path(request, path, target, user)
+        verb = _VERBS.get(request.method)
+        if verb is None:
+            raise MethodNotAllowed(f"{request.method} is not a method of this API")
+        if target.group in self._groups:
+            return await self._answer_aggregated(request, self._groups[target.group], target, user, verb)
+        return await self._resources.handle(request, target, user, verb)
+
+    async def _answer_path(
+        self, request: web.Request, path: str, target: Target | None, user: "User"
+    ) -> web.StreamResponse:
+        self._access.require(user, Attributes(verb=request.method.lower(), path=path))
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{path} can only be read")
+        if path.rstrip("/") in _HEALTH or path.startswith(tuple(f"{health}/" for health in _HEALTH)):
+            return text_response("ok")
+        return await self._describer.answer(request, path, target)
+
+    async def _answer_aggregated(
+        self, request: web.Request, group: AggregatedGroup, target: Target, user: "User", verb: str
+    ) -> web.StreamResponse:
+        if target.version not in group.versions:
+            raise NotFound("the server could not find the requested resource")
+        if target.plural in group.open_paths:
+            if user.name == "system:anonymous":
+                self._access.require(user, Attributes(verb=verb, path=request.rel_url.raw_path))
+        else:
+            self._access.require(
+                user,
+                Attributes(
+                    verb=verb, group=group.name, version=target.version, resource=target.plural,
+                    subresource=target.subresource, namespace=target.namespace, name=target.name,
+                ),
+            )  # fmt: skip
+        context = RequestContext(
+            user, target.version, target.namespace, target.plural, target.name, target.subresource,
+            "/".join(target.rest),
+        )  # fmt: skip
+        return await group.handle(request, context)
+
+
+def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
+    return web.Request(
+        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=LARGEST_BODY
+    )  # fmt: skip
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound here, so that the port is known, and a taken one is said so at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,72 @@
+"""HTTP answers: JSON bytes, Status documents, Warning headers, compression."""
+
+import asyncio
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from hotvirt.kube.errors import ApiError
+
+COMPRESS_FROM = 128 * 1024
+_encode = msgspec.json.Encoder().encode
+
+
+def json_response(
+    body: bytes | Mapping[str, Any],
+    *,
+    status: int = 200,
+    warnings: Iterable[str] = (),
+    content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    data = body if isinstance(body, bytes) else _encode(body)
+    response = web.Response(body=data, status=status, headers={"Content-Type": content_type, **(headers or {})})
+    response.headers["Cache-Control"] = "no-cache, private"
+    for text in warnings:
+        response.headers.add("Warning", f'299 - "{_quoted(text)}"')
+    return response
+
+
+def text_response(text: str, *, status: int = 200) -> web.Response:
+    return web.Response(text=text, status=status, headers={"X-Content-Type-Options": "nosniff"})
+
+
+def status_response(error: ApiError) -> web.Response:
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+    return json_response(error.to_status(), status=error.code, headers=headers)
+
+
+def success(*, name: str, group: str, kind: str, uid: str = "") -> dict[str, Any]:
+    """What a delete answers when nothing is left to show."""
+    details = {key: value for key, value in (("name", name), ("group", group), ("kind", kind), ("uid", uid)) if value}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+async def compressed(response: web.Response, request: web.BaseRequest) -> web.Response:
+    """Large answers, gzipped for those who accept it. Not for this machine's own clients: they would wait longer."""
+    body = response.body
+    if not isinstance(body, bytes) or len(body) < COMPRESS_FROM:
+        return response
+    if "gzip" not in request.headers.get("Accept-Encoding", "") or _is_local(request.remote):
+        return response
+    response.body = await asyncio.to_thread(_gzip, body)
+    response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def _is_local(remote: str | None) -> bool:
+    return remote is not None and (remote.startswith("127.") or remote == "::1")
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+def _quoted(text: str) -> str:
+    """A quoted-string of one line, of characters a header can hold."""
+    plain = "".join(c if c.isprintable() else " " for c in text).encode("ascii", "backslashreplace").decode()
+    return plain[:900].replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,131 @@
+"""Watches over HTTP: frames go straight to the connection, without a task or a queue per watcher.
+
+A watcher that does not read what it is sent is cut off when too much waits for it; it comes back and goes on from
+where it was. Streams end by their own timeout, when the client goes, or when the server stops.
+"""
+
+import asyncio
+import random
+
+import msgspec
+from aiohttp import web
+
+from hotvirt.kube.errors import ApiError, BadRequest
+from hotvirt.server import queries
+from hotvirt.server.calls import Call
+from hotvirt.server.events import Event, Type
+from hotvirt.server.forms import Renderer, chunk
+from hotvirt.server.negotiation import Form
+from hotvirt.server.selection import select
+from hotvirt.server.store import Store
+from hotvirt.server.watch import Bookmarks, Watch
+
+MOST_WAITING = 16 * 1024 * 1024
+SHORTEST_STREAM = 1800
+
+
+class WatchStreams:
+    def __init__(self, store: Store, renderer: Renderer, bookmarks: Bookmarks, closed: asyncio.Event) -> None:
+        self._store, self._renderer, self._bookmarks = store, renderer, bookmarks
+        self._ends: set[asyncio.Future[None]] = set()
+        self._closed = closed
+        self._waiter: asyncio.Task[None] | None = None
+
+    async def serve(self, request: web.Request, call: Call, form: Form) -> web.StreamResponse:
+        query = request.query
+        options = queries.list_options(query)
+        initial = queries.flag(query, "sendInitialEvents")
+        if initial and options.match != "NotOlderThan":
+            raise BadRequest("sendInitialEvents needs resourceVersionMatch=NotOlderThan")
+        selection = select(call, label_selector=options.label_selector, field_selector=options.field_selector)
+        timeout = queries.number(query, "timeoutSeconds") or random.randint(SHORTEST_STREAM, 2 * SHORTEST_STREAM)  # noqa: S311
+        stream = _Stream(request, call, form, self._renderer, include=queries.include_object(query))
+        watch = Watch(self._store, call, selection, stream.deliver)
+        version = options.version if not initial else "0"
+        await watch.start(version, initial=initial or None)  # raises before anything was sent
+        wants_bookmarks = queries.flag(query, "allowWatchBookmarks")
+        forget = self._bookmarks.add(stream.bookmark) if wants_bookmarks else None
+        end = self._end_of(stream)
+        try:
+            response = await stream.open()
+            if initial:
+                stream.bookmark(watch.revision, initial_end=True)
+            try:
+                async with asyncio.timeout(timeout):
+                    await end
+            except TimeoutError:
+                if wants_bookmarks and not end.done():
+                    stream.bookmark(self._store.revision)
+            return response
+        finally:
+            watch.stop()
+            if forget:
+                forget()
+            self._ends.discard(end)
+
+    def _end_of(self, stream: "_Stream") -> "asyncio.Future[None]":
+        if self._waiter is None:
+            self._waiter = asyncio.get_running_loop().create_task(self._end_all())
+        self._ends.add(stream.end)
+        return stream.end
+
+    async def _end_all(self) -> None:
+        await self._closed.wait()
+        for end in tuple(self._ends):
+            if not end.done():
+                end.set_result(None)
+
+
+class _Stream:
+    def __init__(self, request: web.Request, call: Call, form: Form, renderer: Renderer, *, include: str) -> None:
+        self._request, self._call, self._form, self._renderer = request, call, form, renderer
+        self._include = include
+        self._headers = True
+        self._early: list[bytes] | None = []
+        self._transport: asyncio.Transport | None = None
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+        )
+        for text in self._call.warnings:
+            response.headers.add("Warning", f'299 - "{text}"')
+        response.enable_chunked_encoding()
+        await response.prepare(self._request)
+        self._transport = self._request.transport
+        early, self._early = self._early or [], None
+        if early:
+            self._write(b"".join(early))
+        return response
+
+    def deliver(self, type_: Type, event: Event, as_before: bool) -> None:
+        frame = self._renderer.frame(
+            self._call.served, self._form, event, type_, as_before=as_before, include=self._include,
+            headers=self._headers,
+        )  # fmt: skip
+        self._headers = False if self._form.kind == "table" else self._headers
+        self._write(frame)
+
+    def bookmark(self, revision: int, *, initial_end: bool = False) -> None:
+        self._write(self._renderer.bookmark(self._call.served, self._form, revision, initial_end=initial_end))
+
+    def fail(self, error: ApiError) -> None:
+        self._write(chunk(b'{"type":"ERROR","object":%b}\n' % msgspec.json.encode(error.to_status())))
+
+    def _write(self, frame: bytes) -> None:
+        if self._early is not None:
+            self._early.append(frame)
+            return
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self._finish()
+            return
+        transport.write(frame)
+        if transport.get_write_buffer_size() > MOST_WAITING:
+            transport.abort()
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.end.done():
+            self.end.set_result(None)
