@@ -20,7 +20,7 @@ import pytest
 from msgspec.structs import replace
 
 from hotvirt.images import catalog
-from hotvirt.qemu import argv, binary, cpu, disks, facts, memory, nics, state, vnc
+from hotvirt.qemu import argv, binary, cpu, disks, facts, memory, nics, state, translation, vnc
 from hotvirt.qemu.errors import AgentError, HotplugError, QemuGone
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.launch import Descriptors, Request, listening_socket, read_log, send_launch, spawn_receiver
@@ -206,6 +206,44 @@ async def test_vcpus_are_added_parked_and_taken_back(running: Guest) -> None:
         assert reached.current == target
         assert (await running.facts()).online_cpus == target
     assert (await state.observe(running.monitor)).plugged_vcpus == 4, "parked, not unplugged"
+
+
+async def test_a_vcpu_is_plugged_even_when_emulation_has_no_room_for_it() -> None:
+    """Where QEMU would abort (`tcg_region_initial_alloc__locked`): the guest's code is made to fill the whole buffer."""
+    with tempfile.TemporaryDirectory(prefix="hv-", dir="/tmp") as directory:
+        pod = await start(Path(directory))
+        try:
+            async with connected(pod) as found:
+                for target in (3, 4):
+                    before = await fill_translation_buffer(found.monitor)
+                    plugged = (await state.observe(found.monitor)).plugged_vcpus
+                    assert not translation.has_room(before, plugged=plugged, max_vcpus=4)
+                    assert (await cpu.set_vcpus(found.monitor, found.agent, target, how="park")).current == target
+                    assert (await found.facts()).online_cpus == target
+        finally:
+            log = read_log(Path(directory) / "log")
+            await end(pod)
+        assert log == ""
+
+
+async def fill_translation_buffer(monitor: Monitor) -> translation.Buffer:
+    """By the same means by which `translation` empties it, but stopping short of the flush."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await hmp(monitor, f"{one_by_one(monitor)} on")
+            buffer = translation.parse(await hmp(monitor, "info jit"))
+            if buffer.used > buffer.capacity - 2 * MIB - 256 * 1024:
+                await hmp(monitor, f"{one_by_one(monitor)} off")
+                return buffer
+            await asyncio.sleep(0.002)
+
+
+def one_by_one(monitor: Monitor) -> str:
+    return "one-insn-per-tb" if monitor.version >= (8, 1, 0) else "singlestep"
+
+
+async def hmp(monitor: Monitor, command: str) -> str:
+    return await monitor.execute("human-monitor-command", {"command-line": command})
 
 
 async def test_more_vcpus_than_there_is_room_for_is_said(running: Guest) -> None:

@@ -12,11 +12,9 @@ from hotvirt.qemu import ids, ports
 from hotvirt.qemu.binary import QemuBinary
 from hotvirt.qemu.cpu import boot_vcpus
 from hotvirt.qemu.machine import MIB, PLUG_STEP, Disk, File, Layer, Machine, Nic, Tap, fault
+from hotvirt.qemu.translation import buffer_mib
 
 Options = dict[str, Any]
-
-TCG_BUFFER_MIB = 32
-"""Translated code kept per guest. Left alone, TCG takes up to 1 GiB; less than this slows booting noticeably."""
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 ACTIONS = "shutdown=pause,reboot=reset,panic=pause"
@@ -137,7 +135,7 @@ def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
     topology = machine.topology
     vcpus = boot_vcpus(topology, accelerator=machine.accelerator, version=qemu.version)
     shape = f"sockets={topology.max_sockets},cores={topology.cores},threads={topology.threads}"
-    accelerator = f"tcg,tb-size={TCG_BUFFER_MIB}" if machine.accelerator == "tcg" else "kvm"
+    accelerator = f"tcg,tb-size={buffer_mib(topology)}" if machine.accelerator == "tcg" else "kvm"
     options = [
         "-accel", accelerator,
         "-cpu", ",".join([machine.cpu_model, *machine.cpu_features]),
@@ -332,4 +330,6 @@ def _smbios(machine: Machine) -> list[str]:
 def memory_overhead(machine: Machine) -> int:
     """Bytes QEMU itself may take beyond the guest's memory: measured 41 MiB, the translation buffer, and with a direct
     kernel the copies of it and of its initrd until the guest has booted."""
-    return (60 + (TCG_BUFFER_MIB if machine.accelerator == "tcg" else 0) + (90 if machine.kernel else 0)) * MIB
+    return (
+        60 + (buffer_mib(machine.topology) if machine.accelerator == "tcg" else 0) + (90 if machine.kernel else 0)
+    ) * MIB

@@ -6,7 +6,8 @@ called at any time, also to finish what an earlier call or an earlier home began
 Growing plugs into the next free places and, when the guest leaves a new vCPU offline, has its agent online it.
 Shrinking depends on the accelerator. With KVM the vCPU is unplugged (the guest offlines it itself when it is ejected).
 Under TCG QEMU breaks after an unplug (crashes, hung migrations), so there a vCPU is *parked*: the agent takes it
-offline in the guest and the device stays; growing again onlines parked ones first.
+offline in the guest and the device stays; growing again onlines parked ones first. A plug, too, can kill QEMU under
+TCG, unless `translation` makes sure of room for it.
 
 One call at a time for a guest.
 """
@@ -16,7 +17,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from hotvirt.qemu import ids
+from hotvirt.qemu import ids, translation
 from hotvirt.qemu.errors import AgentError, HotplugError, QmpError
 from hotvirt.qemu.guestagent import GuestAgent, Vcpu
 from hotvirt.qemu.machine import AcceleratorKind, Topology
@@ -156,7 +157,7 @@ async def set_vcpus(
                     if isinstance(step, Await):
                         await events.get_within(next(waits))
                     else:
-                        await _act(step, monitor, agent, events)
+                        await _act(step, monitor, agent, events=events, emulated=how == "park", state=state)
     except TimeoutError as error:
         reached = state.current if state else "an unknown number of"
         raise HotplugError(
@@ -166,10 +167,18 @@ async def set_vcpus(
 
 
 async def _act(
-    step: Plug | SetOnline | Unplug, monitor: Monitor, agent: GuestAgent | None, events: Subscription
+    step: Plug | SetOnline | Unplug,
+    monitor: Monitor,
+    agent: GuestAgent | None,
+    *,
+    events: Subscription,
+    emulated: bool,
+    state: VcpuState,
 ) -> None:
     if isinstance(step, Plug):
-        for slot in step.slots:
+        for plugged, slot in enumerate(step.slots, state.plugged):
+            if emulated:
+                await translation.make_room(monitor, plugged=plugged, max_vcpus=len(state.slots))
             await _plug(monitor, slot, events)
     elif isinstance(step, Unplug):
         await _unplug(monitor, step.slot, events)
