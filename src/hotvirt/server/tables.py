@@ -31,9 +31,12 @@ class Column(Struct, frozen=True):
     priority: int = 0
 
     def cell(self, doc: dict[str, Any], now: datetime) -> Any:
-        if self.read_at is not None:
-            return self.read_at(doc, now)
-        return self.read(doc) if self.read is not None else None
+        try:
+            if self.read_at is not None:
+                return self.read_at(doc, now)
+            return self.read(doc) if self.read is not None else None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return "<invalid>"  # one malformed object must not hide all others of a list
 
     def header(self) -> dict[str, Any]:
         return {
