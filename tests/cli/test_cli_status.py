@@ -22,8 +22,13 @@ VMI = {
     },
 }
 NODE = {
-    "metadata": {"name": "here", "annotations": {"hotvirt.io/accelerator": "tcg: no /dev/kvm", "other": "x"}},
-    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    "metadata": {"name": "here", "annotations": {"hotvirt.io/network": "bridge", "other": "x"}},
+    "status": {
+        "conditions": [
+            {"type": "Ready", "status": "True"},
+            {"type": "SoftwareEmulation", "status": "True", "message": "there is no /dev/kvm"},
+        ]
+    },
 }
 
 
@@ -31,7 +36,8 @@ def test_asked_and_actual_side_by_side():
     found = {"home": None, "nodes": [node_facts(NODE)], "virtualMachines": [vm_facts(VM, VMI), vm_facts(VM, None)]}
     assert describe(found).splitlines() == [
         "Node     here: ready",
-        "         accelerator: tcg: no /dev/kvm",
+        "         acceleration: software emulation: there is no /dev/kvm",
+        "         network: bridge",
         "",
         "NAME   STATUS    MEMORY ASKED/HAS   CPUS ASKED/HAS   IP         NOTES",
         "web    Running   2Gi / 1536Mi       4 / 2            10.0.0.2   guest has 1.5 of 2 GiB",

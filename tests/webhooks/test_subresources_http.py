@@ -69,8 +69,8 @@ class Guests:
 @contextlib.asynccontextmanager
 async def serving(store, guests):
     groups = {
-        "subresources.kubevirt.io": KubeVirtSubresources(lambda: store, guests, version={"gitVersion": "v1"}),
-        "subresources.hotvirt.io": HotvirtSubresources(lambda: store, guests),
+        "subresources.kubevirt.io": KubeVirtSubresources(lambda: store, lambda: guests, version={"gitVersion": "v1"}),
+        "subresources.hotvirt.io": HotvirtSubresources(lambda: store, lambda: guests),
     }
 
     async def front(request):

@@ -41,15 +41,18 @@ def gather(api: Api) -> Document:
 
 
 def node_facts(node: Document) -> Document:
-    """What a node tells of itself in its annotations and conditions."""
+    """What a node tells of itself in its conditions and annotations."""
+    conditions = {c["type"]: c for c in (node.get("status") or {}).get("conditions") or ()}
+    ready: Document = conditions.get("Ready", {"message": "has not reported yet"})
     notes: dict[str, str] = node["metadata"].get("annotations") or {}
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    ready: Document = next((c for c in conditions if c.get("type") == "Ready"), {})
     facts = {key.partition("/")[2]: value for key, value in sorted(notes.items()) if key.startswith("hotvirt.io/")}
+    if emulates := conditions.get("SoftwareEmulation"):
+        kind = "software emulation" if emulates["status"] == "True" else "KVM"
+        facts = {"acceleration": f"{kind}: {emulates.get('message', '')}", **facts}
     return {
         "name": node["metadata"]["name"],
         "ready": ready.get("status") == "True",
-        "why": "" if ready.get("status") == "True" else ready.get("message", "has not reported yet"),
+        "why": "" if ready.get("status") == "True" else ready.get("message", ""),
         "facts": facts,
     }
 

@@ -5,13 +5,15 @@ Used after the home has stopped, so nobody else talks to these guests. One task 
 
 import asyncio
 import contextlib
-import shutil
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct
 
+from hotvirt.node.places import PodPlace
+from hotvirt.node.podrunner import holders, read_identity
 from hotvirt.qemu.errors import QemuError
 from hotvirt.qemu.process import Identity, Process
 from hotvirt.qemu.qmp import Monitor
@@ -22,7 +24,7 @@ Say = Callable[[str], None]
 class Leftover(Struct, frozen=True):
     """One pod directory. `identity` is None when it names no process."""
 
-    directory: Path
+    place: PodPlace
     identity: Identity | None
 
 
@@ -32,7 +34,8 @@ def find(pods: Path) -> list[Leftover]:
         directories = sorted(path for path in pods.iterdir() if path.is_dir())
     except FileNotFoundError:
         return []
-    return [Leftover(directory, _identity(directory / "pid")) for directory in directories]
+    places = [PodPlace(directory) for directory in directories]
+    return [Leftover(place, read_identity(place.pid)) for place in places]
 
 
 async def shut_down(found: list[Leftover], *, grace: float, say: Say) -> bool:
@@ -42,7 +45,7 @@ async def shut_down(found: list[Leftover], *, grace: float, say: Say) -> bool:
     outcomes = await asyncio.gather(*(_end(each, grace, say) for each in found), return_exceptions=True)
     for each, outcome in zip(found, outcomes, strict=True):
         if isinstance(outcome, BaseException):
-            say(f"pod {each.directory.name}: {outcome}")
+            say(f"pod {each.place.directory.name}: {outcome}")
     return all(outcome is True for outcome in outcomes)
 
 
@@ -50,10 +53,13 @@ async def _end(leftover: Leftover, grace: float, say: Say) -> bool:
     process = Process.open(leftover.identity) if leftover.identity else None
     if process is not None:
         with process:
-            name = await _ask_to_shut_down(leftover.directory / "qmp.sock", process, grace, say)
+            name = await _ask_to_shut_down(leftover.place.qmp, process, grace, say)
             await process.stop(grace=5)
             say(f"{name} is down")
-    shutil.rmtree(leftover.directory)
+    # What was started but not noted, as the home died in between.
+    for pid in holders(leftover.place):
+        os.kill(pid, signal.SIGKILL)
+    leftover.place.remove()
     return True
 
 
@@ -86,10 +92,3 @@ async def _ask_to_shut_down(monitor_path: Path, process: Process, grace: float, 
     finally:
         await monitor.close()
     return name
-
-
-def _identity(path: Path) -> Identity | None:
-    try:
-        return json.decode(path.read_bytes(), type=Identity)
-    except (FileNotFoundError, DecodeError):
-        return None

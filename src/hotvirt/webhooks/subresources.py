@@ -24,14 +24,14 @@ Verb = Callable[[web.Request, RequestContext], Awaitable[web.StreamResponse]]
 
 
 class KubeVirtSubresources:
-    """`subresources.kubevirt.io`. `client` gives, once the API runs, a client that may write VMIs; `version` is what
-    GET version answers."""
+    """`subresources.kubevirt.io`. `client` gives, once the API runs, a client that may write VMIs; `guests` the way to
+    this moment's guests; `version` is what GET version answers."""
 
     name = "subresources.kubevirt.io"
     versions: tuple[str, ...] = ("v1", "v1alpha3")
     open_paths: tuple[str, ...] = ("version", "guestfs")
 
-    def __init__(self, client: Callable[[], Client], guests: GuestAccess, *, version: Document) -> None:
+    def __init__(self, client: Callable[[], Client], guests: Callable[[], GuestAccess], *, version: Document) -> None:
         self._client, self._guests, self._version = client, guests, version
         vm, vmi = "virtualmachines", "virtualmachineinstances"
         self._verbs: dict[tuple[str, str], tuple[str, Verb]] = {
@@ -147,7 +147,7 @@ class KubeVirtSubresources:
         if _condition(vmi, "Paused"):
             raise _state(context, "VMI is already paused")
         if not _is_dry_run(options):
-            await self._guests.pause(context.namespace, context.name)
+            await self._guests().pause(context.namespace, context.name)
         return web.Response(status=202)
 
     async def _unpause(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
@@ -156,7 +156,7 @@ class KubeVirtSubresources:
         if not _condition(vmi, "Paused"):
             raise _state(context, "VMI is not paused")
         if not _is_dry_run(options):
-            await self._guests.unpause(context.namespace, context.name)
+            await self._guests().unpause(context.namespace, context.name)
         return web.Response(status=202)
 
     async def _soft_reboot(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
@@ -165,24 +165,24 @@ class KubeVirtSubresources:
             raise _state(context, "VMI is paused")
         if not _condition(vmi, "AgentConnected") and not _has_acpi(vmi):
             raise _state(context, "VMI neither have the agent connected nor the ACPI feature enabled")
-        await self._guests.soft_reboot(context.namespace, context.name)
+        await self._guests().soft_reboot(context.namespace, context.name)
         return web.Response(status=202)
 
     async def _console(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
         vmi = await self._running(context)
         if vmi["spec"]["domain"].get("devices", {}).get("autoattachSerialConsole") is False:
             raise BadRequest("the VMI has no serial console: domain.devices.autoattachSerialConsole is false")
-        return await streams.serve(request, await self._guests.console(context.namespace, context.name))
+        return await streams.serve(request, await self._guests().console(context.namespace, context.name))
 
     async def _vnc(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
         vmi = await self._running(context)
         if vmi["spec"]["domain"].get("devices", {}).get("autoattachGraphicsDevice") is False:
             raise BadRequest("the VMI has no display: domain.devices.autoattachGraphicsDevice is false")
-        return await streams.serve(request, await self._guests.vnc(context.namespace, context.name))
+        return await streams.serve(request, await self._guests().vnc(context.namespace, context.name))
 
     async def _guest_os_info(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
         await _with_agent(self._client(), context)
-        info = await self._guests.guest_os_info(context.namespace, context.name)
+        info = await self._guests().guest_os_info(context.namespace, context.name)
         return _json({"kind": "VirtualMachineInstanceGuestAgentInfo", "apiVersion": "kubevirt.io/v1", **info})
 
     async def _get_version(self, _request: web.Request, _context: RequestContext) -> web.StreamResponse:
@@ -206,7 +206,7 @@ class HotvirtSubresources:
     open_paths: tuple[str, ...] = ()
     resources: tuple[ServedResource, ...] = (ServedResource("virtualmachineinstances/guestfacts", "GuestFacts"),)
 
-    def __init__(self, client: Callable[[], Client], guests: GuestAccess) -> None:
+    def __init__(self, client: Callable[[], Client], guests: Callable[[], GuestAccess]) -> None:
         self._client, self._guests = client, guests
         self._verbs: dict[tuple[str, str], tuple[str, Verb]] = {
             ("virtualmachineinstances", "guestfacts"): ("GET", self._facts)
@@ -217,7 +217,7 @@ class HotvirtSubresources:
 
     async def _facts(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
         await _with_agent(self._client(), context)
-        facts = await self._guests.facts(context.namespace, context.name)
+        facts = await self._guests().facts(context.namespace, context.name)
         return _json({"kind": "GuestFacts", "apiVersion": "subresources.hotvirt.io/v1alpha1", **facts})
 
 

@@ -1,0 +1,116 @@
+"""Which parts a home is made of, and who they are towards the API.
+
+Made before the API runs, as the API is told of its admission and groups when it is made; those reach the API, and the
+guests, through what exists only later: a client from `start` on, guests while the node agent runs.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+from hotvirt import __version__, controllers
+from hotvirt.api.crds import crds
+from hotvirt.home.paths import Paths
+from hotvirt.kube.admission import User
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import InternalError
+from hotvirt.kube.informer import Informer
+from hotvirt.kube.kubeconfig import Access
+from hotvirt.kube.resources import KUBEVIRTS
+from hotvirt.node import hostfacts
+from hotvirt.node.network import Network, UserNetwork
+from hotvirt.node.places import Places
+from hotvirt.node.run import Node
+from hotvirt.server.app import ApiServer, ServerConfig
+from hotvirt.server.pki import Pki
+from hotvirt.webhooks.admission import admissions
+from hotvirt.webhooks.guests import GuestAccess
+from hotvirt.webhooks.subresources import HotvirtSubresources, KubeVirtSubresources
+
+NAMESPACE = "kubevirt"
+VERSION = f"v{__version__}"
+GROUPS = (
+    "system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:masters", "system:authenticated",
+)  # fmt: skip
+Part = Callable[[], Awaitable[None]]
+
+
+class Home:
+    """`port` 0 takes a free one."""
+
+    def __init__(self, place: Paths, *, port: int) -> None:
+        self._place = place
+        self._kubevirts: Informer | None = None
+        self._guests: GuestAccess | None = None
+        self._server = ApiServer(
+            ServerConfig(state_db=place.database, pki=place.pki, port=port),
+            admissions=admissions(self._kubevirt),
+            groups=(
+                KubeVirtSubresources(lambda: self.client("api"), self._access, version=version_document()),
+                HotvirtSubresources(lambda: self.client("api"), self._access),
+            ),
+            crds=crds(),
+        )
+
+    async def start(self) -> Access:
+        """The API answers from now on; gives the administrator's access. OSError when the port is taken."""
+        await self._server.start()
+        self._kubevirts = Informer(self.client("home"), KUBEVIRTS)
+        return self._administrator()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    def client(self, part: str) -> Client:
+        """In-process, as the part's service account."""
+        return self._server.client(User(f"system:serviceaccount:{NAMESPACE}:hotvirt-{part}", GROUPS))
+
+    def parts(self) -> dict[str, Part]:
+        """What runs beside the API, by name. Each may be run again after it failed."""
+        assert self._kubevirts is not None, "start comes first"
+        return {
+            "settings": self._kubevirts.run,
+            "controllers": lambda: controllers.run(self.client("controller")),
+            "node": self._node,
+        }
+
+    async def _node(self) -> None:
+        places = Places(pods=self._place.pods, images=self._place.images, volumes=self._place.volumes)
+        network = choose_network()
+        await network.start()
+        facts = await asyncio.to_thread(
+            hostfacts.gather, socket.gethostname(), cache=self._place.state / "acceleration.json", network=network.kind
+        )
+        node = Node(self.client("node"), facts=facts, places=places, network=network)
+        self._guests = node.access
+        try:
+            await node.run()
+        finally:
+            self._guests = None
+
+    def _access(self) -> GuestAccess:
+        if self._guests is None:
+            raise InternalError("the node agent is starting or has failed; try again, or see the home's log")
+        return self._guests
+
+    def _kubevirt(self) -> Document | None:
+        return self._kubevirts.get("kubevirt", NAMESPACE) if self._kubevirts else None
+
+    def _administrator(self) -> Access:
+        pki = Pki(self._place.pki)
+        pair = pki.client("hotvirt-admin", ("system:masters",))
+        return Access(
+            server=f"https://127.0.0.1:{self._server.port}",
+            ca=pki.ca.read_text(),
+            certificate=pair.certificate.read_text(),
+            key=pair.key.read_text(),
+        )
+
+
+def choose_network() -> Network:
+    return UserNetwork()
+
+
+def version_document() -> dict[str, str]:
+    """As KubeVirt's GET version answers; clients compare the first two numbers of gitVersion with their own."""
+    return {"gitVersion": VERSION, "gitTreeState": "", "platform": "linux/amd64"}
