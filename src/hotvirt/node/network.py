@@ -41,7 +41,9 @@ class Network(Protocol):
         """Remove what a pod's guest had."""
         ...
 
-    async def stop(self) -> None: ...
+    async def stop(self, *, remove: bool = False) -> None:
+        """Guests go on; `remove` takes away what all of them shared."""
+        ...
 
 
 class NetworkError(Exception):
@@ -100,7 +102,7 @@ class UserNetwork:
     async def release(self, uid: str) -> None:  # noqa: ARG002
         return
 
-    async def stop(self) -> None:
+    async def stop(self, *, remove: bool = False) -> None:  # noqa: ARG002
         return
 
 
