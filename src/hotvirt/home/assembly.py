@@ -5,6 +5,7 @@ guests, through what exists only later: a client from `start` on, guests while t
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -17,8 +18,7 @@ from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Informer
 from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.resources import KUBEVIRTS
-from hotvirt.node import hostfacts
-from hotvirt.node.network import Network, UserNetwork
+from hotvirt.node import bridge, hostfacts
 from hotvirt.node.places import Places
 from hotvirt.node.run import Node
 from hotvirt.server.app import ApiServer, ServerConfig
@@ -26,6 +26,8 @@ from hotvirt.server.pki import Pki
 from hotvirt.webhooks.admission import admissions
 from hotvirt.webhooks.guests import GuestAccess
 from hotvirt.webhooks.subresources import HotvirtSubresources, KubeVirtSubresources
+
+log = logging.getLogger("hotvirt.home")
 
 NAMESPACE = "kubevirt"
 VERSION = f"v{__version__}"
@@ -76,8 +78,9 @@ class Home:
 
     async def _node(self) -> None:
         places = Places(pods=self._place.pods, images=self._place.images, volumes=self._place.volumes)
-        network = choose_network()
-        await network.start()
+        network = await bridge.choose(self._place.run, is_default=self._place.is_default)
+        if network.notice:
+            log.warning("guests get user-mode networking: %s", network.notice)
         facts = await asyncio.to_thread(
             hostfacts.gather, socket.gethostname(), cache=self._place.state / "acceleration.json", network=network.kind
         )
@@ -105,10 +108,6 @@ class Home:
             certificate=pair.certificate.read_text(),
             key=pair.key.read_text(),
         )
-
-
-def choose_network() -> Network:
-    return UserNetwork()
 
 
 def version_document() -> dict[str, str]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from hotvirt.home import leftovers, lock
 from hotvirt.home.paths import Paths
+from hotvirt.node import bridge
+from hotvirt.node.bridge import BridgeNetwork
 from hotvirt.qemu.process import Process
 
 HOME_PATIENCE = 20.0
@@ -29,7 +31,10 @@ async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[st
         alive = sum(each.identity is not None for each in found)
         say(f"{alive} guests run on; 'hotvirt up' takes them over")
         return True
-    return await leftovers.shut_down(found, grace=grace, say=say)
+    ended = await leftovers.shut_down(found, grace=grace, say=say)
+    if not bridge.missing():
+        await BridgeNetwork(place.run, is_default=place.is_default).stop(remove=True)
+    return ended
 
 
 async def _stop_home(running: lock.Holder, say: Callable[[str], None]) -> None:

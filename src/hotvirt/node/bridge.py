@@ -251,11 +251,15 @@ class BridgeNetwork:
         (self._directory / "pid").write_bytes(msgspec.json.encode(identity))
 
     async def _nft(self, rules: dict[str, Any]) -> None:
+        # A file rather than a pipe: nft opens its input by name, which a loop's socket pair does not allow.
+        file = self._directory / "rules.json"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(rules))
         process = await asyncio.create_subprocess_exec(
-            "nft", "-j", "-f", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+            "nft", "-j", "-f", str(file), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        _, complaint = await process.communicate(json.dumps(rules).encode())
+        _, complaint = await process.communicate()
         if process.returncode:
             raise NetworkError(f"nft refused our table {self._names.table}: {complaint.decode().strip()}")
 

@@ -49,14 +49,18 @@ def vcpus(vmi: Document, guest: Guest, observed: Observed) -> None:
     wanted = topology.vcpus
     how = cpu.policy(guest.accelerator)
     if guest.vcpus is not None and min(guest.vcpus, observed.plugged_vcpus) == wanted:
+        guest.has_parked = True
         guest.drop("cpu")
         return
     if guest.view is None:
         return  # who booted with one vCPU too many, or is asked for fewer, needs its agent: it comes, or says so
 
     async def run(report: Report) -> None:
-        state = await cpu.set_vcpus(guest.monitor, guest.answering, wanted, how=how, report=report)
-        guest.vcpus = state.online
+        try:
+            state = await cpu.set_vcpus(guest.monitor, guest.answering, wanted, how=how, report=report)
+            guest.vcpus = state.online
+        finally:
+            guest.has_parked = True
 
     guest.want("cpu", wanted, run)
 

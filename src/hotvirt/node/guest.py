@@ -63,6 +63,9 @@ class Guest:
         """None while no agent answers."""
         self.vcpus: int | None = None
         """Online in the guest, as last asked; None when it was not asked yet."""
+        self.has_parked = False
+        """Whether the guest was seen with the vCPUs it is to have. Before that it may have one more, see
+        `hotvirt.qemu.cpu.boot_vcpus`, which is nobody's business."""
         self.settled: int | None = None
         """Bytes of memory the guest was last verified to have."""
         self.jobs: dict[str, Job] = {}
