@@ -33,12 +33,19 @@ class Guest:
         self._streams: list[asyncio.StreamWriter] = []
 
     async def connect(self) -> None:
-        self._agent = await asyncio.open_unix_connection(self.folder / "agent", limit=1 << 24)
-        self._qmp = await asyncio.open_unix_connection(self.folder / "qmp")
+        self._agent, self._qmp = await self._open("agent"), await self._open("qmp")
         self._streams += [self._agent[1], self._qmp[1]]
         await self._qmp[0].readline()
         await self.qmp("qmp_capabilities")
         await self.agent("guest-ping")  # waits in the port until the guest's agent reads it
+
+    async def _open(self, name: str) -> Any:
+        while True:
+            assert self.process.returncode is None, "QEMU did not start"
+            try:
+                return await asyncio.open_unix_connection(self.folder / name, limit=1 << 24)
+            except (FileNotFoundError, ConnectionRefusedError):  # QEMU has not made it, or does not listen, yet
+                await asyncio.sleep(0.01)
 
     async def close(self) -> None:
         for writer in self._streams:
@@ -88,8 +95,10 @@ class Guest:
 
 @contextlib.asynccontextmanager
 async def started(folder: Path, *argv: str, memory: int = 512) -> AsyncIterator[Guest]:
+    # A CPU plugged in while every region of the translation buffer is taken aborts QEMU (7.2: assertion in
+    # tcg/region.c, seen with tb-size=32 and a 6.12 kernel). These guests don't fill 256 MiB.
     base = [
-        "-machine", "q35", "-accel", "tcg,tb-size=32", "-cpu", "max", "-display", "none", "-no-user-config",
+        "-machine", "q35", "-accel", "tcg,tb-size=256", "-cpu", "max", "-display", "none", "-no-user-config",
         "-nodefaults", "-m", f"{memory}M,slots=4,maxmem=4G", "-smp", "cpus=2,maxcpus=4,sockets=4,cores=1,threads=1",
         "-qmp", f"unix:{folder}/qmp,server=on,wait=off",
         "-chardev", f"socket,id=ser0,path={folder}/serial,server=on,wait=off,logfile={folder}/log",
@@ -103,9 +112,6 @@ async def started(folder: Path, *argv: str, memory: int = 512) -> AsyncIterator[
     process = await asyncio.create_subprocess_exec("qemu-system-x86_64", *base, *argv)
     guest = Guest(process, folder)
     try:
-        while not (folder / "qmp").exists() or not (folder / "agent").exists():
-            assert process.returncode is None, "QEMU did not start"
-            await asyncio.sleep(0.01)
         await guest.connect()
         yield guest
     finally:
@@ -136,15 +142,22 @@ async def total_memory(guest: Guest) -> int:
     return int(said.split()[1]) * 1024
 
 
+async def until_memory(guest: Guest, expected: int) -> None:
+    """A kernel's own tables for the added memory may count or not: within 8 MiB is as asked."""
+    async with asyncio.timeout(PATIENCE):
+        while abs(await total_memory(guest) - expected) > 8 << 20:
+            await asyncio.sleep(0.1)
+
+
 async def test_tiny_takes_and_gives_back_everything_while_it_runs(tiny: ImageFiles, tmp_path: Path) -> None:
     async with started(tmp_path, *kernel(tiny)) as guest:
         before = await total_memory(guest)
         vmem = {"path": "/machine/peripheral/vmem0", "property": "requested-size"}
         await guest.until("lsmod", "virtio_mem")
         await guest.qmp("qom-set", **vmem, value=GIB)
-        await guest.until("cat /proc/meminfo", rf"MemTotal: +{(before + GIB) // 1024} kB")
+        await until_memory(guest, before + GIB)
         await guest.qmp("qom-set", **vmem, value=0)
-        await guest.until("cat /proc/meminfo", rf"MemTotal: +{before // 1024} kB")
+        await until_memory(guest, before)
 
         await guest.until("ls /run", "listening")
         cpu = {"socket_id": 2, "core_id": 0, "thread_id": 0}
@@ -202,9 +215,9 @@ async def test_debian_starts_by_itself_grows_into_its_disk_and_serves_root_on_th
         before = await total_memory(guest)
         vmem = {"path": "/machine/peripheral/vmem0", "property": "requested-size"}
         await guest.qmp("qom-set", **vmem, value=GIB)
-        await guest.until("cat /proc/meminfo", rf"MemTotal: +{(before + GIB) // 1024} kB")
+        await until_memory(guest, before + GIB)
         await guest.qmp("qom-set", **vmem, value=0)
-        await guest.until("cat /proc/meminfo", rf"MemTotal: +{before // 1024} kB")
+        await until_memory(guest, before)
         cpu = {"socket_id": 2, "core_id": 0, "thread_id": 0}
         await guest.qmp("device_add", driver="max-x86_64-cpu", id="cpu2", **cpu)
         await guest.until("nproc", "^3$")
