@@ -76,6 +76,7 @@ class ApiServer:
         self._admissions, self._groups, self._crds, self._bootstrap = admissions, groups, crds, bootstrap
         self._now, self._pod_logs = now, pod_logs
         self._closed = asyncio.Event()
+        self._stopped = False
         self._front: HttpFront | None = None
 
     async def start(self) -> None:
@@ -116,6 +117,10 @@ class ApiServer:
             await self._front.start(self.config.host, self.config.port)
 
     async def stop(self) -> None:
+        """Can be called again, and after a start that failed."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._closed.set()
         if self._front is not None:
             await self._front.stop()

@@ -24,7 +24,7 @@ class EventExpiry:
         self._due: list[tuple[float, int, Key]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._worker: Worker[Key] = Worker("event expiry", self._remove)
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for entry in self._verbs.store.entries(EVENTS):

@@ -55,7 +55,7 @@ class GarbageCollector:
         self._owners: dict[Key, tuple[_Reference, ...]] = {}
         self._dependents: dict[str, set[Key]] = {}
         self._worker: Worker[Key] = Worker("garbage collector", self._look_at)
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         store = self._verbs.store

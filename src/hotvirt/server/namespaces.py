@@ -28,7 +28,7 @@ class NamespaceKeeper:
     def __init__(self, verbs: Verbs, user: User, *, ca: str) -> None:
         self._verbs, self._user, self._ca = verbs, user, ca
         self._worker: Worker[Key] = Worker("namespaces", self._look_at)
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for resource in (NAMESPACES, customresources.STORE):

@@ -21,7 +21,7 @@ class RoleKeeper:
         self._verbs, self._user = verbs, user
         self._aggregating: set[Key] = set()
         self._worker: Worker[Key] = Worker("role aggregation", self._aggregate)
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for entry in self._verbs.store.entries(ROLES):

@@ -63,7 +63,7 @@ class Store:
         self._unfinished: dict[Key, asyncio.Future[Entry]] = {}
         self._locks: dict[Key, tuple[asyncio.Lock, int]] = {}
         self._listeners: dict[str, set[Listener]] = {}
-        self._everything: list[Listener] = []
+        self._everything: dict[Listener, None] = {}
         self._decoded: OrderedDict[int, Document] = OrderedDict()
         self._clock = clock
         self._marks: deque[tuple[float, int]] = deque([(clock(), self.revision)])
@@ -139,12 +139,12 @@ class Store:
             raise _gone(revision, self.compacted)
         return [_event(row, before) for row, before in rows]
 
-    def listen(self, resource: str | None, listener: Listener) -> Callable[[], None]:
+    def listen(self, resource: str | None, listener: Listener) -> Callable[[], object]:
         """Calls `listener` with each event of `resource` (None: of all, and before the others) as it becomes visible.
         Listeners must not raise or block. Returns what ends it."""
         if resource is None:
-            self._everything.append(listener)
-            return lambda: self._everything.remove(listener)
+            self._everything[listener] = None
+            return lambda: self._everything.pop(listener, None)
         listeners = self._listeners.setdefault(resource, set())
         listeners.add(listener)
         return lambda: listeners.discard(listener)

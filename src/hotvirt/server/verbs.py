@@ -92,14 +92,13 @@ class Verbs:
         named = (doc.get("metadata") or {}).get("name")
         if named and named != call.name:
             raise BadRequest(f"the name of the object ({named}) does not match the name on the URL ({call.name})")
-        if call.served.is_custom and not (doc.get("metadata") or {}).get("resourceVersion"):
-            cause = Cause(objectmeta.INVALID, "Invalid value: 0x0: must be specified for an update",
-                          "metadata.resourceVersion")  # fmt: skip
-            raise Invalid(
-                f'{call.served.qualified} "{call.name}" is invalid: {cause.field}: {cause.message}',
-                causes=[cause], **call.about(call.name),
-            )  # fmt: skip
-        return await self.change(call, lambda _: doc)
+
+        def replace(_: Document) -> Document:
+            if call.served.is_custom and not (doc.get("metadata") or {}).get("resourceVersion"):
+                raise _unversioned(call)
+            return doc
+
+        return await self.change(call, replace)
 
     async def patch(
         self,
@@ -310,6 +309,13 @@ def _check_preconditions(call: Call, sent: Document, old: Document) -> None:
     if asked.get("name") not in (None, present["name"]):
         cause = Cause(objectmeta.INVALID, f'Invalid value: "{asked["name"]}": field is immutable', "metadata.name")
         raise Invalid(f"{cause.field}: {cause.message}", causes=[cause], **call.about(call.name))
+
+
+def _unversioned(call: Call) -> Invalid:
+    message = "Invalid value: 0x0: must be specified for an update"
+    cause = Cause(objectmeta.INVALID, message, "metadata.resourceVersion")
+    text = f'{call.served.qualified} "{call.name}" is invalid: {cause.field}: {cause.message}'
+    return Invalid(text, causes=[cause], **call.about(call.name))
 
 
 def _check_removable(call: Call) -> None:

@@ -24,7 +24,7 @@ class Watch:
     def __init__(self, store: Store, call: Call, selection: Selection, deliver: Deliver) -> None:
         self._store, self._call, self._selection, self._deliver = store, call, selection, deliver
         self._waiting: list[Event] | None = []
-        self._end: Callable[[], None] | None = None
+        self._end: Callable[[], object] | None = None
         self.revision = 0  # the newest event that was looked at
 
     async def start(self, version: str, *, initial: bool | None = None) -> None:

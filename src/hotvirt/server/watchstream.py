@@ -50,12 +50,9 @@ class WatchStreams:
             response = await stream.open()
             if initial:
                 stream.bookmark(watch.revision, initial_end=True)
-            try:
-                async with asyncio.timeout(timeout):
-                    await end
-            except TimeoutError:
-                if wants_bookmarks and not end.done():
-                    stream.bookmark(self._store.revision)
+            await asyncio.wait((end,), timeout=timeout)
+            if wants_bookmarks and not end.done():
+                stream.bookmark(self._store.revision)
             return response
         finally:
             watch.stop()
