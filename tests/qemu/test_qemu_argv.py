@@ -112,15 +112,19 @@ def test_descriptors_are_those_of_the_command_line() -> None:
     assert descriptors(PLAIN) == ()
 
 
-def test_one_cpu_guests_start_with_two_only_where_the_first_plug_would_hang() -> None:
-    def cpus(machine: Machine, qemu: QemuBinary) -> str:
+def test_emulated_guests_start_with_more_vcpus_where_a_plug_would_hurt() -> None:
+    def started(machine: Machine, qemu: QemuBinary = QEMU_7) -> tuple[str, str]:
         command = argv(machine, qemu=qemu)
-        return command[command.index("-smp") + 1].split(",")[0]
+        append = command[command.index("-append") + 1] if machine.kernel else ""
+        return command[command.index("-smp") + 1].split(",")[0], append
 
-    assert cpus(TINY, QEMU_7) == "cpus=2"
-    assert cpus(TINY, QEMU_10) == "cpus=1"
-    assert cpus(replace(TINY, accelerator="kvm"), QEMU_7) == "cpus=1"
-    assert cpus(replace(TINY, topology=Topology()), QEMU_7) == "cpus=1"
+    assert started(TINY) == started(TINY, QEMU_10) == ("cpus=4", "console=ttyS0 quiet maxcpus=1")
+    assert started(replace(TINY, accelerator="kvm")) == ("cpus=1", "console=ttyS0 quiet")
+    assert started(replace(TINY, topology=Topology())) == ("cpus=1", "console=ttyS0 quiet")
+    chosen = replace(TINY, kernel=Kernel(File(fd=10), None, "maxcpus=3"))
+    assert started(chosen) == ("cpus=4", "maxcpus=3")
+    assert started(replace(TINY, kernel=None)) == ("cpus=2", "")
+    assert started(replace(TINY, kernel=None), QEMU_10) == ("cpus=1", "")
 
 
 def test_a_qcow2_without_a_backing_image_may_not_name_one_itself() -> None:

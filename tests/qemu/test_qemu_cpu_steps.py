@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from hotvirt.qemu.cpu import Await, Plug, Policy, SetOnline, Stop, Unplug, VcpuState, boot_vcpus, next_step, policy
 from hotvirt.qemu.guestagent import Vcpu
-from hotvirt.qemu.machine import Topology
+from hotvirt.qemu.machine import AcceleratorKind, Topology
 from hotvirt.qemu.state import VcpuSlot, parse_vcpus
 
 
@@ -92,10 +92,18 @@ def test_policy_and_boot_count() -> None:
     assert policy("kvm") == "unplug"
     assert policy("tcg") == "park"
     one = Topology(max_sockets=4)
-    assert boot_vcpus(one, accelerator="tcg", version=(8, 2, 2)) == 2
-    assert boot_vcpus(one, accelerator="tcg", version=(10, 0, 0)) == 1
-    assert boot_vcpus(Topology(cores=2, max_sockets=4), accelerator="tcg", version=(7, 2, 0)) == 2
-    assert boot_vcpus(Topology(sockets=3, max_sockets=4), accelerator="tcg", version=(7, 2, 0)) == 3
+    three, fixed = Topology(sockets=3, max_sockets=4), Topology()
+
+    def boot(topology: Topology, version: tuple[int, int, int], *, kernel: bool = False, kvm: bool = False) -> int:
+        accelerator: AcceleratorKind = "kvm" if kvm else "tcg"
+        return boot_vcpus(topology, accelerator=accelerator, version=version, direct_kernel=kernel)
+
+    assert boot(one, (8, 2, 2)) == 2
+    assert boot(one, (10, 0, 0)) == 1
+    assert boot(three, (7, 2, 0)) == 3
+    assert boot(one, (7, 2, 0), kernel=True) == boot(three, (10, 0, 0), kernel=True) == 4
+    assert boot(fixed, (7, 2, 0)) == boot(fixed, (7, 2, 0), kernel=True) == 1
+    assert boot(one, (7, 2, 0), kernel=True, kvm=True) == 1
 
 
 def test_slots_are_read_in_plugging_order() -> None:

@@ -30,7 +30,7 @@ def argv(machine: Machine, *, qemu: QemuBinary) -> list[str]:
         qemu.path,
         *_base(machine),
         *_cpu_and_memory(machine, qemu),
-        *_firmware(machine),
+        *_firmware(machine, qemu),
         *_file_descriptors(machine),
         *_pcie(machine),
         *_controllers(machine),
@@ -133,7 +133,7 @@ def _base(machine: Machine) -> list[str]:
 
 def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
     topology = machine.topology
-    vcpus = boot_vcpus(topology, accelerator=machine.accelerator, version=qemu.version)
+    vcpus = _vcpus(machine, qemu)
     shape = f"sockets={topology.max_sockets},cores={topology.cores},threads={topology.threads}"
     accelerator = f"tcg,tb-size={buffer_mib(topology)}" if machine.accelerator == "tcg" else "kvm"
     options = [
@@ -157,7 +157,16 @@ def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
     return [*options, "-m", size, "-machine", f"{machine.machine_type}{backend}{secure}{pflash}"]
 
 
-def _firmware(machine: Machine) -> list[str]:
+def _vcpus(machine: Machine, qemu: QemuBinary) -> int:
+    return boot_vcpus(
+        machine.topology,
+        accelerator=machine.accelerator,
+        version=qemu.version,
+        direct_kernel=machine.kernel is not None,
+    )
+
+
+def _firmware(machine: Machine, qemu: QemuBinary) -> list[str]:
     options = ["-boot", "menu=off,strict=on"]
     if uefi := machine.firmware:
         for name, file, read_only in (("uefi-code", uefi.code, True), ("uefi-vars", uefi.variables, False)):
@@ -169,7 +178,10 @@ def _firmware(machine: Machine) -> list[str]:
         options += ["-kernel", _reopened(kernel.kernel)]
         if kernel.initrd:
             options += ["-initrd", _reopened(kernel.initrd)]
-        options += ["-append", kernel.cmdline]
+        cmdline = kernel.cmdline
+        if _vcpus(machine, qemu) > machine.topology.vcpus and "maxcpus=" not in cmdline:
+            cmdline = f"{cmdline} maxcpus={machine.topology.vcpus}".strip()
+        options += ["-append", cmdline]
     return options
 
 

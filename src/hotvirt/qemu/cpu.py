@@ -7,7 +7,7 @@ Growing plugs into the next free places and, when the guest leaves a new vCPU of
 Shrinking depends on the accelerator. With KVM the vCPU is unplugged (the guest offlines it itself when it is ejected).
 Under TCG QEMU breaks after an unplug (crashes, hung migrations), so there a vCPU is *parked*: the agent takes it
 offline in the guest and the device stays; growing again onlines parked ones first. A plug, too, can kill QEMU under
-TCG, unless `translation` makes sure of room for it.
+TCG, so it is avoided (`boot_vcpus`), and else `translation` first makes sure of room for it.
 
 One call at a time for a guest.
 """
@@ -29,11 +29,20 @@ Policy = Literal["park", "unplug"]
 _FIRST_FIXED = (10, 0, 0)
 
 
-def boot_vcpus(topology: Topology, *, accelerator: AcceleratorKind, version: tuple[int, int, int]) -> int:
-    """How many vCPUs QEMU starts with. TCG before 10.0: a guest that booted with one spins for seconds after the first
-    plug, so such a guest gets a second, which `set_vcpus` parks as soon as the agent answers."""
-    trap = accelerator == "tcg" and version < _FIRST_FIXED and topology.vcpus == 1 and topology.max_vcpus > 1
-    return 2 if trap else topology.vcpus
+def boot_vcpus(
+    topology: Topology, *, accelerator: AcceleratorKind, version: tuple[int, int, int], direct_kernel: bool
+) -> int:
+    """How many vCPUs QEMU starts with; `set_vcpus` parks those beyond `topology.vcpus` once the agent answers.
+
+    Under TCG a directly booted kernel gets all there ever can be, and is told (`maxcpus=`) to leave the rest offline:
+    so nothing is ever plugged there, which is where QEMU breaks. A guest that boots from disk cannot be told; it gets what
+    it asked for, but, before 10.0, never one alone: such a guest spins for seconds after the first plug.
+    """
+    if accelerator == "kvm" or topology.max_vcpus == topology.vcpus:
+        return topology.vcpus
+    if direct_kernel:
+        return topology.max_vcpus
+    return 2 if topology.vcpus == 1 and version < _FIRST_FIXED else topology.vcpus
 
 
 def policy(accelerator: AcceleratorKind) -> Policy:

@@ -12,7 +12,7 @@ One call at a time for a guest.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -149,7 +149,7 @@ class _Resize:
         """Until QEMU and the guest's driver have reached the target."""
         loop = asyncio.get_running_loop()
         asked: Step | None = None
-        moved_at, before, waits = loop.time(), -1, pauses()
+        moved_at, before, waits = loop.time(), -1, _waits()
         with self.monitor.events("MEMORY_DEVICE_SIZE_CHANGE", "BALLOON_CHANGE") as events:
             while True:
                 self.state = await read_memory(self.monitor)
@@ -165,7 +165,7 @@ class _Resize:
                 stalled = loop.time() - moved_at > STALLED
                 if step != asked or stalled:
                     await self._ask(step)
-                    asked, moved_at, waits = step, loop.time(), pauses()
+                    asked, moved_at, waits = step, loop.time(), _waits()
                 if stalled and self.agent is not None:
                     await self._online(self.agent)
                 # The event is held back by QEMU to one a second: it only ever shortens the wait.
@@ -229,6 +229,11 @@ class _Resize:
         if self.state.current > self.target:
             return f"after {timeout:g} s {self._now()}: the rest is in use in the guest; free it, or ask for more"
         return f"after {timeout:g} s {self._now()}: does the guest have the virtio_mem driver?"
+
+
+def _waits() -> Iterator[float]:
+    """Close enough to the end of a change not to add much to it, and seldom enough not to slow the guest."""
+    return pauses(longest=0.1, growth=1.2)
 
 
 async def _online_movable(agent: GuestAgent, blocks: Sequence[int]) -> None:

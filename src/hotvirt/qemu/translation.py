@@ -24,7 +24,7 @@ _REGION_MIB = 2
 _REGIONS_PER_VCPU = 8
 _SLACK = 128 << 10
 """A region counts as full when the next block of code does not fit."""
-_SPARE = 2
+_SPARE = 1
 """Regions that the running guest may take between our look and QEMU's."""
 _RENAMED = (8, 1, 0)
 
@@ -58,11 +58,11 @@ def has_room(buffer: Buffer, *, plugged: int, max_vcpus: int) -> bool:
     """Whether a free region is certain: even if all that is used fills whole regions, beside one for every vCPU."""
     number = regions(buffer.capacity, max_vcpus)
     full = buffer.used // max(1, buffer.capacity // number - _SLACK)
-    return full + plugged + 1 + min(_SPARE, number // 8) <= number
+    return full + plugged + 1 + _SPARE <= number
 
 
 async def make_room(monitor: Monitor, *, plugged: int, max_vcpus: int, timeout: float = 10.0) -> None:
-    """Return when a vCPU may be plugged. HotplugError: the guest did not run enough for a flush; try again later."""
+    """Return when a vCPU may be plugged. HotplugError: the guest is too idle, or paused, for a flush; try again."""
     buffer = await _read(monitor)
     if buffer is None or has_room(buffer, plugged=plugged, max_vcpus=max_vcpus):
         return
@@ -77,7 +77,8 @@ async def make_room(monitor: Monitor, *, plugged: int, max_vcpus: int, timeout: 
                     break
     except TimeoutError as error:
         raise HotplugError(
-            "NotNow", "emulation has no room for another vCPU at this moment, and the guest is paused; resume it"
+            "NotNow",
+            "QEMU's emulation has no room for another vCPU just now; it will have when the guest has done some work",
         ) from error
     finally:
         await restore(monitor)
