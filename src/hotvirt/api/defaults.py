@@ -1,9 +1,15 @@
-"""What KubeVirt fills in when a VirtualMachineInstance is made. Pure: documents in, new documents out.
+"""What KubeVirt fills in: a little when a VM is made (`machine`), the rest when its instance is (`instance`). Pure.
+
+A VM keeps what a later change of the cluster's settings must not change under it (machine type, architecture); the rest
+is filled in anew at each start.
 
 Where we differ, on purpose:
 * `terminationGracePeriodSeconds` is 30, as for any pod, not 180: a guest with an agent is down in seconds.
 * `macAddress` and `firmware.uuid` come from the owner's uid, so that a machine keeps its identity over restarts without
   its VM being written to.
+* Memory is counted in whole blocks of 2Mi, the last one left out when it is not full (1024M are 976Mi): a size in any
+  notation can be grown and shrunk, where KubeVirt quietly gives up resizing guests that are not aligned.
+* A small guest has a `maxGuest` like any other, where KubeVirt starts at 1Gi: growing it here does not depend on that.
 """
 
 import hashlib
@@ -13,10 +19,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api import disks as api_disks
 from hotvirt.api import quantity
 
 Document = dict[str, Any]
-MIB = 1 << 20
+BLOCK = 2 << 20
+"""Bytes of the smallest piece of memory that can be plugged."""
+ARCHITECTURE = "amd64"
 GRACE_SECONDS = 30
 MAX_VCPUS = 512
 _NAMESPACE = uuid.UUID("5b1c3b1e-6f0e-5d5e-9d3a-6b0f6f6a6c11")
@@ -49,8 +58,13 @@ class ClusterSettings(Struct, frozen=True):
         )
 
 
+def whole_blocks(size: int) -> int:
+    """What can be plugged of `size` bytes."""
+    return size // BLOCK * BLOCK
+
+
 def guest_memory(domain: Document) -> int | None:
-    """Bytes the guest is to see: `memory.guest`, else requests, else limits. None when none says."""
+    """Bytes the guest is to see, in whole blocks: `memory.guest`, else requests, else limits. None when none says."""
     resources = domain.get("resources") or {}
     for value in (
         (domain.get("memory") or {}).get("guest"),
@@ -58,8 +72,36 @@ def guest_memory(domain: Document) -> int | None:
         (resources.get("limits") or {}).get("memory"),
     ):
         if value is not None:
-            return quantity.parse_bytes(value)
+            return whole_blocks(quantity.parse_bytes(value))
     return None
+
+
+def machine(vm: Document, settings: ClusterSettings, *, old: Document | None = None) -> Document:
+    """The VM with its architecture and machine type: those it had, if it has been there before (None: not had), else
+    the cluster's. The same object when nothing is missing."""
+    spec = vm["spec"]
+    template = spec["template"]
+    inner = template["spec"]
+    domain = inner.get("domain") or {}
+    before = _template_spec(old) if old is not None else {
+        "architecture": ARCHITECTURE, "domain": {"machine": {"type": settings.machine_type}},
+    }  # fmt: skip
+    kind, had = _machine_type(inner), _machine_type(before)
+    architecture = inner.get("architecture") or before.get("architecture")
+    if (kind or not had) and architecture == inner.get("architecture"):
+        return vm
+    new = {**inner, "architecture": architecture} if architecture else dict(inner)
+    if kind or had:
+        new["domain"] = {**domain, "machine": {**(domain.get("machine") or {}), "type": kind or had}}
+    return {**vm, "spec": {**spec, "template": {**template, "spec": new}}}
+
+
+def _machine_type(spec: Document) -> str:
+    return str(((spec.get("domain") or {}).get("machine") or {}).get("type") or "")
+
+
+def _template_spec(vm: Document | None) -> Document:
+    return (((vm or {}).get("spec") or {}).get("template") or {}).get("spec") or {}
 
 
 def instance(vmi: Document, settings: ClusterSettings) -> Document:
@@ -67,7 +109,8 @@ def instance(vmi: Document, settings: ClusterSettings) -> Document:
     spec = vmi["spec"]
     identity = _identity(vmi)
     domain = {**(spec.get("domain") or {})}
-    domain["machine"] = {"type": settings.machine_type, **(domain.get("machine") or {})}
+    given = domain.get("machine") or {}
+    domain["machine"] = {**given, "type": given.get("type") or settings.machine_type}
     domain["cpu"] = _cpu(domain.get("cpu") or {}, settings)
     domain["memory"] = _memory(domain, settings)
     firmware = domain.get("firmware") or {}
@@ -77,11 +120,12 @@ def instance(vmi: Document, settings: ClusterSettings) -> Document:
     if interfaces:
         devices["interfaces"] = interfaces
     domain["devices"] = devices
-    new = {"architecture": "amd64", "terminationGracePeriodSeconds": GRACE_SECONDS, **spec, "domain": domain}
+    new = {"terminationGracePeriodSeconds": GRACE_SECONDS, **spec, "domain": domain}
+    new["architecture"] = spec.get("architecture") or ARCHITECTURE
     if networks:
         new["networks"] = networks
     if settings.eviction_strategy:
-        new.setdefault("evictionStrategy", settings.eviction_strategy)
+        new["evictionStrategy"] = spec.get("evictionStrategy") or settings.eviction_strategy
     return {**vmi, "spec": new}
 
 
@@ -93,8 +137,9 @@ def _identity(vmi: Document) -> str:
 
 def _cpu(cpu: Document, settings: ClusterSettings) -> Document:
     """Topology 1/1/1, and how many sockets can ever be plugged: what the VM says, else the cluster, else the ratio."""
-    new = {"sockets": 1, "cores": 1, "threads": 1, "model": settings.cpu_model or "host-model", **cpu}
-    if "maxSockets" not in new:
+    silent = {"sockets": 1, "cores": 1, "threads": 1, "model": settings.cpu_model or "host-model"}
+    new = {**cpu, **{field: cpu.get(field) or value for field, value in silent.items()}}
+    if not new.get("maxSockets") and settings.live_update:
         sockets, each = int(new["sockets"]), int(new["cores"]) * int(new["threads"])
         most = settings.max_sockets or sockets * settings.hotplug_ratio
         new["maxSockets"] = max(sockets, min(most, max(1, MAX_VCPUS // each)))
@@ -102,12 +147,8 @@ def _cpu(cpu: Document, settings: ClusterSettings) -> Document:
 
 
 def _memory(domain: Document, settings: ClusterSettings) -> Document:
-    """`guest` made explicit, and `maxGuest` up to which it can be grown while it runs.
-
-    KubeVirt gives no maximum below 1 GiB of guest memory; here a small guest grows like any other, since nothing of
-    how it is done depends on that size.
-    """
-    memory = {**(domain.get("memory") or {})}
+    """`guest` made explicit, and `maxGuest` up to which it can be grown while it runs."""
+    memory = {field: value for field, value in (domain.get("memory") or {}).items() if value is not None}
     guest = guest_memory(domain)
     if guest is None:
         return memory
@@ -118,7 +159,7 @@ def _memory(domain: Document, settings: ClusterSettings) -> Document:
             quantity.parse_bytes(limit) if limit is not None else settings.max_guest or guest * settings.hotplug_ratio
         )
         if most > guest:
-            memory["maxGuest"] = quantity.format_bytes(most // (2 * MIB) * (2 * MIB))
+            memory["maxGuest"] = quantity.format_bytes(whole_blocks(most))
     return memory
 
 
@@ -126,15 +167,19 @@ def _disks(spec: Document, domain: Document) -> list[Document]:
     """Each volume without a disk or filesystem gets one; each disk a target and a bus."""
     devices = domain.get("devices") or {}
     disks = [_disk(disk) for disk in devices.get("disks") or ()]
-    named = {disk["name"] for disk in disks} | {each["name"] for each in devices.get("filesystems") or ()}
-    silent = [volume["name"] for volume in spec.get("volumes") or () if volume["name"] not in named]
-    return disks + [_disk({"name": name}) for name in silent]
+    return disks + [_disk({"name": name}) for name in diskless(spec)]
+
+
+def diskless(spec: Document) -> list[str]:
+    """Volumes that no disk and no filesystem shows: an instance shows each on a disk of its own."""
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    shown = api_disks.by_name(devices.get("disks")).keys() | api_disks.by_name(devices.get("filesystems")).keys()
+    return [name for name in api_disks.by_name(spec.get("volumes")) if name not in shown]
 
 
 def _disk(disk: Document) -> Document:
-    target = next((kind for kind in ("disk", "lun", "cdrom") if disk.get(kind) is not None), "disk")
-    given = disk.get(target) or {}
-    return {**disk, target: {**given, "bus": given.get("bus") or "sata"}}
+    kind = api_disks.target(disk)
+    return {**disk, kind: {**(disk.get(kind) or {}), "bus": api_disks.bus(disk)}}
 
 
 def _network(spec: Document, domain: Document, identity: str) -> tuple[list[Document], list[Document]]:

@@ -11,8 +11,10 @@ _DECIMAL = {
     "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": Fraction(1), "k": Fraction(10**3),
     "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15), "E": Fraction(10**18),
 }  # fmt: skip
-_PATTERN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?\d{1,3})?")
+_PATTERN = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?[0-9]{1,3})?")
 _LIMIT = 2**63 - 1
+_LONGEST = 64
+"""Characters. No amount needs more, and exact arithmetic on a hostile million of digits would take long."""
 
 
 class QuantityError(ValueError):
@@ -24,7 +26,7 @@ def parse(value: object) -> Fraction:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise QuantityError(f"{value!r} is not a quantity: write it like 2Gi or 500m")
     text = str(value)
-    match = _PATTERN.fullmatch(text)
+    match = _PATTERN.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         raise QuantityError(f"{text[:40]!r} is not a quantity: write it like 2Gi, 512Mi or 500m")
     number, suffix = Fraction(match[1]), match[2] or ""

@@ -8,6 +8,7 @@ Names and types are facts of KubeVirt 1.9's API description; the words that expl
 
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from msgspec import Struct, json
 
@@ -55,3 +56,39 @@ def read(notation: str) -> Kind:
 def fields(name: str) -> dict[str, Kind]:
     """The fields of one type of the table."""
     return {field: read(notation) for field, notation in types()[name].items()}
+
+
+def fits(value: Any, name: str) -> bool:
+    """Whether a document has the shapes of the table, so that it can be read without a look at each type. What is
+    missing or unknown does no harm here, nor does null: both read as not said."""
+    if not isinstance(value, dict):
+        return value is None
+    known = types()[name]
+    return all(field not in known or _fits(each, read(known[field])) for field, each in value.items())
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    if value is None:
+        return True
+    if kind.shape == "list":
+        return isinstance(value, list) and all(item is not None and _is(item, kind) for item in value)
+    if kind.shape == "map":
+        return isinstance(value, dict) and all(_is(item, kind) for item in value.values())
+    return _is(value, kind)
+
+
+def _is(value: Any, kind: Kind) -> bool:
+    expected = _PYTHON.get(kind.item)
+    if expected is None:
+        return kind.item == "any" or fits(value, kind.item)
+    return isinstance(value, expected) and (not isinstance(value, bool) or expected is bool)
+
+
+_PYTHON: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("string", "time", "duration", "bytes"), str),
+    **dict.fromkeys(("int32", "int64", "uint32"), int),
+    **dict.fromkeys(("quantity", "intstr"), (str, int, float)),
+    "number": (int, float),
+    "boolean": bool,
+    "object": dict,
+}

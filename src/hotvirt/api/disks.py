@@ -1,0 +1,44 @@
+"""What a disk of a spec is: a hard disk, a CD-ROM drive or a LUN, and on which bus. Pure.
+
+A disk that says neither is a hard disk on SATA, as KubeVirt has it: every guest boots from that without a driver.
+"""
+
+from typing import Any
+
+Document = dict[str, Any]
+TARGETS = ("disk", "cdrom", "lun")
+BUSES = {"disk": ("virtio", "scsi", "sata"), "cdrom": ("sata", "scsi"), "lun": ("scsi",)}
+HOTPLUG_BUSES = ("scsi", "virtio")
+HOTPLUG_SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
+"""Volumes that may come and go, and the field that names their claim."""
+
+
+def targets(disk: Document) -> list[str]:
+    """Of TARGETS, those the disk says to be."""
+    return [kind for kind in TARGETS if disk.get(kind) is not None]
+
+
+def target(disk: Document) -> str:
+    return next(iter(targets(disk)), "disk")
+
+
+def bus(disk: Document) -> str:
+    kind = target(disk)
+    return str((disk.get(kind) or {}).get("bus") or ("scsi" if kind == "lun" else "sata"))
+
+
+def by_name(items: Any) -> dict[str, Document]:
+    """Disks, volumes or interfaces by their name."""
+    return {str(item.get("name")): item for item in items or ()}
+
+
+def is_hotpluggable(volume: Document) -> bool:
+    return any((volume.get(kind) or {}).get("hotpluggable") for kind in HOTPLUG_SOURCES)
+
+
+def claim(volume: Document) -> str:
+    """The name of the claim behind a volume, "" if it has none (a DataVolume's claim has the DataVolume's name)."""
+    for kind, field in HOTPLUG_SOURCES.items():
+        if name := (volume.get(kind) or {}).get(field):
+            return str(name)
+    return ""
