@@ -13,7 +13,7 @@ from hotvirt.cli.targets import connected
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import NODES, VMIS, VMS
 
-NOTABLE = ("RestartRequired", "HotMemoryChange", "HotVCPUChange", "Failure", "SoftwareEmulation")
+NOTABLE = ("RestartRequired", "HotMemoryChange", "HotVCPUChange", "Failure")
 
 
 @click.command()

@@ -32,7 +32,7 @@ async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[st
         say(f"{alive} guests run on; 'hotvirt up' takes them over")
         return True
     ended = await leftovers.shut_down(found, grace=grace, say=say)
-    if not bridge.missing():
+    if ended and not bridge.missing():
         await BridgeNetwork(place.run, is_default=place.is_default).stop(remove=True)
     return ended
 
