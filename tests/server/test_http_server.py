@@ -224,8 +224,7 @@ async def test_a_watcher_that_does_not_read_is_cut_off(api: Api, monkeypatch: py
         for i in range(200):
             await client.patch(resource, "a", {"spec": {"color": str(i) + "x" * 100_000}}, "default")
         with pytest.raises((aiohttp.ClientError, ConnectionError)):
-            while await answer.content.readany():
-                pass
+            await answer.content.read()
 
 
 async def test_stopping_ends_watches_at_once(api: Api) -> None:
@@ -233,6 +232,14 @@ async def test_stopping_ends_watches_at_once(api: Api) -> None:
         async with asyncio.timeout(2):
             await api.server.stop()
         assert await answer.content.read() == b""
+
+
+async def test_a_watch_ends_with_its_kind(api: Api) -> None:
+    await api.ask("POST", WIDGETS, widget("a"))
+    async with api.session().get(WIDGETS, params={"watch": "1"}) as answer:
+        await api.ask("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.example.com")
+        lines = (await answer.content.read()).splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["ADDED", "DELETED"]
 
 
 # -- identities and permission
@@ -428,6 +435,33 @@ async def test_bad_requests_are_answered_with_a_status(api: Api, method: str, pa
     async with api.session().request(method, target, data=None) as answer:
         refusal = await answer.json()
     assert (answer.status, refusal["kind"], refusal["code"]) == (status, "Status", status)
+
+
+async def _raw(api: Api, sent: bytes) -> bytes:
+    """What comes back over TLS until the server closes."""
+    context = ssl.create_default_context(cafile=str(api.server.config.pki / "ca.crt"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port, ssl=context)
+    writer.write(sent)
+    async with asyncio.timeout(5):
+        got = await reader.read()
+    writer.close()
+    return got
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000 + b"\r\n\r\n"],
+    ids=["no HTTP", "endless header"],
+)
+async def test_what_is_not_http_is_told_so_with_a_status(api: Api, sent: bytes) -> None:
+    head, _, body = (await _raw(api, sent)).partition(b"\r\n\r\n")
+    assert head.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+    assert json.loads(body)["reason"] == "BadRequest"
+
+
+async def test_a_connection_that_asks_nothing_is_closed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotvirt.server.http.FIRST_REQUEST_SECONDS", 0.05)
+    assert await _raw(api, b"GET / HT") == b""
 
 
 async def test_a_plug_in_that_breaks_shows_no_traceback(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

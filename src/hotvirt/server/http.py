@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 3 * 1024 * 1024
 IDLE_SECONDS = 180.0
+FIRST_REQUEST_SECONDS = 30.0
 _VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class HttpFront:
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
-        handler = web.Server(
+        handler = _Server(
             self._handle,  # type: ignore[arg-type]  # given web.Request by the factory
             request_factory=_make_request,
             handler_cancellation=True,
@@ -127,6 +128,47 @@ class HttpFront:
             "/".join(target.rest),
         )  # fmt: skip
         return await group.handle(request, context)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    """Answers what is not HTTP with a Status too, and closes connections that never come to ask anything."""
+
+    __slots__ = ("_patience",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._patience = asyncio.get_running_loop().call_later(FIRST_REQUEST_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        if not self._request_count and self.transport is not None:
+            self.transport.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        error: ApiError = InternalError("Internal error occurred: the home's log has the details")
+        if status < 500:
+            error = BadRequest(f"this is not a request that can be read: {message or exc or status}"[:300])
+        else:
+            _log.error("a request failed", exc_info=exc)
+        response = status_response(error)
+        response.force_close()
+        return response
 
 
 def _make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:

@@ -83,11 +83,14 @@ class LocalClient:
         forget = self._bookmarks.add(inbox.bookmark)
         closing = asyncio.ensure_future(self._closed.wait())
         closing.add_done_callback(lambda _: inbox.close())
+        registry = self._verbs.registry
+        ignore = registry.on_change(lambda: None if registry.still_serves(call.served) else inbox.close())
         try:
             async for event in inbox:
                 yield event
         finally:
             closing.cancel()
+            ignore()
             forget()
             watch.stop()
 

@@ -108,7 +108,7 @@ class Registry:
         self._served: dict[tuple[str, str, str], Served] = {}
         self._by_store: dict[str, Served] = {}
         self._custom: dict[str, tuple[Served, ...]] = {}
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: dict[Callable[[], None], None] = {}
         self._built_in = tuple(built_in)
         self._rebuild()
 
@@ -142,11 +142,17 @@ class Registry:
         else:
             self._custom.pop(definition, None)
         self._rebuild()
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener()
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        self._listeners.append(listener)
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], object]:
+        """Calls `listener` after each change of what is served. Returns what ends it."""
+        self._listeners[listener] = None
+        return lambda: self._listeners.pop(listener, None)
+
+    def still_serves(self, served: Served) -> bool:
+        resource = served.resource
+        return (resource.group, resource.version, resource.plural) in self._served
 
     def _rebuild(self) -> None:
         every = [*self._built_in, *(each for served in self._custom.values() for each in served)]

@@ -1,5 +1,6 @@
 """Requests for resources: query and body to a `Call`, the verb, and the answer in the form that was asked for."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 PLAIN_SUBRESOURCES = ("status", "resize", "ephemeralcontainers")  # the object itself, written by other rules
+BODY_SECONDS = 60.0
 _SHOWN_WHEN_GONE = ("/pods", "/persistentvolumeclaims", "/persistentvolumes", "/services", "/serviceaccounts")
 
 
@@ -33,7 +35,7 @@ class ResourceHandler:
         self._access, self._registry = server.access, server.registry
         self._escalation = Escalation(server.access)
         self._renderer = Renderer(server.store, server.verbs.now)
-        self._watches = WatchStreams(server.store, self._renderer, server.bookmarks, server.closed)
+        self._watches = WatchStreams(server.store, server.registry, self._renderer, server.bookmarks, server.closed)
 
     async def handle(self, request: web.Request, target: Target, user: User, verb: str) -> web.StreamResponse:
         query = request.query
@@ -183,7 +185,12 @@ class ResourceHandler:
         return responses.json_response(body, status=status, warnings=call.warnings)
 
     async def _body(self, request: web.Request, call: Call) -> Any:
-        doc, duplicates = negotiation.decode(await request.read(), request.headers.get("Content-Type", ""))
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                data = await request.read()
+        except TimeoutError:
+            raise BadRequest(f"the body did not arrive within {BODY_SECONDS:.0f} seconds") from None
+        doc, duplicates = negotiation.decode(data, request.headers.get("Content-Type", ""))
         call.duplicate_fields = duplicates
         return doc
 

@@ -16,6 +16,7 @@ from hotvirt.server.calls import Call
 from hotvirt.server.events import Event, Type
 from hotvirt.server.forms import Renderer, chunk
 from hotvirt.server.negotiation import Form
+from hotvirt.server.registry import Registry, Served
 from hotvirt.server.selection import select
 from hotvirt.server.store import Store
 from hotvirt.server.watch import Bookmarks, Watch
@@ -25,11 +26,14 @@ SHORTEST_STREAM = 1800
 
 
 class WatchStreams:
-    def __init__(self, store: Store, renderer: Renderer, bookmarks: Bookmarks, closed: asyncio.Event) -> None:
-        self._store, self._renderer, self._bookmarks = store, renderer, bookmarks
-        self._ends: set[asyncio.Future[None]] = set()
+    def __init__(
+        self, store: Store, registry: Registry, renderer: Renderer, bookmarks: Bookmarks, closed: asyncio.Event
+    ) -> None:
+        self._store, self._registry, self._renderer, self._bookmarks = store, registry, renderer, bookmarks
+        self._ends: dict[asyncio.Future[None], Served] = {}
         self._closed = closed
         self._waiter: asyncio.Task[None] | None = None
+        registry.on_change(self._end_unserved)
 
     async def serve(self, request: web.Request, call: Call, form: Form) -> web.StreamResponse:
         query = request.query
@@ -45,7 +49,7 @@ class WatchStreams:
         await watch.start(version, initial=initial or None)  # raises before anything was sent
         wants_bookmarks = queries.flag(query, "allowWatchBookmarks")
         forget = self._bookmarks.add(stream.bookmark) if wants_bookmarks else None
-        end = self._end_of(stream)
+        end = self._end_of(stream, call.served)
         try:
             response = await stream.open()
             if initial:
@@ -58,13 +62,18 @@ class WatchStreams:
             watch.stop()
             if forget:
                 forget()
-            self._ends.discard(end)
+            self._ends.pop(end, None)
 
-    def _end_of(self, stream: "_Stream") -> "asyncio.Future[None]":
+    def _end_of(self, stream: "_Stream", served: Served) -> "asyncio.Future[None]":
         if self._waiter is None:
             self._waiter = asyncio.get_running_loop().create_task(self._end_all())
-        self._ends.add(stream.end)
+        self._ends[stream.end] = served
         return stream.end
+
+    def _end_unserved(self) -> None:
+        for end, served in tuple(self._ends.items()):
+            if not end.done() and not self._registry.still_serves(served):
+                end.set_result(None)
 
     async def _end_all(self) -> None:
         await self._closed.wait()
