@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotvirt.controllers import liveupdate
+from hotvirt.api.quantity import parse_bytes
+from hotvirt.controllers import launcherpod, liveupdate
+from hotvirt.controllers.launcherpod import Settings
+from hotvirt.controllers.liveupdate import Room
+from hotvirt.controllers.placement import Demand
 from hotvirt.controllers.templatediff import diff, merge_patch
 from hotvirt.preconditions import Facts
 
@@ -29,14 +33,16 @@ AT_START = {
 }  # fmt: skip
 
 
-def planned(make, change, *, facts=FACTS, started=AT_START, at_start=None, status=None):
+def planned(make, change, *, facts=FACTS, started=AT_START, at_start=None, status=None, room=None):
     """The update after `change(spec)` of a VM that was started as AT_START says."""
     before = copy.deepcopy(at_start or AT_START)
     after = copy.deepcopy(before)
     change(after)
     vm, vmi = make.vm(), make.vmi(status=status or {"phase": "Running"})
     vm["spec"]["template"]["spec"], vmi["spec"] = after, before
-    return liveupdate.plan(vm, vmi, before if started is AT_START else started, facts=facts)
+    return liveupdate.plan(
+        vm, vmi, before if started is AT_START else started, facts=facts, settings=Settings(), room=room
+    )
 
 
 def put(path, value):
@@ -107,12 +113,12 @@ def test_memory_may_be_driven_by_requests(make):
     vm, vmi = make.vm(), make.vmi(status={"phase": "Running"})
     vm["spec"]["template"]["spec"] = {"domain": {"resources": {"requests": {"memory": "2Gi"}}}}
     vmi["spec"] = {"domain": {"memory": {"guest": "1Gi", "maxGuest": "4Gi"}, **spec["domain"]}}
-    update = liveupdate.plan(vm, vmi, spec, facts=FACTS)
+    update = liveupdate.plan(vm, vmi, spec, facts=FACTS, settings=Settings())
     assert update.patch == {
         "domain": {"memory": {"guest": "2Gi"}, "resources": {"requests": {"memory": "2Gi"}}}
     }  # fmt: skip
     vm["spec"]["template"]["spec"]["domain"]["resources"]["requests"]["memory"] = "8Gi"
-    update = liveupdate.plan(vm, vmi, spec, facts=FACTS)
+    update = liveupdate.plan(vm, vmi, spec, facts=FACTS, settings=Settings())
     assert update.patch == {}
     assert update.refusals[0].field == "spec.template.spec.domain.resources.requests.memory"
 
@@ -126,9 +132,10 @@ def test_memory_may_be_driven_by_requests(make):
         (put("domain.cpu.sockets", 9), ["spec.template.spec.domain.cpu.sockets: 2 -> 9", "maxSockets"]),
         (put("domain.memory.maxGuest", "16Gi"), ["domain.memory.maxGuest: 8Gi -> 16Gi: the limit is fixed"]),
         (put("domain.cpu.threads", 2), ["domain.cpu.threads: unset -> 2: only sockets change"]),
+        (put("domain.ioThreads.count", 2), ["spec.template.spec.domain.ioThreads.count: unset -> 2"]),
         (put("hostname", "other"), ["spec.template.spec.hostname: unset -> other: it changes with a restart only"]),
         (put("networks", []), ["spec.template.spec.networks[a]: {", "-> unset"]),
-        (put("domain.features", {"acpi": {}}), ['domain.features: unset -> {"acpi":{}}']),
+        (put("domain.features", {"acpi": {}}), ["domain.features.acpi: unset -> {}"]),
         (attach({"name": "data", "persistentVolumeClaim": {"claimName": "data"}}),
          ["volumes[data]: unset -> {", "hotpluggable: true", "domain.devices.disks[data]"]),
         (attach(DATA, {"name": "data", "disk": {"bus": "sata"}}), ["volumes[data]: unset -> data", "sata"]),
@@ -241,6 +248,44 @@ def test_a_volume_made_permanent_stays_attached(make):
     assert planned(make, keep, at_start=at_start).patch == {}
 
 
+# Room on the node
+
+
+def room(make, *, cpu=1000, memory="2Gi"):
+    vmi = make.vmi()
+    vmi["spec"] = AT_START
+    return Room(Demand(cpu, parse_bytes(memory)), launcherpod.render(vmi, Settings()))
+
+
+def test_what_the_node_has_no_room_for_waits_and_the_rest_goes_through(make):
+    change = both(put("domain.memory.guest", "8Gi"), put("domain.cpu.sockets", 4), attach())
+    update = planned(make, change, room=room(make))
+    assert update.patch["domain"]["cpu"] == {"sockets": 4}
+    assert "memory" not in update.patch["domain"]
+    assert update.patch["volumes"][-1] == DATA
+    assert update.refusals == ()
+    assert not update.settled
+    [held] = update.held
+    assert str(held).startswith(
+        "spec.template.spec.domain.memory.guest: 2Gi -> 8Gi: its node has 2.0Gi of memory free, and 6.0Gi more"
+    )
+
+
+def test_within_the_room_nothing_waits(make):
+    update = planned(make, put("domain.memory.guest", "3Gi"), room=room(make))
+    assert update.held == ()
+    assert update.patch["domain"]["memory"] == {"guest": "3Gi"}
+    shrunk = planned(make, put("domain.memory.guest", "1Gi"), room=room(make, memory="0"))
+    assert shrunk.held == ()
+
+
+def test_cpus_and_requests_can_wait_too(make):
+    change = both(put("domain.cpu.sockets", 8), put("domain.resources.requests.memory", "4Gi"))
+    update = planned(make, change, room=room(make, cpu=500))
+    assert update.patch == {}
+    assert {h.id for h in update.held} == {"node.cpu", "node.memory"}
+
+
 # The cluster's choice, and a lost revision
 
 
@@ -292,19 +337,20 @@ def apply(target, patch):
     return out
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(maps, maps)
 def test_a_merge_patch_makes_the_one_of_the_other(old, new):
     assert apply(old, merge_patch(old, new)) == new
     assert (merge_patch(old, new) == {}) == (old == new)
 
 
+@settings(max_examples=50, deadline=None)
 @given(maps)
 def test_nothing_differs_from_itself(document):
     assert list(diff(document, copy.deepcopy(document))) == []
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(maps, maps)
 def test_what_differs_is_found(old, new):
     if not list(diff(old, new)):

@@ -64,7 +64,7 @@ NOW = [None]
 
 
 @pytest.fixture
-def home(api, clock, controlled):
+def home(api, clock, controlled, caplog):
     """`async with home() as node:` everything that runs in a home; creating a VMI applies KubeVirt's defaults."""
     create = api.create
 
@@ -89,6 +89,7 @@ def home(api, clock, controlled):
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
     return run
 
@@ -337,6 +338,30 @@ async def test_a_restart_takes_the_edit_in_and_clears_the_condition(api, make, h
         assert api.find(VMIS, "web")["spec"]["domain"]["cpu"]["cores"] == 2
         assert conditions.of(vm_of(api), "RestartRequired") is None
         assert status_of(api)["observedGeneration"] == 2
+
+
+async def test_growth_beyond_the_node_waits_for_room_and_is_told(api, make, home):
+    async with home(memory="6Gi"):
+        for name in ("web", "other"):
+            await api.create(VMS, make.vm(name, domain={"memory": {"guest": "1Gi", "maxGuest": "8Gi"}}))
+        await settled()
+        await asyncio.gather(*(
+            api.patch(VMS, name, {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "4Gi"}}}}}})
+            for name in ("web", "other")
+        ))  # fmt: skip
+        await settled()
+        sizes = {name: api.find(VMIS, name)["spec"]["domain"]["memory"]["guest"] for name in ("web", "other")}
+        assert sorted(sizes.values()) == ["1Gi", "4Gi"]
+        grown, waits = sorted(sizes, key=lambda name: sizes[name], reverse=True)
+        found = conditions.of(vm_of(api, waits), "Failure")
+        assert found["reason"] == "HotPlugMemoryError"
+        assert "domain.memory.guest: 1Gi -> 4Gi: its node has" in found["message"]
+        assert status_of(api, waits)["observedGeneration"] == 1
+        await api.patch(VMS, grown, {"spec": {"runStrategy": "Halted"}})
+        await settled()
+        assert api.find(VMIS, waits)["spec"]["domain"]["memory"]["guest"] == "4Gi"
+        assert conditions.of(vm_of(api, waits), "Failure") is None
+        assert status_of(api, waits)["observedGeneration"] == 2
 
 
 async def test_too_little_room_is_told_and_lowering_the_vm_mends_it(api, make, home):

@@ -34,8 +34,7 @@ class InstanceController:
         self.controller.watch(self._vmis)
         self.controller.watch(self._pods, owner("VirtualMachineInstance"))
         self.controller.watch(self._claims, self._users_of_claim)
-        self.controller.watch(self._classes, lambda _: ())
-        self.controller.watch(self._kubevirts, lambda _: ())
+        self.controller.needs(self._classes, self._kubevirts)
 
     async def reconcile(self, key: Key) -> Result:
         vmi = self._vmis.get(key.name, key.namespace)

@@ -3,16 +3,20 @@
 Live are memory, sockets, the requests and limits that follow them, hotpluggable volumes with their disks, and where a
 machine may run. Each is asked of `preconditions`; one that may not be made, and every other field that differs from
 what the machine was started with, becomes a `Refusal`. Refusals never hold back what is live: both come from the same
-edit.
+edit. What its node has no room for waits, and is said to (`Update.held`).
 """
 
+from collections.abc import Container, Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from hotvirt.api.quantity import format_bytes, format_cpu, parse_bytes, parse_cpu
+from hotvirt.controllers import launcherpod
 from hotvirt.controllers import spec as specs
-from hotvirt.controllers.templatediff import SECRET, Difference, diff, merge_patch, shown
+from hotvirt.controllers.launcherpod import Settings
+from hotvirt.controllers.placement import Demand, demand, requested, shortage
+from hotvirt.controllers.templatediff import SECRET, Difference, diff, merge_patch, merged, shown
 from hotvirt.kube.client import Document
 from hotvirt.preconditions import Change, CpuChange, Facts, MemoryChange, VolumeAdd, VolumeRemove, blockers, check
 from hotvirt.preconditions import sentence as sentence_of
@@ -47,37 +51,104 @@ class Refusal(Struct, frozen=True):
 
 
 class Update(Struct, frozen=True):
-    """`patch`: a merge patch of the instance's spec, {} for none. `waits`: a volume leaves before it comes anew."""
+    """`patch`: a merge patch of the instance's spec, {} for none. `waits`: a volume leaves before it comes anew.
+    `held`: live, but the node has no room for it now."""
 
     patch: Document = {}
     refusals: tuple[Refusal, ...] = ()
     waits: bool = False
+    held: tuple[Refusal, ...] = ()
 
     @property
     def settled(self) -> bool:
         """The instance has all that the VM says."""
-        return not (self.patch or self.refusals or self.waits)
+        return not (self.patch or self.refusals or self.waits or self.held)
 
 
-def plan(vm: Document, vmi: Document, started: Document | None, *, facts: Facts, cpu_ratio: int = 10) -> Update:
+class Room(Struct, frozen=True):
+    """What the instance's node has left beside all its pods, and the instance's own pod."""
+
+    left: Demand
+    pod: Document
+
+
+def plan(
+    vm: Document,
+    vmi: Document,
+    started: Document | None,
+    *,
+    facts: Facts,
+    settings: Settings,
+    room: Room | None = None,
+) -> Update:
     """`started` is the template's spec at the machine's start, None if its revision is lost: then only live fields can
-    be compared."""
+    be compared. Without `room` somebody else sees to it that the node has enough."""
+    held: dict[str, Refusal] = {}
+    while True:
+        update = _plan(vm, vmi, started, facts=facts, settings=settings, held=held)
+        short = _short(vmi, update, settings, room)
+        if short is None or short[0] in held:
+            return update
+        resource, why = short
+        held[resource] = _waiting(resource, vm, vmi, why)
+
+
+def _plan(
+    vm: Document,
+    vmi: Document,
+    started: Document | None,
+    *,
+    facts: Facts,
+    settings: Settings,
+    held: Mapping[str, Refusal],
+) -> Update:
     wanted, has = specs.template_spec(vm), vmi["spec"]
     live = facts.rollout_strategy == "LiveUpdate"
     refusals = [] if started is None else [_never_live(d) for d in _other_differences(started, wanted, live=live)]
     new = dict(has)
     new["domain"] = dict(specs.domain(has))
-    refused = _memory(new, wanted, vmi, facts)
-    refusals += refused
-    refusals += _sockets(new, wanted, vmi, facts)
-    held = ("memory",) if refused and not _names_guest(wanted) else ()
-    _resources(new, wanted, started or has, cpu_ratio=cpu_ratio, held=held)
+    untouched = set(held)
+    if "memory" not in held:
+        refused = _memory(new, wanted, vmi, facts)
+        refusals += refused
+        if refused and not _names_guest(wanted):
+            untouched.add("memory")  # its requests would have sized the guest
+    if "cpu" not in held:
+        refusals += _sockets(new, wanted, vmi, facts)
+    _resources(new, wanted, started or has, cpu_ratio=settings.cpu_allocation_ratio, untouched=untouched)
     waits, refused = _volumes(new, wanted, vmi, facts)
     refusals += refused
     if live:
         for field in PLACEMENT:
             _put(new, field, wanted.get(field))
-    return Update(merge_patch(has, new), tuple(refusals), waits)
+    return Update(merge_patch(has, new), tuple(refusals), waits, tuple(held.values()))
+
+
+def asked(vmi: Document, update: Update, settings: Settings) -> Demand:
+    """What the instance's pod will ask for once it has followed the update."""
+    return requested(launcherpod.resources(merged(vmi["spec"], update.patch), settings))
+
+
+def _short(vmi: Document, update: Update, settings: Settings, room: Room | None) -> tuple[str, str] | None:
+    """The resource that the node has too little of for the update, and the sentence for it."""
+    if room is None or not update.patch.get("domain"):
+        return None
+    more = asked(vmi, update, settings) - demand(room.pod)
+    for resource, part in (("memory", Demand(memory=more.memory)), ("cpu", Demand(cpu=more.cpu))):
+        if why := shortage(part, room.left):
+            return resource, why
+    return None
+
+
+def _waiting(resource: str, vm: Document, vmi: Document, why: str) -> Refusal:
+    wanted, has = specs.template_spec(vm), vmi["spec"]
+    why = f"{why}; it waits until there is room (stop another machine), or take the edit back"
+    if resource == "cpu":
+        field, old, new = "domain.cpu.sockets", str(specs.sockets(has)), str(specs.sockets(wanted))
+    else:
+        field = "domain.memory.guest" if _names_guest(wanted) else "domain.resources.requests.memory"
+        old, new = (format_bytes(specs.guest_memory(spec) or 0) for spec in (has, wanted))
+    return Refusal(f"{TEMPLATE}.{field}", old, new, why, f"node.{resource}")
 
 
 def is_edited(vm: Document, started: Document | None) -> bool:
@@ -97,33 +168,34 @@ def message(update: Update, name: str) -> str:
 
 
 def _memory(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
-    asked, has = specs.guest_memory(wanted), specs.guest_memory(new)
-    if asked is None or has is None or asked == has:
+    size, has = specs.guest_memory(wanted), specs.guest_memory(new)
+    if size is None or has is None or size == has:
         return []
     field = "domain.memory.guest" if _names_guest(wanted) else "domain.resources.requests.memory"
     if refused := _judged(
-        MemoryChange(guest=asked), vmi, facts, field=field, old=format_bytes(has), new=format_bytes(asked)
+        MemoryChange(guest=size), vmi, facts, field=field, old=format_bytes(has), new=format_bytes(size)
     ):
         return refused
-    new["domain"]["memory"] = {**(new["domain"].get("memory") or {}), "guest": format_bytes(asked)}
+    new["domain"]["memory"] = {**(new["domain"].get("memory") or {}), "guest": format_bytes(size)}
     return []
 
 
 def _sockets(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
-    asked, has = specs.sockets(wanted), specs.sockets(new)
-    if asked == has:
+    count, has = specs.sockets(wanted), specs.sockets(new)
+    if count == has:
         return []
     if refused := _judged(
-        CpuChange(sockets=asked), vmi, facts, field="domain.cpu.sockets", old=str(has), new=str(asked)
+        CpuChange(sockets=count), vmi, facts, field="domain.cpu.sockets", old=str(has), new=str(count)
     ):
         return refused
-    new["domain"]["cpu"] = {**(new["domain"].get("cpu") or {}), "sockets": asked}
+    new["domain"]["cpu"] = {**(new["domain"].get("cpu") or {}), "sockets": count}
     return []
 
 
-def _resources(new: Document, wanted: Document, started: Document, *, cpu_ratio: int, held: tuple[str, ...]) -> None:
-    """Requests and limits as edited; where they are not, they follow the guest's size from what they were at start.
-    `held`: those whose edit was refused, since it would have sized the guest."""
+def _resources(
+    new: Document, wanted: Document, started: Document, *, cpu_ratio: int, untouched: Container[str]
+) -> None:
+    """Requests and limits as edited; where they are not, they follow the guest's size from what they were at start."""
     sizes = {
         "memory": (specs.guest_memory(started) or 0, specs.guest_memory(new) or 0, 1),
         "cpu": (specs.vcpus(started), specs.vcpus(new), 1000 // cpu_ratio),
@@ -132,7 +204,7 @@ def _resources(new: Document, wanted: Document, started: Document, *, cpu_ratio:
     for kind in ("requests", "limits"):
         amounts = dict(resources.get(kind) or {})
         for resource, (before, after, each) in sizes.items():
-            if resource in held:
+            if resource in untouched:
                 continue
             now, then = specs.resources(wanted, kind).get(resource), specs.resources(started, kind).get(resource)
             if now is not None and now == then:
@@ -148,22 +220,22 @@ def _resources(new: Document, wanted: Document, started: Document, *, cpu_ratio:
 def _volumes(new: Document, wanted: Document, vmi: Document, facts: Facts) -> tuple[bool, list[Refusal]]:
     """Hotpluggable volumes by name. One whose source changed goes first, and comes when it has left the guest."""
     named = {volume["name"]: volume for volume in wanted.get("volumes") or ()}
-    asked = {name: volume for name, volume in named.items() if _is_hotpluggable(volume)}
+    hot = {name: volume for name, volume in named.items() if _is_hotpluggable(volume)}
     has = {volume["name"]: volume for volume in new.get("volumes") or ()}
     leaving = {entry["name"] for entry in (vmi.get("status") or {}).get("volumeStatus") or ()} - has.keys()
     refusals: list[Refusal] = []
     waits = False
     for name, volume in list(has.items()):
-        changed = name in asked and _source(asked[name]) != _source(volume)
+        changed = name in hot and _source(hot[name]) != _source(volume)
         if not _is_hotpluggable(volume) or (name in named and not changed):
             continue
-        old, target = shown(_source(volume)), shown(_source(asked[name])) if changed else "unset"
+        old, target = shown(_source(volume)), shown(_source(hot[name])) if changed else "unset"
         refused = _judged(VolumeRemove(name=name), vmi, facts, field=f"volumes[{name}]", old=old, new=target)
         refusals += refused
         if not refused:
             _unplug(new, name)
             waits = waits or changed
-    for name, volume in asked.items():
+    for name, volume in hot.items():
         if name in has:
             continue
         if name in leaving:

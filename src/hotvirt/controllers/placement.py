@@ -1,4 +1,4 @@
-"""Which node a pod fits on, or in numbers why none. Pure."""
+"""Which node a pod fits on, whether it may grow there, or in numbers why not. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,8 +8,10 @@ from msgspec import Struct
 from hotvirt.api.quantity import parse_bytes, parse_cpu
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
+from hotvirt.kube.informer import Change
 
 LAUNCHER = ("kubevirt.io", "virt-launcher")
+FINAL = ("Succeeded", "Failed")
 
 
 class Demand(Struct, frozen=True):
@@ -20,6 +22,9 @@ class Demand(Struct, frozen=True):
 
     def __add__(self, other: "Demand") -> "Demand":
         return Demand(self.cpu + other.cpu, self.memory + other.memory)
+
+    def __sub__(self, other: "Demand") -> "Demand":
+        return Demand(self.cpu - other.cpu, self.memory - other.memory)
 
 
 class Unfit(Struct, frozen=True):
@@ -32,9 +37,63 @@ def demand(pod: Document) -> Demand:
     """What the pod's containers request together."""
     total = Demand()
     for container in (pod.get("spec") or {}).get("containers") or ():
-        requests = (container.get("resources") or {}).get("requests") or {}
-        total += Demand(parse_cpu(requests.get("cpu") or 0), parse_bytes(requests.get("memory") or 0))
+        total += requested(container.get("resources") or {})
     return total
+
+
+def requested(resources: Document) -> Demand:
+    requests = resources.get("requests") or {}
+    return Demand(parse_cpu(requests.get("cpu") or 0), parse_bytes(requests.get("memory") or 0))
+
+
+def used(pods: Iterable[Document], bound: Mapping[str, str] | None = None) -> dict[str, Demand]:
+    """What pods hold on each node. `bound`: nodes, by pod uid, of those that do not show theirs yet."""
+    found: dict[str, Demand] = {}
+    for pod in pods:
+        node = pod["spec"].get("nodeName") or (bound or {}).get(pod["metadata"]["uid"])
+        if node and not _is_over(pod):
+            found[node] = found.get(node, Demand()) + demand(pod)
+    return found
+
+
+def free(node: Document, taken: Demand) -> Demand:
+    return _allocatable(node) - taken
+
+
+def frees_room(change: Change) -> bool:
+    """A pod went, ended or shrank."""
+    if change.old is None or not change.old["spec"].get("nodeName"):
+        return False
+    if change.new is None:
+        return True
+    less = demand(change.old) - demand(change.new)
+    return less.memory > 0 or less.cpu > 0 or (_is_over(change.new) and not _is_over(change.old))
+
+
+def node_changed(change: Change) -> bool:
+    """A node is new, or differs by more than a heartbeat."""
+    if change.old is None or change.new is None:
+        return change.new is not None
+    return _shape(change.old) != _shape(change.new)
+
+
+def _shape(node: Document) -> tuple[object, ...]:
+    ready = (conditions.of(node, "Ready") or {}).get("status")
+    allocatable = (node.get("status") or {}).get("allocatable")
+    return node["metadata"].get("labels"), node.get("spec"), allocatable, ready
+
+
+def _is_over(pod: Document) -> bool:
+    return (pod.get("status") or {}).get("phase") in FINAL
+
+
+def shortage(more: Demand, left: Demand) -> str:
+    """Why a machine cannot have so much more on its node; "" when it can."""
+    if more.memory > 0 and more.memory > left.memory:
+        return f"its node has {size(max(0, left.memory))} of memory free, and {size(more.memory)} more are asked for"
+    if more.cpu > 0 and more.cpu > left.cpu:
+        return f"its node has {max(0, left.cpu) / 1000:g} CPUs free, and {more.cpu / 1000:g} more are asked for"
+    return ""
 
 
 def place(pod: Document, nodes: Sequence[Document], used: Mapping[str, Demand]) -> str | Unfit:
@@ -76,9 +135,9 @@ def _room_reason(pod: Document, wanted: Demand, has: Demand, taken: Demand) -> s
     guest = (pod["metadata"].get("labels") or {}).get(LAUNCHER[0]) == LAUNCHER[1]
     if taken.memory + wanted.memory > has.memory:
         free = max(0, has.memory - taken.memory)
-        asked = f"{_size(wanted.memory)} of memory asked for{' (guest and QEMU)' if guest else ''}"
+        asked = f"{size(wanted.memory)} of memory asked for{' (guest and QEMU)' if guest else ''}"
         field = "spec.template.spec.domain.memory.guest" if guest else "its memory requests"
-        return f"{asked}, {_size(free)} of {_size(has.memory)} free; lower {field} or stop another machine"
+        return f"{asked}, {size(free)} of {size(has.memory)} free; lower {field} or stop another machine"
     if taken.cpu + wanted.cpu > has.cpu:
         free = max(0, has.cpu - taken.cpu)
         asked = f"{wanted.cpu / 1000:g} CPUs asked for"
@@ -175,5 +234,6 @@ def _allocatable(node: Document) -> Demand:
     return Demand(parse_cpu(has.get("cpu") or 0), parse_bytes(has.get("memory") or 0))
 
 
-def _size(amount: int) -> str:
+def size(amount: int) -> str:
+    """For a person."""
     return f"{amount / (1 << 30):.1f}Gi"

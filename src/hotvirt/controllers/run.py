@@ -18,7 +18,7 @@ class _Controlled(Protocol):
 
 
 async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True) -> NoReturn:
-    """Until cancelled. `scheduler` False where the cluster has its own."""
+    """Until cancelled. `scheduler` False where the cluster has its own, and kubelets that guard their nodes' room."""
     informers = SharedInformers(client)
     said_by = {
         name: Recorder(client, name, clock=clock)
@@ -26,7 +26,7 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
     }
     machines, instances, pods = said_by.values()
     controlled: list[_Controlled] = [
-        VirtualMachineController(client, informers, recorder=machines, clock=clock),
+        VirtualMachineController(client, informers, recorder=machines, clock=clock, guard_room=scheduler),
         InstanceController(client, informers, recorder=instances, clock=clock),
     ]
     if scheduler:

@@ -4,7 +4,7 @@ One worker, so that two pods never get the same room. A pod that fits nowhere sa
 and waits until room appears: a pod went, ended or shrank, or a node changed. Nothing is tried again without a cause.
 """
 
-from hotvirt.controllers.placement import Demand, Unfit, demand, place
+from hotvirt.controllers.placement import FINAL, Demand, Unfit, frees_room, node_changed, place, used
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
@@ -15,7 +15,6 @@ from hotvirt.kube.resources import NODES, PODS
 from hotvirt.kube.times import Clock
 
 NAME = "default-scheduler"
-FINAL = ("Succeeded", "Failed")
 
 
 class Scheduler:
@@ -26,7 +25,7 @@ class Scheduler:
         self._bound: dict[Key, tuple[str, str]] = {}
         self.controller = Controller("scheduler", self.reconcile, workers=1)
         self.controller.watch(self._pods, _unassigned)
-        self.controller.watch(self._nodes, lambda _: tuple(self._waiting), when=_node_changed)
+        self.controller.watch(self._nodes, lambda _: tuple(self._waiting), when=node_changed)
         self._pods.add_handler(self._follow)
 
     async def reconcile(self, key: Key) -> Result:
@@ -44,15 +43,8 @@ class Scheduler:
         return DONE
 
     def _used(self) -> dict[str, Demand]:
-        """What pods hold on each node, with those whose binding the cache has not shown yet."""
-        used: dict[str, Demand] = {}
-        for pod in self._pods.list():
-            node = pod["spec"].get("nodeName") or ""
-            if not node and (mine := self._bound.get(key_of(pod))) is not None:
-                node = mine[1] if mine[0] == pod["metadata"]["uid"] else ""
-            if node and (pod.get("status") or {}).get("phase") not in FINAL:
-                used[node] = used.get(node, Demand()) + demand(pod)
-        return used
+        """With the pods whose binding the cache has not shown yet."""
+        return used(self._pods.list(), dict(self._bound.values()))
 
     def _is_bound(self, key: Key, pod: Document) -> bool:
         bound = self._bound.get(key)
@@ -97,7 +89,7 @@ class Scheduler:
         pod = change.object
         if change.new is None or pod["spec"].get("nodeName"):
             self._bound.pop(key_of(pod), None)
-        if _frees_room(change):
+        if frees_room(change):
             for key in self._waiting:
                 self.controller.queue.add(key)
 
@@ -109,29 +101,3 @@ def _unassigned(pod: Document) -> list[Key]:
     )
     over = pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in FINAL
     return [key_of(pod)] if ours and not over else []
-
-
-def _frees_room(change: Change) -> bool:
-    if change.old is None or not change.old["spec"].get("nodeName"):
-        return False
-    if change.new is None:
-        return True
-    before, after = ((obj.get("status") or {}).get("phase") in FINAL for obj in (change.old, change.new))
-    return (after and not before) or demand(change.new) != demand(change.old)
-
-
-def _node_changed(change: Change) -> bool:
-    """More than a heartbeat."""
-    if change.old is None or change.new is None:
-        return change.new is not None
-    return any(look(change.old) != look(change.new) for look in (_shape, _readiness))
-
-
-def _shape(node: Document) -> tuple[object, ...]:
-    return (
-        node["metadata"].get("labels"), node.get("spec"), (node.get("status") or {}).get("allocatable"),
-    )  # fmt: skip
-
-
-def _readiness(node: Document) -> object:
-    return (conditions.of(node, "Ready") or {}).get("status")

@@ -25,15 +25,18 @@ class Difference(Struct, frozen=True):
 
 
 def diff(old: Any, new: Any, path: str = "") -> Iterator[Difference]:
-    """The smallest fields that differ, in order of their names."""
+    """The smallest fields that differ, in order of their names. A list's entry that is new or gone is one."""
     if _is_empty(old) and _is_empty(new):
         return
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from diff(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    if (mine := _as_map(old, new)) is not None and (theirs := _as_map(new, old)) is not None:
+        for key in sorted(mine.keys() | theirs.keys()):
+            yield from diff(mine.get(key), theirs.get(key), f"{path}.{key}" if path else str(key))
     elif (mine := _by_name(old)) is not None and (theirs := _by_name(new)) is not None:
         for name in sorted(mine.keys() | theirs.keys()):
-            yield from diff(mine.get(name), theirs.get(name), f"{path}[{name}]")
+            if name in mine and name in theirs:
+                yield from diff(mine[name], theirs[name], f"{path}[{name}]")
+            else:
+                yield Difference(f"{path}[{name}]", mine.get(name), theirs.get(name))
     elif old != new:
         yield Difference(path, old, new)
 
@@ -51,6 +54,19 @@ def merge_patch(old: Any, new: Any) -> Any:
     return patch
 
 
+def merged(target: Any, patch: Any) -> Any:
+    """The target with a merge patch in it."""
+    if not isinstance(patch, dict):
+        return patch
+    out = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            out.pop(key, None)
+        else:
+            out[key] = merged(out.get(key), value)
+    return out
+
+
 def shown(value: Any) -> str:
     """For a person, in one short line, without secrets."""
     if value is None:
@@ -63,6 +79,11 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: "(not shown)" if key in SECRET else _without_secrets(inner) for key, inner in value.items()}
     return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _as_map(value: Any, other: Any) -> dict[str, Any] | None:
+    """A map, also one that is absent where the other side's has fields to be named."""
+    return {} if value is None and isinstance(other, dict) and other else value if isinstance(value, dict) else None
 
 
 def _by_name(entries: Any) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from random import random
 
 from hotvirt.controllers import crashloop, liveupdate, newinstance, runstrategy, virtualmachine_status
 from hotvirt.controllers import spec as specs
-from hotvirt.controllers.launcherpod import Settings
+from hotvirt.controllers.instanceupdate import InstanceUpdate
 from hotvirt.controllers.liveupdate import Update
 from hotvirt.controllers.virtualmachine_status import Fault, Outcome
 from hotvirt.kube import conditions
@@ -18,9 +18,8 @@ from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers
 from hotvirt.kube.reconciler import DONE, Controller, Result, owner_reference
-from hotvirt.kube.resources import CONTROLLER_REVISIONS, KUBEVIRTS, VMIS, VMS
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMIS, VMS
 from hotvirt.kube.times import Clock
-from hotvirt.preconditions import Facts
 
 ORPHAN = "orphan"
 BY_OWNER = "owner"
@@ -35,17 +34,18 @@ class VirtualMachineController:
         *,
         recorder: Recorder,
         clock: Clock,
+        guard_room: bool = True,
         draw: Callable[[], float] = random,
     ) -> None:
         self._client, self._recorder, self._clock, self._draw = client, recorder, clock, draw
         self._vms, self._vmis = informers.of(VMS), informers.of(VMIS)
-        self._revisions, self._kubevirts = informers.of(CONTROLLER_REVISIONS), informers.of(KUBEVIRTS)
+        self._revisions = informers.of(CONTROLLER_REVISIONS)
         self._revisions.add_index(BY_OWNER, _owner_uid)
         self.controller = Controller("virtualmachine", self.reconcile)
         self.controller.watch(self._vms)
         self.controller.watch(self._vmis)  # same name; one that is not the VM's own stands in its way
-        self.controller.watch(self._revisions, lambda _: ())
-        self.controller.watch(self._kubevirts, lambda _: ())
+        self._instance_update = InstanceUpdate(client, informers, guard_room=guard_room, wake=self.controller.queue.add)
+        self.controller.needs(*self._instance_update.needs)
 
     async def reconcile(self, key: Key) -> Result:
         vm = self._vms.get(key.name, key.namespace)
@@ -75,12 +75,15 @@ class VirtualMachineController:
         except ApiError as error:
             if isinstance(error, Conflict | NotFound):
                 raise
-            fault = _fault(step.action, error)
-            self._say_fault(vm, fault)
-            await self._report(vm, vmi, Outcome(failure=failure, fault=fault))
+            refused = _fault(step.action, error)
+            self._say_fault(vm, refused)
+            await self._report(vm, vmi, Outcome(failure=failure, fault=refused))
             raise
+        fault = _held(update)
+        if fault is not None:
+            self._say_fault(vm, fault)
         vm = await self._finalized(vm)
-        await self._report(vm, vmi, Outcome(failure=failure, started=started, update=update))
+        await self._report(vm, vmi, Outcome(failure=failure, started=started, update=update, fault=fault))
         waits = (step.wait, crashloop.settles_in(failure, vmi, now))
         due = [wait for wait in waits if wait is not None]
         return Result(requeue_after=min(due)) if due else DONE
@@ -133,22 +136,11 @@ class VirtualMachineController:
     # An edited VM, and its instance
 
     async def _update(self, vm: Document, vmi: Document) -> tuple[Document | None, Update | None]:
-        started = newinstance.started_spec(self._revision_of(vmi))
         if specs.phase(vmi) not in specs.ON_A_NODE:
-            return await self._made_anew(vm, vmi, started)
-        kubevirts = self._kubevirts.list()
-        update = liveupdate.plan(
-            vm, vmi, started, facts=_facts(kubevirts),
-            cpu_ratio=Settings.of(kubevirts[0] if kubevirts else None).cpu_allocation_ratio,
-        )  # fmt: skip
+            return await self._made_anew(vm, vmi, self._instance_update.started(vmi))
+        vmi, update = await self._instance_update.apply(vm, vmi)
         self._say_refusals(vm, update)
-        if not update.patch:
-            return vmi, update
-        metadata = vmi["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": update.patch}
-        vmi = await self._client.patch(VMIS, metadata["name"], patch, metadata["namespace"])
-        self._vmis.observe(vmi)
-        return vmi, Update(refusals=update.refusals, waits=update.waits)
+        return vmi, update
 
     async def _made_anew(
         self, vm: Document, vmi: Document, started: Document | None
@@ -162,10 +154,6 @@ class VirtualMachineController:
                 await self._write_status(vm, {"stateChangeRequests": restart})
             return vmi, None
         return await self._stop(vm, vmi), None
-
-    def _revision_of(self, vmi: Document) -> Document | None:
-        name = (vmi["metadata"].get("annotations") or {}).get(newinstance.REVISION)
-        return self._revisions.get(name, vmi["metadata"]["namespace"]) if name else None
 
     def _say_refusals(self, vm: Document, update: Update) -> None:
         if not update.refusals:
@@ -223,9 +211,12 @@ class VirtualMachineController:
         )
 
 
-def _facts(kubevirts: list[Document]) -> Facts:
-    configuration = ((kubevirts[0].get("spec") or {}).get("configuration") or {}) if kubevirts else {}
-    return Facts(rollout_strategy=configuration.get("vmRolloutStrategy") or "LiveUpdate")
+def _held(update: Update | None) -> Fault | None:
+    """What waits for room, as KubeVirt reports a hot-plug that did not come about."""
+    if update is None or not update.held:
+        return None
+    reason = "HotPlugMemoryError" if update.held[0].id == "node.memory" else "HotPlugCPUError"
+    return Fault(reason, "; ".join(str(each) for each in update.held))
 
 
 def _taken(vmi: Document) -> Fault:

@@ -80,6 +80,10 @@ class Controller:
             self._informers.append(informer)
         informer.add_handler(handle)
 
+    def needs(self, *informers: Informer) -> None:
+        """Caches that must be filled before the first reconcile, but whose changes bring nothing up."""
+        self._informers += [informer for informer in informers if informer not in self._informers]
+
     async def run(self) -> NoReturn:
         """Waits until the caches are filled, then works until cancelled."""
         for informer in self._informers:

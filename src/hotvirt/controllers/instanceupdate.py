@@ -1,0 +1,99 @@
+"""Brings an edited VM's instance up to date: carries out what `liveupdate` decides.
+
+Belongs to the VirtualMachine controller and runs in its workers, one VM at a time. Remembers which VMs wait for room on
+their node, and brings them up again when room appears; that memory is only a hint, a restart finds them all anew.
+"""
+
+from collections.abc import Callable
+
+from hotvirt.controllers import launcherpod, liveupdate, newinstance
+from hotvirt.controllers.launcherpod import Settings
+from hotvirt.controllers.liveupdate import Room, Update
+from hotvirt.controllers.placement import Demand, demand, free, frees_room, node_changed, used
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, KUBEVIRTS, NODES, PODS, VMIS
+from hotvirt.preconditions import Facts
+
+
+class InstanceUpdate:
+    """`guard_room` where nobody else keeps a node from being promised twice (a cluster's kubelets do)."""
+
+    def __init__(self, client: Client, informers: SharedInformers, *, guard_room: bool, wake: Callable[[Key], None]):
+        self._client, self._wake, self._guard_room = client, wake, guard_room
+        self._vmis, self._revisions = informers.of(VMIS), informers.of(CONTROLLER_REVISIONS)
+        self._kubevirts = informers.of(KUBEVIRTS)
+        self._waiting: set[Key] = set()
+        self._granted: dict[str, Demand] = {}
+        self.needs = [self._revisions, self._kubevirts]
+        if guard_room:
+            self._pods, self._nodes = informers.of(PODS), informers.of(NODES)
+            self.needs += [self._pods, self._nodes]
+            self._pods.add_handler(self._follow_pod)
+            self._nodes.add_handler(self._follow_node)
+
+    def started(self, vmi: Document) -> Document | None:
+        """The template's spec that the instance was made from."""
+        name = (vmi["metadata"].get("annotations") or {}).get(newinstance.REVISION)
+        found = self._revisions.get(name, vmi["metadata"]["namespace"]) if name else None
+        return newinstance.started_spec(found)
+
+    async def apply(self, vm: Document, vmi: Document) -> tuple[Document, Update]:
+        """The instance as it is then, and what is left to say. Conflict when the instance was written meanwhile."""
+        kubevirts = self._kubevirts.list()
+        kubevirt = kubevirts[0] if kubevirts else None
+        settings, room = Settings.of(kubevirt), self._room(vmi)
+        update = liveupdate.plan(vm, vmi, self.started(vmi), facts=_facts(kubevirt), settings=settings, room=room)
+        (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
+        if not update.patch:
+            return vmi, update
+        if room is not None:
+            self._granted[room.pod["metadata"]["uid"]] = liveupdate.asked(vmi, update, settings)
+        metadata = vmi["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": update.patch}
+        vmi = await self._client.patch(VMIS, metadata["name"], patch, metadata["namespace"])
+        self._vmis.observe(vmi)
+        return vmi, Update(refusals=update.refusals, waits=update.waits, held=update.held)
+
+    def _room(self, vmi: Document) -> Room | None:
+        if not self._guard_room:
+            return None
+        pod = self._pods.get(launcherpod.name(vmi), vmi["metadata"]["namespace"])
+        name = (pod or {}).get("spec", {}).get("nodeName") or ""
+        node = self._nodes.get(name)
+        if pod is None or node is None:
+            return None
+        pods = self._pods.list()
+        return Room(free(node, used(pods).get(name, Demand())) - self._promised(pods, beside=pod), pod)
+
+    def _promised(self, pods: list[Document], *, beside: Document) -> Demand:
+        """Growth that instances were given and that their pods do not show yet: no other may have it too."""
+        total, outstanding = Demand(), {}
+        for pod in pods:
+            uid = pod["metadata"]["uid"]
+            granted = self._granted.get(uid)
+            more = granted - demand(pod) if granted is not None else Demand()
+            if granted is None or (more.memory <= 0 and more.cpu <= 0):
+                continue
+            outstanding[uid] = granted
+            if pod is not beside and pod["spec"].get("nodeName") == beside["spec"].get("nodeName"):
+                total += Demand(max(0, more.cpu), max(0, more.memory))
+        self._granted = outstanding
+        return total
+
+    def _follow_pod(self, change: Change) -> None:
+        if frees_room(change):
+            self._wake_waiting()
+
+    def _follow_node(self, change: Change) -> None:
+        if node_changed(change):
+            self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        for key in self._waiting:
+            self._wake(key)
+
+
+def _facts(kubevirt: Document | None) -> Facts:
+    configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
+    return Facts(rollout_strategy=configuration.get("vmRolloutStrategy") or "LiveUpdate")
