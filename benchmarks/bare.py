@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from hotvirt.images.catalog import ImageFiles
-from hotvirt.qemu import argv, binary, cpu, facts
+from hotvirt.qemu import argv, binary, facts
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import MIB, Disk, File, Kernel, Layer, Machine, Nic, Topology, UserNet
@@ -39,8 +39,6 @@ class Bare:
         self.started = time.monotonic()
         qemu = binary.find()
         assert self.image.kernel
-        topology = Topology(max_sockets=4)
-        boot = cpu.boot_vcpus(topology, accelerator="tcg", version=qemu.version)
         with Descriptors() as files:
             scratch = self.directory / "scratch"
             with scratch.open("wb") as file:
@@ -48,7 +46,7 @@ class Bare:
             machine = Machine(
                 name="bare",
                 uuid=str(uuid.uuid4()),
-                topology=Topology(sockets=boot, max_sockets=4),
+                topology=Topology(max_sockets=4),
                 boot_memory=BOOT_MEMORY,
                 max_memory=MAX_MEMORY,
                 kernel=Kernel(File(str(self.image.kernel)), File(str(self.image.initrd)), self.image.kernel_args or ""),

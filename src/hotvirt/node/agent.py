@@ -171,8 +171,8 @@ class NodeAgent:
         changes.vcpus(vmi, guest, observed)
         waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(vmi["metadata"]["namespace"]))
         seen = status.Seen(
-            observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None, settled=guest.settled, jobs=guest.jobs,
-            volume_errors=waiting,
+            observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
+            settled=guest.settled, jobs=guest.jobs, volume_errors=waiting,
         )  # fmt: skip
         patch = status.running(vmi, seen, self._facts, now=self._clock())
         if patch is not None:

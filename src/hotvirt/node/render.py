@@ -6,7 +6,6 @@ from msgspec import Struct
 
 from hotvirt.api import quantity
 from hotvirt.kube.client import Document
-from hotvirt.qemu import cpu
 from hotvirt.qemu.machine import AcceleratorKind, Disk, Kernel, Machine, Nic, Smbios, Topology
 
 STEP = 2 << 20
@@ -50,7 +49,6 @@ def machine(
     vmi: Document,
     *,
     accelerator: AcceleratorKind,
-    qemu: tuple[int, int, int],
     disks: tuple[Disk, ...],
     nics: tuple[Nic, ...],
     kernel: Kernel | None,
@@ -60,9 +58,6 @@ def machine(
     domain: dict[str, Any] = spec["domain"]
     devices, firmware, memory = domain.get("devices") or {}, domain.get("firmware") or {}, domain.get("memory") or {}
     topology = wanted_topology(spec)
-    boot = cpu.boot_vcpus(topology, accelerator=accelerator, version=qemu)
-    if boot != topology.vcpus:
-        topology = Topology(sockets=boot, max_sockets=max(boot, topology.max_sockets))
     guest = wanted_memory(spec)
     most = quantity.parse_bytes(memory["maxGuest"]) // STEP * STEP if memory.get("maxGuest") else 0
     given = domain.get("cpu") or {}

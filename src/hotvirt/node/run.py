@@ -60,9 +60,8 @@ class Node:
         except NotFound:
             known = None
         node = hostfacts.node(self._facts, self._clock(), known=known)
-        status = {"status": node.pop("status")}
         if known is None:
-            await self._client.create(NODES, node)
-        else:
-            await self._client.patch(NODES, self._facts.node_name, {"metadata": node["metadata"]})
-        await self._client.patch(NODES, self._facts.node_name, status, subresource="status")
+            await self._client.create(NODES, node)  # a node, unlike other objects, may come with its status
+            return
+        await self._client.patch(NODES, self._facts.node_name, {"metadata": node["metadata"]})
+        await self._client.patch(NODES, self._facts.node_name, {"status": node["status"]}, subresource="status")

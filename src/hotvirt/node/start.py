@@ -51,7 +51,7 @@ async def start(
         except NetworkError as error:
             raise StartError("FailedNetwork", str(error)) from error
         machine = render.machine(
-            vmi, accelerator=facts.acceleration.kind, qemu=qemu.version, disks=disks, nics=nics, kernel=kernel,
+            vmi, accelerator=facts.acceleration.kind, disks=disks, nics=nics, kernel=kernel,
             channels=render.Channels(
                 qmp=descriptors.listen(place.qmp), agent=descriptors.listen(place.agent),
                 serial=descriptors.listen(place.serial),
