@@ -164,7 +164,7 @@ async def test_what_is_observed_of_a_fresh_guest(running: Guest) -> None:
     assert len(seen.vcpus) == 4
     assert told.online_cpus == 1
     assert told.block_devices == seen.disks == ()
-    assert len(seen.free_ports) == 16
+    assert len(seen.free_ports) == 3
     assert 300 * MIB < told.mem_total_bytes < BOOT
     assert told.kernel
     assert len(told.boot_id) == 36
@@ -285,7 +285,7 @@ async def test_disks_come_grow_and_go(running: Guest, tmp_path: Path, bus: str) 
     await disks.detach_disk(running.monitor, disk.name)
     assert (await running.facts()).block_devices == ()
     left = await state.observe(running.monitor)
-    assert (left.disks, left.fdsets, len(left.free_ports)) == ((), {}, 16)
+    assert (left.disks, left.fdsets, len(left.free_ports)) == ((), {}, 3)
 
 
 async def test_a_disk_with_a_long_name_on_a_chain_of_images(running: Guest, tmp_path: Path) -> None:

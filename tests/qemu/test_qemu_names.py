@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hotvirt.qemu import ids, ports
 from hotvirt.qemu.machine import GIB, Disk, File, Layer, Machine
@@ -28,7 +29,11 @@ def test_device_ids_read_back(name: str) -> None:
 def _machine(disks: int, memory: int = GIB) -> Machine:
     layers = (Layer(File(fd=9)),)
     return Machine(
-        name="m", uuid="u", boot_memory=memory, disks=tuple(Disk(name=f"d{i}", layers=layers) for i in range(disks))
+        name="m",
+        uuid="u",
+        accelerator="kvm",
+        boot_memory=memory,
+        disks=tuple(Disk(name=f"d{i}", layers=layers) for i in range(disks)),
     )
 
 
@@ -38,6 +43,7 @@ def test_some_root_ports_always_stay_free() -> None:
     assert ports.root_ports(_machine(7)) == 10
     assert ports.root_ports(_machine(7, 4 * GIB)) == 16
     assert ports.root_ports(_machine(12, 4 * GIB)) == 18
+    assert ports.root_ports(replace(_machine(12, 4 * GIB), accelerator="tcg")) == 15
 
 
 def test_port_addresses_are_all_different() -> None:

@@ -35,8 +35,8 @@ def boot_vcpus(
     """How many vCPUs QEMU starts with; `set_vcpus` parks those beyond `topology.vcpus` once the agent answers.
 
     Under TCG a directly booted kernel gets all there ever can be, and is told (`maxcpus=`) to leave the rest offline:
-    so nothing is ever plugged there, which is where QEMU breaks. A guest that boots from disk cannot be told; it gets what
-    it asked for, but, before 10.0, never one alone: such a guest spins for seconds after the first plug.
+    so nothing is ever plugged there, which is where QEMU breaks. A guest that boots from disk cannot be told. It gets
+    what it asked for but, before 10.0, never one alone: such a guest spins for seconds after the first plug.
     """
     if accelerator == "kvm" or topology.max_vcpus == topology.vcpus:
         return topology.vcpus

@@ -188,7 +188,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     rng: bool = True
     balloon: bool = True
     spare_ports: int | None = None
-    """PCIe root ports beyond those in use, for hotplug; None: by memory size (`ports.root_ports`)."""
+    """PCIe root ports beyond those in use, for hotplug; None: as `ports.root_ports` finds best."""
     start_paused: bool = False
 
     @property
