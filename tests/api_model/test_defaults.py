@@ -221,7 +221,7 @@ _counts = st.one_of(st.none(), st.integers(0, 20))
 _domains = st.fixed_dictionaries(
     {"memory": st.fixed_dictionaries({"guest": _sizes}, optional={"maxGuest": st.sampled_from(["64Gi", "3G"])})},
     optional={
-        "cpu": st.fixed_dictionaries({}, optional={f: _counts for f in ("sockets", "cores", "threads", "maxSockets")}),
+        "cpu": st.fixed_dictionaries({}, optional=dict.fromkeys(("sockets", "cores", "threads", "maxSockets"), _counts)),
         "devices": st.fixed_dictionaries(
             {},
             optional={
