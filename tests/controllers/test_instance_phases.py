@@ -197,7 +197,7 @@ def test_the_pod_is_resized_when_the_instance_grew(make):
     assert plan.resize[1]["value"]["requests"]["memory"] == "2158Mi"
 
 
-@pytest.mark.parametrize("phase", ["", "Pending", "Scheduling", "Succeeded", "Failed"])
+@pytest.mark.parametrize("phase", ["", "Pending", "Scheduling", "Scheduled", "Succeeded", "Failed"])
 def test_deletion_takes_the_pod_first_and_the_finalizer_when_it_is_gone(make, phase):
     vmi = make.vmi(status={"phase": phase, "conditions": [], "phaseTransitionTimestamps": []})
     vmi["metadata"] |= {"deletionTimestamp": "now", "finalizers": ["kubevirt.io/foregroundDeleteVirtualMachine", "x"]}

@@ -21,10 +21,11 @@ STARTED = {"pods", "virtualmachineinstances", "virtualmachines", "controllerrevi
 
 
 class Node:
-    """Runs what is bound to it: pods at once, guests with them. `broken` guests fail before they run."""
+    """Runs what is bound to it: pods at once, guests with them. `broken` guests fail before they run; those with the
+    `stuck` hostname cannot be started."""
 
     def __init__(self, api):
-        self.api, self.broken, self.runs = api, False, True
+        self.api, self.broken, self.runs, self.stuck = api, False, True, ""
 
     async def run(self):
         while True:
@@ -45,7 +46,12 @@ class Node:
 
     async def vmi(self, vmi):
         phase = vmi.get("status", {}).get("phase")
-        if phase == "Scheduled" and self.broken:
+        if phase == "Scheduled" and self.stuck and self.stuck == vmi["spec"].get("hostname"):
+            found = vmi["status"]["conditions"]
+            if conditions.get(found, "Synchronized") is None:
+                stuck = {"type": "Synchronized", "status": "False", "reason": "SyncFailed", "message": "corrupt"}
+                await self.api.patch(VMIS, vmi["metadata"]["name"], {"status": {"conditions": [*found, stuck]}})
+        elif phase == "Scheduled" and self.broken:
             await self.end(vmi, "Failed")
         elif phase == "Scheduled":
             await self.end(vmi, "Running")
@@ -269,6 +275,22 @@ async def test_the_pods_loss_is_the_guests_end_and_a_new_start(api, make, home):
         await settled(30)
         assert api.find(VMIS, "web")["metadata"]["uid"] != uid
         assert status_of(api)["printableStatus"] == "Running"
+
+
+async def test_a_guest_that_cannot_be_started_is_made_anew_by_an_edit_and_can_be_deleted(api, make, home):
+    async with home() as node:
+        node.stuck = "bad"
+        for name in ("web", "other"):
+            await api.create(VMS, make.vm(name, template={"hostname": "bad"}))
+        await settled()
+        assert status_of(api)["printableStatus"] == "Starting"
+        assert conditions.of(vm_of(api), "Synchronized")["message"] == "corrupt"
+        await edit(api, {"hostname": "good"})
+        assert status_of(api)["printableStatus"] == "Running"
+        await api.delete(VMS, "other")
+        await settled()
+        assert [vmi["metadata"]["name"] for vmi in api.all(VMIS)] == ["web"]
+        assert len(api.all(PODS)) == 1
 
 
 async def test_deleting_a_vm_stops_it_first(api, make, home):

@@ -60,7 +60,7 @@ def decide(seen: Seen, now: datetime) -> Plan:
     vmi, phase = seen.vmi, specs.phase(seen.vmi)
     if phase in specs.FINAL:
         return _finished(seen, now)
-    if specs.is_deleting(vmi) and (seen.pod is None or phase not in specs.ON_A_NODE):
+    if specs.is_deleting(vmi) and (seen.pod is None or phase != "Running"):
         return _called_off(seen)
     if phase in ("", "Pending"):
         return _starting(seen, now)
@@ -213,7 +213,7 @@ def _last_words(pod: Document) -> str:
 
 
 def _called_off(seen: Seen) -> Plan:
-    """Deleted before a node had it, or with its pod gone."""
+    """Deleted before a guest ran, or with its pod gone. A guest that is just starting is stopped with its pod."""
     if seen.pod is None:
         return Plan(patch=_released(seen.vmi), pod_gone=True)
     return _without_pod(seen.pod)

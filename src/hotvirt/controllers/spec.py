@@ -45,6 +45,12 @@ def phase(vmi: Document | None) -> str:
     return str(((vmi or {}).get("status") or {}).get("phase") or "")
 
 
+def has_guest(vmi: Document) -> bool:
+    """A guest runs or is about to; not one that its node says cannot be started."""
+    synchronized = conditions.of(vmi, "Synchronized") or {}
+    return phase(vmi) == "Running" or (phase(vmi) == "Scheduled" and synchronized.get("status") != "False")
+
+
 def is_final(vmi: Document) -> bool:
     return phase(vmi) in FINAL
 

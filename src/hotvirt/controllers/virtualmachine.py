@@ -136,7 +136,7 @@ class VirtualMachineController:
     # An edited VM, and its instance
 
     async def _update(self, vm: Document, vmi: Document) -> tuple[Document | None, Update | None]:
-        if specs.phase(vmi) not in specs.ON_A_NODE:
+        if not specs.has_guest(vmi):
             return await self._made_anew(vm, vmi, self._instance_update.started(vmi))
         vmi, update = await self._instance_update.apply(vm, vmi)
         self._say_refusals(vm, update)
