@@ -1,6 +1,6 @@
 """The way of a document from what was sent to what is stored: schema, plug-ins, rules. Every fault is reported at once.
 
-Order: kind's defaults, prune and default by schema, mutating plug-ins, defaults again, then all validation. Never
+Order: prune and default by schema, types, the kind's defaults, mutating plug-ins, defaults again, then the rest. Never
 writes; plug-ins are awaited one after the other.
 """
 
@@ -12,6 +12,7 @@ from hotvirt.kube.errors import BadRequest, Cause, Forbidden
 from hotvirt.server import kinds, objectmeta
 from hotvirt.server.calls import Call
 from hotvirt.server.schema import field_warnings, invalid, strict_error
+from hotvirt.server.schema_checks import TYPE
 
 Document = dict[str, Any]
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
@@ -33,9 +34,12 @@ class Chain:
         """`new` (in the version it was sent) as it may be stored. Raises Invalid, Forbidden or BadRequest."""
         served, schema = call.served, call.served.any_schema
         rules = kinds.for_kind(served.store)
+        shaped = new = self._shape(call, new)
+        faults = schema.validate(new, old) if schema else []
+        if any(fault.reason == TYPE for fault in faults):  # nothing after this need expect a list where text belongs
+            self._refuse(call, new, [*self._check_meta(call, new, old), *faults], "")
         if rules.complete and not call.subresource:
             new = rules.complete(new, self._lookup)
-        new = self._shape(call, new)
         plugins = self._plugins.get((served.resource.group, served.resource.plural), ())
         request = _request(call, operation, new, old) if plugins else None
         for plugin in plugins:
@@ -46,11 +50,11 @@ class Chain:
                 if old is not None:
                     objectmeta.count_generation(served, new, old, subresource=call.subresource)
                 request = _request(call, operation, new, old)
-        causes = objectmeta.check_create(served, new) if old is None else objectmeta.check_update(new, old)
+        if schema and new is not shaped:
+            faults = schema.validate(new, old)
+        causes = [*self._check_meta(call, new, old), *faults]
         if rules.check and not call.subresource:
-            causes += rules.check(new, old)
-        if schema:
-            causes += schema.validate(new, old)
+            causes += [cause for cause in rules.check(new, old) if cause not in causes]
         denied = ""
         for plugin in plugins if request else ():
             verdict = await plugin.validate(request)  # type: ignore[arg-type]
@@ -81,6 +85,9 @@ class Chain:
             if call.field_validation == "Warn":
                 call.warnings += field_warnings(unknown, call.duplicate_fields)
         return new
+
+    def _check_meta(self, call: Call, new: Document, old: Document | None) -> list[Cause]:
+        return objectmeta.check_create(call.served, new) if old is None else objectmeta.check_update(new, old)
 
     def _refuse(self, call: Call, doc: Document, causes: list[Cause], denied: str) -> None:
         name = str(doc["metadata"].get("name") or doc["metadata"].get("generateName") or "")

@@ -1,10 +1,10 @@
 """The rules of `metadata`: what a create sets, what an update may not touch, what names and labels look like.
 
-Pure: time, uid and the random part of a generated name are arguments.
+Pure: time, uid and the random part of a generated name (asked for when it is needed) are arguments.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,13 +33,15 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def begin(served: Served, doc: Document, *, namespace: str, name: str, now: str, uid: str, suffix: str) -> Document:
+def begin(
+    served: Served, doc: Document, *, namespace: str, name: str, now: str, uid: str, suffix: Callable[[], str]
+) -> Document:
     """`doc` as an object about to be created, with a metadata of its own. `name` is the path's, if it has one."""
     sent = doc.get("metadata")
     meta: Document = {k: v for k, v in (sent if isinstance(sent, dict) else {}).items() if v is not None}
     if not meta.get("name"):
         base = meta.get("generateName")
-        meta["name"] = name or (f"{base[:LONGEST_GENERATED]}{suffix}" if isinstance(base, str) and base else "")
+        meta["name"] = name or (f"{base[:LONGEST_GENERATED]}{suffix()}" if isinstance(base, str) and base else "")
     for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"):
         meta.pop(key, None)
     if served.resource.namespaced:
@@ -219,7 +221,14 @@ def _check_lists(meta: Document) -> list[Cause]:
         for key in ("apiVersion", "kind", "name", "uid"):
             if not isinstance(owner, dict) or not isinstance(owner.get(key), str) or not owner[key]:
                 causes.append(Cause(REQUIRED, "Required value", f"metadata.ownerReferences[{index}].{key}"))
-    if sum(1 for o in owners or () if isinstance(o, dict) and o.get("controller") is True) > 1:
+    if (
+        sum(
+            1
+            for o in (owners if isinstance(owners, list) else ())
+            if isinstance(o, dict) and o.get("controller") is True
+        )
+        > 1
+    ):
         causes.append(
             Cause(INVALID, "Invalid value: only one reference can be the controller", "metadata.ownerReferences")
         )

@@ -87,8 +87,6 @@ def delete_options(query: Mapping[str, str], body: Document) -> tuple[DeleteOpti
     grace: Any = body.get("gracePeriodSeconds")
     if grace is None and query.get("gracePeriodSeconds"):
         grace = number(query, "gracePeriodSeconds")
-    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
-        raise BadRequest("gracePeriodSeconds must be a number")
     propagation: Any = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
     orphan = body.get("orphanDependents")
     if orphan is None and "orphanDependents" in query:
@@ -100,8 +98,6 @@ def delete_options(query: Mapping[str, str], body: Document) -> tuple[DeleteOpti
     if propagation not in ("", "Background", "Foreground", "Orphan"):
         raise BadRequest(f"propagationPolicy: {propagation!r} is not one of Background, Foreground, Orphan")
     conditions = body.get("preconditions") or {}
-    if not isinstance(conditions, dict):
-        raise BadRequest("preconditions must be an object")
     options = DeleteOptions(
         grace=max(grace, 0) if grace is not None else None,
         propagation=propagation,

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from hotvirt.kube.admission import User
 from hotvirt.kube.errors import BadRequest, MethodNotAllowed, NotFound, UnsupportedMediaType
-from hotvirt.server import negotiation, queries, responses
+from hotvirt.server import bodies, negotiation, queries, responses
 from hotvirt.server.access import Attributes
 from hotvirt.server.calls import Call, DeleteOptions
 from hotvirt.server.escalation import Escalation
@@ -126,8 +126,6 @@ class ResourceHandler:
             made = await self._subresources.write(call, "POST", body)
             return responses.json_response(made, status=201, warnings=call.warnings)
         if call.served.verbs == ("create",):
-            if not isinstance(body, dict):
-                raise BadRequest("the body must be one JSON object")
             return responses.json_response(await self._subresources.review(call, body), status=201)
         self._escalation.check(call, body)
         return self._entry(request, call, form, await self._verbs.create(call, body), status=201)
@@ -199,9 +197,7 @@ class ResourceHandler:
         if not data.strip():
             return {}
         doc, _ = negotiation.decode(data, request.headers.get("Content-Type", ""))
-        if not isinstance(doc, dict):
-            raise BadRequest("DeleteOptions must be an object")
-        return doc
+        return bodies.check("DeleteOptions", doc)
 
 
 def _precise(verb: str, target: Target, *, watch: bool) -> str:

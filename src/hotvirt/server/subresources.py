@@ -4,8 +4,8 @@ review kinds that are asked but never stored. In documents, out documents; the s
 from typing import Any
 
 from hotvirt.kube.client import PatchKind
-from hotvirt.kube.errors import BadRequest, Invalid, MethodNotAllowed, NotFound, TooManyRequests
-from hotvirt.server import reviews
+from hotvirt.kube.errors import Invalid, MethodNotAllowed, NotFound, TooManyRequests
+from hotvirt.server import bodies, reviews
 from hotvirt.server.access import Access
 from hotvirt.server.calls import Call, DeleteOptions
 from hotvirt.server.patches import json_patch, merge_patch
@@ -15,6 +15,9 @@ from hotvirt.server.tokens import Tokens
 from hotvirt.server.verbs import Verbs
 
 Document = dict[str, Any]
+
+
+_OBJECTS = (("PUT", "status"), ("PUT", "resize"), ("PUT", "ephemeralcontainers"))
 
 
 class Subresources:
@@ -30,8 +33,9 @@ class Subresources:
 
     async def write(self, call: Call, method: str, body: Any) -> Document:
         """POST or PUT of one."""
-        if not isinstance(body, dict):
-            raise BadRequest("the body must be one JSON object")
+        known = call.served.subresource(call.subresource)
+        if known is not None and (method, call.subresource) not in _OBJECTS:
+            bodies.check(known.kind, body)
         match (method, call.subresource):
             case ("POST", "binding"):
                 await self._verbs.bind(call, body)
@@ -51,6 +55,7 @@ class Subresources:
 
     async def review(self, call: Call, body: Document) -> Document:
         """A create of a kind that is only asked: access reviews, token reviews."""
+        bodies.check(call.served.resource.kind, body)
         return await reviews.answer(call, body, self._access, self._tokens)
 
     # -- scale
@@ -66,8 +71,9 @@ class Subresources:
 
     async def _write_scale(self, call: Call, scale: Document) -> Document:
         paths = _paths(call)
-        replicas = (scale.get("spec") or {}).get("replicas", 0)
-        if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        bodies.check("Scale", scale)
+        replicas = (scale.get("spec") or {}).get("replicas") or 0
+        if replicas < 0:
             raise Invalid(f'Scale "{call.name}" is invalid: spec.replicas: must be a number, 0 or more')
 
         def change(old: Document) -> Document:

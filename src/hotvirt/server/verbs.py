@@ -231,7 +231,7 @@ class Verbs:
     def _begin(self, call: Call, doc: Document) -> Document:
         return objectmeta.begin(
             call.served, doc, namespace=call.namespace, name=call.name, now=self._stamp(), uid=self._uid(),
-            suffix=self._suffix(),
+            suffix=self._suffix,
         )  # fmt: skip
 
     async def _finish(self, call: Call, key: Key, new: Document, before: Entry | None) -> Entry:
@@ -263,6 +263,9 @@ class Verbs:
         meta = doc.get("metadata")
         if meta is not None and not isinstance(meta, dict):
             raise BadRequest("metadata must be an object")
+        for key in ("name", "namespace"):
+            if not isinstance((meta or {}).get(key) or "", str):
+                raise BadRequest(f"metadata.{key} must be a string")
         space = (meta or {}).get("namespace")
         if space and call.served.resource.namespaced and space != call.namespace:
             raise BadRequest(
