@@ -164,17 +164,20 @@ def _memory(domain: Document, settings: ClusterSettings) -> Document:
 
 
 def _disks(spec: Document, domain: Document) -> list[Document]:
-    """Each volume without a disk or filesystem gets one; each disk a target and a bus."""
-    devices = domain.get("devices") or {}
-    disks = [_disk(disk) for disk in devices.get("disks") or ()]
-    return disks + [_disk({"name": name}) for name in diskless(spec)]
+    """Each disk a target and a bus, and each volume a disk."""
+    disks = (domain.get("devices") or {}).get("disks") or ()
+    return [_disk(disk) for disk in (*disks, *silent_disks(spec))]
 
 
-def diskless(spec: Document) -> list[str]:
-    """Volumes that no disk and no filesystem shows: an instance shows each on a disk of its own."""
+def silent_disks(spec: Document) -> list[Document]:
+    """Disks for the volumes that no disk and no filesystem shows; of those that come and go, on a bus that can."""
     devices = (spec.get("domain") or {}).get("devices") or {}
     shown = api_disks.by_name(devices.get("disks")).keys() | api_disks.by_name(devices.get("filesystems")).keys()
-    return [name for name in api_disks.by_name(spec.get("volumes")) if name not in shown]
+    return [
+        {"name": name, **({"disk": {"bus": "scsi"}} if api_disks.is_hotpluggable(volume) else {})}
+        for name, volume in api_disks.by_name(spec.get("volumes")).items()
+        if name not in shown
+    ]
 
 
 def _disk(disk: Document) -> Document:

@@ -1,22 +1,24 @@
 """What a VirtualMachine or instance may say. Every fault at once, each with its field and its mend. Pure.
 
-Runs after the schema has checked types and required fields. The rules are KubeVirt's where they concern what hotvirt
-does; `support` adds a fault for each field it does not do yet.
+The rules are KubeVirt's where they concern what hotvirt does; `support` adds a fault for each field it does not do yet.
+Types and required fields are the schema's to check: a document of another shape has no faults here.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import quantity, support, validation_devices
+from hotvirt.api import schemas, support, validation_devices, validation_network, validation_sizes
 from hotvirt.api.faults import Fault, invalid, not_supported, required
-from hotvirt.api.quantity import QuantityError
 
 Document = dict[str, Any]
 
-MIB = 1 << 20
 RUN_STRATEGIES = ("Always", "RerunOnFailure", "Manual", "Halted", "Once")
+EVICTION_STRATEGIES = ("None", "LiveMigrate", "LiveMigrateIfPossible", "External")
+LONGEST_NAME = 63
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class Checked(Struct, frozen=True):
@@ -28,11 +30,11 @@ class Checked(Struct, frozen=True):
 
 def virtual_machine(vm: Document) -> Checked:
     spec = vm.get("spec") or {}
-    faults = [*_run_strategy(spec)]
-    for path, sentence in support.refused(
-        {k: v for k, v in spec.items() if k != "template"}, "VirtualMachineSpec", "spec"
-    ):
-        faults.append(not_supported(path, sentence))
+    if not schemas.fits(spec, "VirtualMachineSpec"):
+        return Checked()
+    faults = [*_name(vm), *_run_strategy(spec)]
+    around = {field: value for field, value in spec.items() if field != "template"}
+    faults += [not_supported(*found) for found in support.refused(around, "VirtualMachineSpec", "spec")]
     template = spec.get("template") or {}
     if not template.get("spec"):
         faults.append(required("spec.template.spec", "say what the machine is: its domain, volumes and networks"))
@@ -42,28 +44,31 @@ def virtual_machine(vm: Document) -> Checked:
     return Checked(tuple(faults), warnings)
 
 
+def instance(vmi: Document) -> list[Fault]:
+    """Faults of a VirtualMachineInstance."""
+    return [*_name(vmi), *instance_spec(vmi.get("spec") or {}, "spec")]
+
+
 def instance_spec(spec: Document, path: str) -> list[Fault]:
     """Faults of a VirtualMachineInstance's spec at `path`."""
-    faults = [not_supported(*found) for found in support.refused(spec, "VirtualMachineInstanceSpec", path)]
+    if not schemas.fits(spec, "VirtualMachineInstanceSpec"):
+        return []
     domain = spec.get("domain") or {}
-    faults += _cpu(domain.get("cpu") or {}, f"{path}.domain.cpu")
-    faults += _memory(domain, f"{path}.domain")
-    faults += _machine(domain, f"{path}.domain")
-    faults += validation_devices.check(spec, path)
-    if spec.get("architecture") not in (None, "", "amd64"):
-        faults.append(
-            not_supported(f"{path}.architecture", f"{spec['architecture']} guests are not offered: use amd64")
-        )
-    if spec.get("startStrategy") not in (None, "", "Paused"):
-        faults.append(
-            invalid(f"{path}.startStrategy", f"{spec['startStrategy']!r} is unknown: use Paused or leave it out")
-        )
-    grace = spec.get("terminationGracePeriodSeconds")
-    if grace is not None and grace < 0:
-        faults.append(
-            invalid(f"{path}.terminationGracePeriodSeconds", "must not be negative: 0 cuts the power at once")
-        )
-    return faults
+    return [
+        *(not_supported(*found) for found in support.refused(spec, "VirtualMachineInstanceSpec", path)),
+        *validation_sizes.check(domain, f"{path}.domain"),
+        *_machine(domain, f"{path}.domain"),
+        *validation_devices.check(spec, path),
+        *validation_network.check(spec, path),
+        *_around(spec, path),
+    ]
+
+
+def _name(obj: Document) -> Iterator[Fault]:
+    """The name becomes the value of labels, on the instance and its pod."""
+    name = (obj.get("metadata") or {}).get("name") or ""
+    if len(name) > LONGEST_NAME:
+        yield invalid("metadata.name", f"has {len(name)} characters: use at most {LONGEST_NAME}, as in a label")
 
 
 def _run_strategy(spec: Document) -> Iterator[Fault]:
@@ -72,83 +77,28 @@ def _run_strategy(spec: Document) -> Iterator[Fault]:
         yield invalid("spec.running", "running and runStrategy are mutually exclusive: keep runStrategy")
     elif running is None and not strategy:
         yield required("spec.runStrategy", f"must be specified: one of {', '.join(RUN_STRATEGIES)}")
+    elif strategy == "WaitAsReceiver":
+        yield not_supported("spec.runStrategy", "WaitAsReceiver is not supported by hotvirt yet: use Always or Halted")
     elif strategy and strategy not in RUN_STRATEGIES:
         yield invalid("spec.runStrategy", f"{strategy!r} is not a run strategy: use one of {', '.join(RUN_STRATEGIES)}")
 
 
-def _cpu(cpu: Document, path: str) -> Iterator[Fault]:
-    for field in ("sockets", "cores", "threads", "maxSockets"):
-        if (value := cpu.get(field)) is not None and value < 1:
-            yield invalid(f"{path}.{field}", f"must be at least 1, not {value}")
-    sockets, most = cpu.get("sockets") or 1, cpu.get("maxSockets")
-    if most is not None and sockets > most:
-        yield invalid(
-            f"{path}.sockets",
-            f"{sockets} sockets are more than the most that can be plugged, maxSockets {most}: "
-            "lower sockets, or raise maxSockets (needs a restart)",
-        )
-    count = max(sockets, most or 1) * (cpu.get("cores") or 1) * (cpu.get("threads") or 1)
-    if count > 512:
-        yield invalid(path, f"{count} vCPUs are more than 512: lower maxSockets, cores or threads")
-    for index, feature in enumerate(cpu.get("features") or ()):
-        if feature.get("policy") not in (None, "", "force", "require", "optional", "disable", "forbid"):
+def _around(spec: Document, path: str) -> Iterator[Fault]:
+    """What is not of the domain."""
+    if spec.get("architecture") not in (None, "", "amd64"):
+        yield not_supported(f"{path}.architecture", f"{spec['architecture']} guests are not offered: use amd64")
+    if spec.get("startStrategy") not in (None, "", "Paused"):
+        yield invalid(f"{path}.startStrategy", f"{spec['startStrategy']!r} is unknown: use Paused or leave it out")
+    if (eviction := spec.get("evictionStrategy")) not in (None, "", *EVICTION_STRATEGIES):
+        yield invalid(f"{path}.evictionStrategy", f"{eviction!r} is unknown: use {', '.join(EVICTION_STRATEGIES)}")
+    grace = spec.get("terminationGracePeriodSeconds")
+    if grace is not None and grace < 0:
+        yield invalid(f"{path}.terminationGracePeriodSeconds", "must not be negative: 0 cuts the power at once")
+    for field in ("hostname", "subdomain"):
+        if (name := spec.get(field)) and not _LABEL.fullmatch(name):
             yield invalid(
-                f"{path}.features[{index}].policy",
-                f"{feature['policy']!r} is unknown: use force, require, optional, disable or forbid",
+                f"{path}.{field}", f"{name[:80]!r} is not a DNS label: use up to 63 lower case letters, digits and '-'"
             )
-
-
-def _amount(value: Any, path: str, faults: list[Fault]) -> int | None:
-    if value is None:
-        return None
-    try:
-        amount = quantity.parse_bytes(value)
-    except QuantityError as error:
-        faults.append(invalid(path, str(error)))
-        return None
-    if amount < 0:
-        faults.append(invalid(path, f"must not be negative: {value}"))
-        return None
-    return amount
-
-
-def _memory(domain: Document, path: str) -> list[Fault]:
-    faults: list[Fault] = []
-    memory, resources = domain.get("memory") or {}, domain.get("resources") or {}
-    guest = _amount(memory.get("guest"), f"{path}.memory.guest", faults)
-    most = _amount(memory.get("maxGuest"), f"{path}.memory.maxGuest", faults)
-    asked = _amount((resources.get("requests") or {}).get("memory"), f"{path}.resources.requests.memory", faults)
-    limit = _amount((resources.get("limits") or {}).get("memory"), f"{path}.resources.limits.memory", faults)
-    if faults:
-        return faults
-    where = f"{path}.memory.guest" if guest is not None else f"{path}.resources.requests.memory"
-    size = guest if guest is not None else asked if asked is not None else limit
-    if size is None:
-        return [required(f"{path}.memory.guest", "say how much memory the guest has, such as 1Gi")]
-    if size < 32 * MIB:
-        faults.append(invalid(where, f"{size} bytes are too little to boot anything: use at least 32Mi"))
-    elif size % (2 * MIB):
-        faults.append(
-            invalid(where, f"must be a multiple of 2Mi, the guest's block size: {quantity.format_bytes(size)} is not")
-        )
-    if most is not None:
-        if size > most:
-            faults.append(
-                invalid(
-                    where,
-                    f"{quantity.format_bytes(size)} is more than maxGuest, {quantity.format_bytes(most)}: "
-                    "lower guest, or raise maxGuest (needs a restart)",
-                )
-            )
-        if most % (2 * MIB):
-            faults.append(invalid(f"{path}.memory.maxGuest", "must be a multiple of 2Mi, the guest's block size"))
-    if limit is not None and asked is not None and asked > limit:
-        faults.append(invalid(f"{path}.resources.requests.memory", "is more than resources.limits.memory: lower it"))
-    if limit is not None and guest is not None and guest > limit:
-        faults.append(
-            invalid(f"{path}.memory.guest", "is more than resources.limits.memory: lower it, or raise the limit")
-        )
-    return faults
 
 
 def _machine(domain: Document, path: str) -> Iterator[Fault]:
@@ -156,8 +106,10 @@ def _machine(domain: Document, path: str) -> Iterator[Fault]:
     if not (kind == "q35" or kind.startswith(("q35-", "pc-q35"))):
         yield not_supported(f"{path}.machine.type", f"{kind} machines are not offered: use q35")
     boot = (domain.get("firmware") or {}).get("kernelBoot") or {}
-    container = boot.get("container")
+    container, here = boot.get("container"), f"{path}.firmware.kernelBoot"
     if boot.get("kernelArgs") and not (container or {}).get("kernelPath"):
-        yield invalid(f"{path}.firmware.kernelBoot.kernelArgs", "needs a kernel: set container.image and kernelPath")
-    if container is not None and not (container.get("kernelPath") or container.get("initrdPath")):
-        yield required(f"{path}.firmware.kernelBoot.container.kernelPath", "say where the kernel is: /boot/vmlinuz")
+        yield invalid(f"{here}.kernelArgs", "needs a kernel: set container.image and kernelPath")
+    if container is not None:
+        yield from validation_devices.image(container.get("image") or "", f"{here}.container.image")
+        if not (container.get("kernelPath") or container.get("initrdPath")):
+            yield required(f"{here}.container.kernelPath", "say where the kernel is: /boot/vmlinuz")

@@ -1,4 +1,4 @@
-"""Disks and volumes, interfaces and networks: each needs its partner, and a place the guest can find it. Pure."""
+"""Disks and their volumes: each needs its partner, and a place where the guest can find it. Pure."""
 
 import base64
 import binascii
@@ -6,91 +6,81 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hotvirt.api import quantity
-from hotvirt.api.faults import Fault, duplicate, invalid, not_supported, required
+from hotvirt.api import defaults, quantity
+from hotvirt.api import disks as api_disks
+from hotvirt.api.faults import Fault, duplicate, invalid, required
 from hotvirt.api.quantity import QuantityError
+from hotvirt.api.validation_network import names
 
 Document = dict[str, Any]
 
-BUSES = {"disk": ("virtio", "scsi", "sata"), "cdrom": ("sata", "scsi"), "lun": ("scsi",)}
-HOTPLUG_BUSES = ("scsi", "virtio")
 SOURCES = ("containerDisk", "persistentVolumeClaim", "emptyDisk", "cloudInitNoCloud")
 SATA_PORTS = 6
 INLINE_LIMIT = 2048
-_BINDINGS = ("masquerade", "bridge")
-_MODELS = ("virtio", "e1000e", "e1000", "rtl8139")
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
-_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
 
 
 def check(spec: Document, path: str) -> list[Fault]:
-    """Faults of the devices, volumes and networks of an instance's spec at `path`."""
-    devices = (spec.get("domain") or {}).get("devices") or {}
-    disks, volumes = devices.get("disks") or [], spec.get("volumes") or []
-    interfaces, networks = devices.get("interfaces") or [], spec.get("networks") or []
-    at = f"{path}.domain.devices"
+    """Faults of the disks and volumes of an instance's spec at `path`."""
+    disks = ((spec.get("domain") or {}).get("devices") or {}).get("disks") or []
+    volumes = spec.get("volumes") or []
+    at = f"{path}.domain.devices.disks"
     return [
-        *_disks(disks, volumes, f"{at}.disks"),
-        *_volumes(volumes, disks, f"{path}.volumes"),
-        *_boot_order([("disks", disks), ("interfaces", interfaces)], at),
-        *_interfaces(interfaces, networks, f"{at}.interfaces"),
-        *_networks(networks, interfaces, f"{path}.networks"),
-    ]
+        *_disks(disks, volumes, at), *_sata_ports(disks, spec, at), *_volumes(volumes, disks, f"{path}.volumes"),
+    ]  # fmt: skip
 
 
-def _names(items: Sequence[Document], path: str) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for index, item in enumerate(items):
-        name = item.get("name") or ""
-        if name in seen:
-            yield duplicate(f"{path}[{index}].name", f"{name!r} is there twice: names must differ")
-        elif not _NAME.fullmatch(name):
-            yield invalid(f"{path}[{index}].name", f"{name!r} is not a name: use lower case letters, digits and '-'")
-        seen.add(name)
+def image(name: str, path: str) -> Iterator[Fault]:
+    """Faults of an image's name; whether there is such an image is found out when it is needed."""
+    if not name:
+        yield required(path, "name an image, such as hotvirt/debian:12 (see: hotvirt images list)")
+    elif not _IMAGE.fullmatch(name):
+        yield invalid(path, f"{name[:80]!r} is not an image name: write it like hotvirt/debian:12 or local/NAME")
 
 
 def _disks(disks: Sequence[Document], volumes: Sequence[Document], path: str) -> Iterator[Fault]:
-    yield from _names(disks, path)
+    yield from names(disks, path)
     known = {volume.get("name") for volume in volumes}
-    on_sata = 0
     for index, disk in enumerate(disks):
         here = f"{path}[{index}]"
-        targets = [kind for kind in BUSES if disk.get(kind) is not None]
+        targets, kind, bus = api_disks.targets(disk), api_disks.target(disk), api_disks.bus(disk)
+        allowed = api_disks.BUSES[kind]
         if len(targets) > 1:
             yield invalid(here, f"is {' and '.join(targets)} at once: keep one")
-        target = targets[0] if targets else "disk"
-        given = disk.get(target) or {}
-        bus = given.get("bus") or "sata"
-        on_sata += bus == "sata"
-        if bus not in BUSES[target]:
-            yield invalid(
-                f"{here}.{target}.bus", f"{bus!r} is not a bus for a {target}: use {' or '.join(BUSES[target])}"
-            )
-        elif target == "disk" and bus == "sata" and given.get("readonly"):
+        if bus not in allowed:
+            yield invalid(f"{here}.{kind}.bus", f"{bus!r} is not a bus for a {kind}: use {' or '.join(allowed)}")
+        elif kind == "disk" and bus == "sata" and (disk.get("disk") or {}).get("readonly"):
             yield invalid(f"{here}.disk.readonly", "a SATA disk cannot be read-only: use bus virtio or scsi")
-        if disk.get("name") not in known and target != "cdrom":
+        if disk.get("name") not in known and kind != "cdrom":
             yield invalid(
                 f"{here}.name", f"no volume is named {disk.get('name')!r}: add it to volumes, or remove the disk"
             )
-        yield from _disk_settings(disk, here)
-    if on_sata > SATA_PORTS:
-        yield invalid(
-            path, f"{on_sata} disks are on the sata bus, which has {SATA_PORTS} ports: use bus virtio or scsi"
-        )
+        yield from _settings(disk, here)
 
 
-def _disk_settings(disk: Document, path: str) -> Iterator[Fault]:
+def _settings(disk: Document, path: str) -> Iterator[Fault]:
     for field, allowed in (("cache", ("none", "writethrough", "writeback")), ("io", ("native", "threads"))):
         if disk.get(field) not in (None, "", *allowed):
             yield invalid(f"{path}.{field}", f"{disk[field]!r} is unknown: use {' or '.join(allowed)}")
+    if disk.get("io") == "native" and disk.get("cache") not in (None, "", "none"):
+        yield invalid(
+            f"{path}.io", f"native needs cache none, not {disk['cache']}: set cache to none, or io to threads"
+        )
     if (serial := disk.get("serial")) and not _SERIAL.fullmatch(serial):
         yield invalid(f"{path}.serial", "may have up to 256 letters, digits, and _ . + -")
 
 
+def _sata_ports(disks: Sequence[Document], spec: Document, path: str) -> Iterator[Fault]:
+    """Volumes without a disk of their own get one, on SATA."""
+    count = sum(api_disks.bus(disk) == "sata" for disk in (*disks, *defaults.silent_disks(spec)))
+    if count > SATA_PORTS:
+        yield invalid(path, f"{count} disks are on the sata bus, which has {SATA_PORTS} ports: use bus virtio or scsi")
+
+
 def _volumes(volumes: Sequence[Document], disks: Sequence[Document], path: str) -> Iterator[Fault]:
-    yield from _names(volumes, path)
-    of_disk = {disk.get("name"): disk for disk in disks}
+    yield from names(volumes, path)
+    of_disk = api_disks.by_name(disks)
     claims: set[str] = set()
     for index, volume in enumerate(volumes):
         here = f"{path}[{index}]"
@@ -106,22 +96,22 @@ def _volumes(volumes: Sequence[Document], disks: Sequence[Document], path: str) 
                 yield duplicate(f"{here}.{kind}.claimName", f"claim {claim!r} is used twice: one volume per claim")
             claims.add(source.get("claimName") or "")
             if source.get("hotpluggable"):
-                yield from _hotpluggable(of_disk.get(volume.get("name")), volume, here)
+                yield from _hotpluggable(of_disk.get(str(volume.get("name"))), here)
 
 
-def _hotpluggable(disk: Document | None, volume: Document, path: str) -> Iterator[Fault]:
+def _hotpluggable(disk: Document | None, path: str) -> Iterator[Fault]:
     if disk is None:
-        yield invalid(f"{path}.name", f"a hotpluggable volume needs a disk named {volume.get('name')!r}")
-        return
-    target = next((kind for kind in BUSES if disk.get(kind) is not None), "disk")
-    bus = (disk.get(target) or {}).get("bus") or "sata"
-    if target != "cdrom" and bus not in HOTPLUG_BUSES:
-        yield invalid(f"{path}.persistentVolumeClaim.hotpluggable", f"bus {bus} cannot hot-plug: use scsi or virtio")
+        return  # it will be on a bus that can
+    bus = api_disks.bus(disk)
+    if api_disks.target(disk) != "cdrom" and bus not in api_disks.HOTPLUG_BUSES:
+        yield invalid(
+            f"{path}.persistentVolumeClaim.hotpluggable", f"bus {bus} cannot hot-plug: set the disk's bus to scsi"
+        )
 
 
 def _source(kind: str, source: Document, path: str) -> Iterator[Fault]:
-    if kind == "containerDisk" and not source.get("image"):
-        yield required(f"{path}.image", "name an image, such as hotvirt/debian:12")
+    if kind == "containerDisk":
+        yield from image(source.get("image") or "", f"{path}.image")
     elif kind == "persistentVolumeClaim" and not source.get("claimName"):
         yield required(f"{path}.claimName", "name a PersistentVolumeClaim of this namespace")
     elif kind == "emptyDisk":
@@ -136,8 +126,10 @@ def _source(kind: str, source: Document, path: str) -> Iterator[Fault]:
 
 
 def _cloud_init(source: Document, path: str) -> Iterator[Fault]:
+    empty = True
     for what, secret in (("userData", "secretRef"), ("networkData", "networkDataSecretRef")):
         given = [field for field in (what, f"{what}Base64", secret) if source.get(field)]
+        empty = empty and not given
         if len(given) > 1:
             yield invalid(path, f"has {' and '.join(given)}: keep one")
         if (text := source.get(what)) and len(text.encode()) > INLINE_LIMIT:
@@ -145,74 +137,18 @@ def _cloud_init(source: Document, path: str) -> Iterator[Fault]:
                 f"{path}.{what}", f"is longer than {INLINE_LIMIT} bytes: put it into a Secret, named in {secret}"
             )
         if encoded := source.get(f"{what}Base64"):
-            try:
-                if len(base64.b64decode(encoded, validate=True)) > INLINE_LIMIT:
-                    yield invalid(f"{path}.{what}Base64", f"is longer than {INLINE_LIMIT} bytes: use {secret}")
-            except (binascii.Error, ValueError):
-                yield invalid(f"{path}.{what}Base64", "is not base64")
-    if not any(source.get(f) for f in ("userData", "userDataBase64", "secretRef", "networkData", "networkDataBase64",
-                                       "networkDataSecretRef")):  # fmt: skip
+            yield from _base64(encoded, f"{path}.{what}Base64", secret)
+        if source.get(secret) and not source[secret].get("name"):
+            yield required(f"{path}.{secret}.name", f"name the Secret whose key {what.lower()} has the text")
+    if empty:
         yield required(f"{path}.userData", "say what cloud-init is to do, inline or by secretRef")
 
 
-def _boot_order(groups: list[tuple[str, Sequence[Document]]], path: str) -> Iterator[Fault]:
-    seen: dict[int, str] = {}
-    for group, items in groups:
-        for index, item in enumerate(items):
-            if (order := item.get("bootOrder")) is None:
-                continue
-            here = f"{path}.{group}[{index}].bootOrder"
-            if order < 1:
-                yield invalid(here, f"must be 1 or more, not {order}")
-            elif order in seen:
-                yield duplicate(here, f"{order} is the boot order of {seen[order]} already")
-            seen[order] = str(item.get("name"))
-
-
-def _interfaces(interfaces: Sequence[Document], networks: Sequence[Document], path: str) -> Iterator[Fault]:
-    yield from _names(interfaces, path)
-    known = {network.get("name") for network in networks}
-    for index, interface in enumerate(interfaces):
-        here = f"{path}[{index}]"
-        if interface.get("name") not in known:
-            yield invalid(f"{here}.name", f"no network is named {interface.get('name')!r}: add it to networks")
-        bindings = [each for each in _BINDINGS if interface.get(each) is not None]
-        if len(bindings) != 1 and not any(interface.get(k) for k in ("binding", "sriov", "slirp", "macvtap", "passt")):
-            yield invalid(here, "needs exactly one of masquerade or bridge")
-        if interface.get("model") not in (None, "", *_MODELS):
-            yield invalid(f"{here}.model", f"{interface['model']!r} is unknown: use {', '.join(_MODELS)}")
-        if mac := interface.get("macAddress"):
-            if not _MAC.fullmatch(mac):
-                yield invalid(f"{here}.macAddress", f"{mac!r} is not a MAC address: write it like 02:00:00:00:00:01")
-            elif int(mac[:2], 16) & 1:
-                yield invalid(f"{here}.macAddress", f"{mac} is a multicast address: make the first octet even")
-        yield from _ports(interface.get("ports") or (), f"{here}.ports")
-
-
-def _ports(ports: Sequence[Document], path: str) -> Iterator[Fault]:
-    names: set[str] = set()
-    for index, port in enumerate(ports):
-        if not 0 < (port.get("port") or 0) < 65536:
-            yield invalid(f"{path}[{index}].port", f"must be 1 to 65535, not {port.get('port')}")
-        if port.get("protocol") not in (None, "", "TCP", "UDP"):
-            yield not_supported(f"{path}[{index}].protocol", f"{port['protocol']!r} is unknown: use TCP or UDP")
-        if (name := port.get("name")) and name in names:
-            yield duplicate(f"{path}[{index}].name", f"{name!r} is there twice: names must differ")
-        names.add(port.get("name") or "")
-
-
-def _networks(networks: Sequence[Document], interfaces: Sequence[Document], path: str) -> Iterator[Fault]:
-    yield from _names(networks, path)
-    used = {interface.get("name") for interface in interfaces}
-    on_pod = 0
-    for index, network in enumerate(networks):
-        here = f"{path}[{index}]"
-        if network.get("pod") is None and network.get("multus") is None:
-            yield invalid(here, "needs a type: pod")
-        on_pod += network.get("pod") is not None
-        if on_pod > 1:
-            yield duplicate(f"{here}.pod", "there is one pod network for a machine")
-        if network.get("name") not in used:
-            yield invalid(
-                f"{here}.name", f"no interface is named {network.get('name')!r}: add it to devices.interfaces"
-            )
+def _base64(encoded: str, path: str, secret: str) -> Iterator[Fault]:
+    try:
+        size = len(base64.b64decode(encoded, validate=True))
+    except (binascii.Error, ValueError):
+        yield invalid(path, "is not base64: make it with base64 -w0 FILE")
+        return
+    if size > INLINE_LIMIT:
+        yield invalid(path, f"holds more than {INLINE_LIMIT} bytes: put it into a Secret, named in {secret}")

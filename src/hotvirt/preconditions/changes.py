@@ -4,6 +4,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api import quantity
+
 
 class MemoryChange(Struct, frozen=True):
     """The guest's memory becomes this many bytes."""
@@ -31,3 +33,16 @@ class VolumeRemove(Struct, frozen=True):
 
 
 Change = MemoryChange | CpuChange | VolumeAdd | VolumeRemove
+
+
+def label(change: Change) -> str:
+    """The change as a person would ask for it: `memory=4Gi`, `sockets=4`, `disk=data`, `no disk=data`."""
+    match change:
+        case MemoryChange():
+            return f"memory={quantity.format_bytes(change.guest)}"
+        case CpuChange():
+            return f"sockets={change.sockets}"
+        case VolumeAdd():
+            return f"disk={change.volume.get('name')}"
+        case VolumeRemove():
+            return f"no disk={change.name}"

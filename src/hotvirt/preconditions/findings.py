@@ -9,16 +9,22 @@ Status = Literal["pass", "fail", "unknown"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """`id` such as memory.max-guest; `field` the path below a VM's spec.template.spec, or "". `mend` is a command or an
-    edit that would make it pass, "" when there is none."""
+    """`id` such as memory.max-guest; `change` the one asked about, such as memory=4Gi; `field` the path below a VM's
+    spec.template.spec, or "". `mend` is a command or an edit that would make it pass, "" when there is none."""
 
     id: str
     status: Status
     message: str
+    change: str = ""
     actual: str = ""
     required: str = ""
     mend: str = ""
     field: str = ""
+
+
+def verdict(holds: bool | None) -> Status:
+    """None: it could not be found out."""
+    return "unknown" if holds is None else "pass" if holds else "fail"
 
 
 def blockers(findings: Iterable[Finding]) -> list[Finding]:
