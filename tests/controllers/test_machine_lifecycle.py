@@ -60,6 +60,9 @@ class Node:
 
     async def end(self, vmi, phase):
         status = {"phase": phase}
+        if phase == "Failed":
+            why = {"type": "Synchronized", "status": "False", "reason": "Failed", "message": "no bootable disk"}
+            status["conditions"] = [*vmi["status"]["conditions"], why]
         if phase == "Running":
             stamps = vmi["status"]["phaseTransitionTimestamps"]
             status["phaseTransitionTimestamps"] = [*stamps, {"phase": phase, "phaseTransitionTimestamp": NOW[0]()}]
@@ -256,11 +259,14 @@ async def test_a_guest_that_keeps_failing_waits_ever_longer_and_is_forgiven_when
         assert status["printableStatus"] == "CrashLoopBackOff"
         assert status["startFailure"]["consecutiveFailCount"] == 1
         await settled(400)
+        found = conditions.of(vm_of(api), "Failure")
+        assert (found["reason"], found["message"]) == ("StartFailed", "no bootable disk")
         assert status_of(api)["startFailure"]["consecutiveFailCount"] in (4, 5)
         node.broken = False
         await settled(450)
         assert status_of(api)["printableStatus"] == "Running"
         assert "startFailure" not in status_of(api)
+        assert conditions.of(vm_of(api), "Failure") is None
         api.writes.clear()
         await settled(3600)
         assert api.writes == []
@@ -346,6 +352,24 @@ async def test_live_edits_reach_the_instance_and_the_pod_and_the_rest_asks_for_a
         await edit(api, {"domain": {"cpu": {"cores": None}}})
         assert conditions.of(vm_of(api), "RestartRequired") is None
         assert status_of(api)["observedGeneration"] == 3
+
+
+async def test_the_instance_follows_the_generation_unless_the_template_changed(api, make, home):
+    async with home():
+        await api.create(VMS, make.vm())
+        await settled()
+        await api.patch(VMS, "web", {"spec": {"runStrategy": "Manual"}})
+        await settled()
+
+        def generation():
+            return api.find(VMIS, "web")["metadata"]["annotations"]["kubevirt.io/vm-generation"]
+
+        assert generation() == "2"
+        await edit(api, {"domain": {"cpu": {"sockets": 2}}})
+        assert generation() == "2"
+        await edit(api, {"hostname": "other"})
+        assert generation() == "2"
+        assert conditions.of(vm_of(api), "RestartRequired") is not None
 
 
 async def test_a_restart_takes_the_edit_in_and_clears_the_condition(api, make, home):

@@ -7,6 +7,7 @@ their node, and brings them up again when room appears; that memory is only a hi
 from collections.abc import Callable
 
 from hotvirt.controllers import launcherpod, liveupdate, newinstance
+from hotvirt.controllers import spec as specs
 from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.liveupdate import Room, Update
 from hotvirt.controllers.placement import Demand, demand, free, frees_room, node_changed, used
@@ -45,15 +46,27 @@ class InstanceUpdate:
         settings, room = Settings.of(kubevirt), self._room(vmi)
         update = liveupdate.plan(vm, vmi, self.started(vmi), facts=_facts(kubevirt), settings=settings, room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
-        if not update.patch:
+        generation = self._newer_generation(vm, vmi, update)
+        if not update.patch and generation is None:
             return vmi, update
         if room is not None:
             self._granted[room.pod["metadata"]["uid"]] = liveupdate.asked(vmi, update, settings)
         metadata = vmi["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": update.patch}
+        patch: Document = {"metadata": {"resourceVersion": metadata["resourceVersion"]}}
+        if update.patch:
+            patch["spec"] = update.patch
+        if generation is not None:
+            patch["metadata"]["annotations"] = {specs.GENERATION: generation}
         vmi = await self._client.patch(VMIS, metadata["name"], patch, metadata["namespace"])
         self._vmis.observe(vmi)
         return vmi, Update(refusals=update.refusals, waits=update.waits, held=update.held)
+
+    def _newer_generation(self, vm: Document, vmi: Document, update: Update) -> str | None:
+        """The VM's generation, when the instance is older only by what is no part of the template."""
+        current = str(vm["metadata"].get("generation") or 1)
+        known = (vmi["metadata"].get("annotations") or {}).get(specs.GENERATION)
+        same = update.settled and not liveupdate.is_edited(vm, self.started(vmi))
+        return current if same and known is not None and known != current else None
 
     def _room(self, vmi: Document) -> Room | None:
         if not self._guard_room:

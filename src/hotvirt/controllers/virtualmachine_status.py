@@ -13,6 +13,7 @@ from hotvirt.controllers.liveupdate import Update
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 
+START_FAILED = "StartFailed"
 OWN = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequired")
 
 
@@ -72,13 +73,23 @@ def _conditions(vm: Document, vmi: Document | None, outcome: Outcome, now: datet
         if condition["type"] in mirrored:
             found = _mirrored(found, condition, now)
     found = _ready(found, vmi, now)
-    if outcome.fault is not None:
-        found = conditions.put(
-            found, "Failure", True, now=now, reason=outcome.fault.reason, message=outcome.fault.message
-        )
+    if (fault := outcome.fault or _failed_start(vm, vmi, outcome.failure)) is not None:
+        found = conditions.put(found, "Failure", True, now=now, reason=fault.reason, message=fault.message)
     else:
         found = conditions.remove(found, "Failure")
     return _restart_required(found, vm, outcome.update, now)
+
+
+def _failed_start(vm: Document, vmi: Document | None, failure: Document | None) -> Fault | None:
+    """Why the machine's last start failed, kept while it is tried again: the instance that knew is gone by then."""
+    if failure is None or specs.phase(vmi) == "Running":
+        return None
+    if vmi is None or not specs.is_final(vmi):
+        known = conditions.of(vm, "Failure") or {}
+        return Fault(START_FAILED, str(known.get("message"))) if known.get("reason") == START_FAILED else None
+    said = (conditions.of(vmi, kind) or {} for kind in ("Synchronized", "Ready"))
+    words = next((str(c["message"]) for c in said if c.get("status") == "False" and c.get("message")), "")
+    return Fault(START_FAILED, words or "the guest ended before it ran; kubectl get events says more")
 
 
 def _ready(found: list[Document], vmi: Document | None, now: datetime) -> list[Document]:
