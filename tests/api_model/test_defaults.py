@@ -217,11 +217,12 @@ def test_what_the_machine_says_counts():
 # Properties.
 
 _sizes = st.sampled_from(["64Mi", "1Gi", "1536Mi", "1024M", "1G", 1 << 30, "3221225473"])
+_COUNTED = ("sockets", "cores", "threads", "maxSockets")
 _counts = st.one_of(st.none(), st.integers(0, 20))
 _domains = st.fixed_dictionaries(
     {"memory": st.fixed_dictionaries({"guest": _sizes}, optional={"maxGuest": st.sampled_from(["64Gi", "3G"])})},
     optional={
-        "cpu": st.fixed_dictionaries({}, optional=dict.fromkeys(("sockets", "cores", "threads", "maxSockets"), _counts)),
+        "cpu": st.fixed_dictionaries({}, optional=dict.fromkeys(_COUNTED, _counts)),
         "devices": st.fixed_dictionaries(
             {},
             optional={

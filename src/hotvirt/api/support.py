@@ -30,17 +30,16 @@ class Entry(Struct, frozen=True):
 
 
 _PLACEMENT = "passed on to the launcher pod; the embedded home has one node"
+_POD_NAMES = "passed on to the launcher pod; in a home no pod resolves names"
 _ALWAYS = "always so"
+_HERE = "built-in and local images are on this machine, and never pulled"
 _QEMU_DEFAULT = "QEMU's default is used, which guests work with"
 
 NO_EFFECT: dict[str, str] = {
-    "VirtualMachineInstanceSpec.affinity": _PLACEMENT,
-    "VirtualMachineInstanceSpec.tolerations": _PLACEMENT,
-    "VirtualMachineInstanceSpec.topologySpreadConstraints": _PLACEMENT,
     "VirtualMachineInstanceSpec.priorityClassName": _PLACEMENT,
-    "VirtualMachineInstanceSpec.dnsConfig": _PLACEMENT,
-    "VirtualMachineInstanceSpec.dnsPolicy": _PLACEMENT,
-    "VirtualMachineInstanceSpec.subdomain": _PLACEMENT,
+    "VirtualMachineInstanceSpec.dnsConfig": _POD_NAMES,
+    "VirtualMachineInstanceSpec.dnsPolicy": _POD_NAMES,
+    "VirtualMachineInstanceSpec.subdomain": _POD_NAMES,
     "VirtualMachineInstanceSpec.evictionStrategy": "there is no second node to move to",
     "VirtualMachineSpec.updateVolumesStrategy": "volumes are replaced by stop and start",
     "DomainSpec.features": "ACPI and APIC are always there; of Hyper-V's only what QEMU's model has",
@@ -71,14 +70,14 @@ NO_EFFECT: dict[str, str] = {
     "PodNetwork.vmNetworkCIDR": "the guest has its pod's address",
     "PodNetwork.vmIPv6NetworkCIDR": "the guest has its pod's address",
     "KernelBootContainer.imagePullSecret": "built-in and local images need none",
+    "KernelBootContainer.imagePullPolicy": _HERE,
     "ContainerDiskSource.imagePullSecret": "built-in and local images need none",
+    "ContainerDiskSource.imagePullPolicy": _HERE,
+    "ContainerDiskSource.path": "a built-in or local image has one disk",
 }
 
-_PASSED_WHOLE = frozenset(
-    ("core.Affinity", "core.Toleration", "core.PodDNSConfig", "core.TopologySpreadConstraint", "Features", "Clock",
-     "Chassis", "DiskIOThreads", "BlockSize", "VideoDevice", "Input", "ResourceRequirements", "Rng")
-)  # fmt: skip
-"""Types below a field whose treatment the field itself decides."""
+_PASSED_WHOLE = frozenset(("core.Affinity", "core.Toleration", "core.TopologySpreadConstraint"))
+"""Types that whoever acts on the field reads whole."""
 
 _MEND = {
     "dataVolumeTemplates": "make a PersistentVolumeClaim and name it in volumes",
@@ -99,6 +98,16 @@ def of(type_name: str, field: str) -> Entry:
     return Entry(Support.REFUSED)
 
 
+def decides(kind: schemas.Kind, entry: Entry) -> bool:
+    """Whether a field's treatment is that of everything below it."""
+    return kind.is_scalar or kind.item in _PASSED_WHOLE or entry.support is not Support.ACTED_ON
+
+
+def mend(field: str) -> str:
+    """What to do instead of setting a refused field."""
+    return _MEND.get(field, f"remove {field}")
+
+
 def refused(document: Document, type_name: str, path: str) -> Iterator[tuple[str, str]]:
     """(path, sentence) of each field of `document` that hotvirt does not support. Only what is set counts: null,
     false, and empty lists and objects promise nothing, except where an empty object is the promise (`efi: {}`)."""
@@ -110,9 +119,8 @@ def refused(document: Document, type_name: str, path: str) -> Iterator[tuple[str
         here = f"{path}.{name}"
         entry = of(type_name, name)
         if entry.support is Support.REFUSED:
-            mend = _MEND.get(name, f"remove {name}")
-            yield here, f"{name} is not supported by hotvirt yet: {mend}"
-        elif not kind.is_scalar and kind.item not in _PASSED_WHOLE and entry.support is Support.ACTED_ON:
+            yield here, f"{name} is not supported by hotvirt yet: {mend(name)}"
+        elif not decides(kind, entry):
             yield from _below(value, kind, here)
 
 
