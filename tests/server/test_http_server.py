@@ -109,6 +109,13 @@ async def test_create_read_patch_delete(api: Api) -> None:
     assert (status, refusal["reason"], refusal["kind"]) == (404, "NotFound", "Status")
 
 
+async def test_the_head_of_a_built_in_kind_may_be_left_out(api: Api) -> None:
+    status, made = await api.ask("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "c"}})
+    assert (status, made["apiVersion"], made["kind"]) == (201, "v1", "ConfigMap")
+    status, refusal = await api.ask("POST", WIDGETS, {"metadata": {"name": "c"}})
+    assert (status, refusal["reason"]) == (400, "BadRequest")
+
+
 async def test_a_collection_is_deleted_by_selector(api: Api) -> None:
     for name, on in (("a", "1"), ("b", "2")):
         obj = widget(name)
@@ -203,6 +210,18 @@ async def test_table_watches_name_their_columns_once(api: Api) -> None:
         first, second = await _lines(answer, 2)
     assert (len(first["object"]["columnDefinitions"]), second["object"]["columnDefinitions"]) == (2, [])
     assert second["object"]["rows"][0]["cells"] == ["a", "red"]
+
+
+async def test_a_watch_of_much_is_sent_as_it_is_read(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hotvirt.server.watchstream.MOST_WAITING", 600 * 1024)
+    for i in range(20):
+        await api.ask("POST", WIDGETS, widget(f"w{i:02}", color="x" * 100_000))
+    async with api.session().get(WIDGETS, params={"watch": "1"}, read_bufsize=4096) as answer:
+        await asyncio.sleep(0.05)  # reading later than it is offered
+        await api.ask("DELETE", f"{WIDGETS}/w00")
+        lines = [json.loads(await answer.content.readline(max_line_length=200_000)) for _ in range(21)]
+    assert [line["object"]["metadata"]["name"] for line in lines] == [*(f"w{i:02}" for i in range(20)), "w00"]
+    assert lines[-1]["type"] == "DELETED"
 
 
 async def test_a_watch_from_the_forgotten_past_is_gone(api: Api) -> None:

@@ -469,3 +469,18 @@ async def test_a_client_may_do_what_its_user_may(server: ApiServer) -> None:
 async def test_default_and_system_namespaces_stay(client: LocalClient) -> None:
     with pytest.raises(Forbidden, match="may not be deleted"):
         await client.delete(NAMESPACES, "default")
+
+
+async def test_objects_kept_in_an_older_version_are_shown_in_the_asked_one(
+    client: LocalClient, definition: dict[str, Any]
+) -> None:
+    """The definition's storage version moves on while objects of the old one exist."""
+    await client.create(WIDGETS, widget("old"), ALL)
+    current = await client.get(CRDS, "widgets.example.com")
+    versions = [{**v, "storage": v["name"] == "v1alpha1"} for v in current["spec"]["versions"]]
+    after = await client.update(CRDS, {**current, "spec": {**current["spec"], "versions": versions}})
+    assert after["status"]["storedVersions"] == ["v1", "v1alpha1"]
+    await client.create(WIDGETS, widget("new"), ALL)
+    for resource in (WIDGETS, WIDGETS_ALPHA):
+        items = (await client.list(resource, ALL))["items"]
+        assert [item["apiVersion"] for item in items] == [resource.api_version] * 2

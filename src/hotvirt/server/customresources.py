@@ -55,7 +55,8 @@ class DefinitionWatcher:
 
 
 def _shape(definition: Document) -> Any:
-    return definition.get("spec"), is_established(definition)
+    stored = (definition.get("status") or {}).get("storedVersions")
+    return definition.get("spec"), is_established(definition), stored
 
 
 def is_established(definition: Document) -> bool:
@@ -66,10 +67,11 @@ def is_established(definition: Document) -> bool:
 def served_by(definition: Document) -> Sequence[Served]:
     group = definition["spec"]["group"]
     stored = f"{group}/{crd.storage_version(definition)}"
-    return [_served(version, stored) for version in crd.served(definition)]
+    is_mixed = len((definition.get("status") or {}).get("storedVersions") or ()) > 1
+    return [_served(version, stored, is_mixed=is_mixed) for version in crd.served(definition)]
 
 
-def _served(version: crd.ServedVersion, stored: str) -> Served:
+def _served(version: crd.ServedVersion, stored: str, *, is_mixed: bool) -> Served:
     kind = version.resource.kind
     scale = version.scale
     subresources = [Subresource("status", kind)] if version.status else []
@@ -86,6 +88,7 @@ def _served(version: crd.ServedVersion, stored: str) -> Served:
         has_status=version.status,
         has_generation=True,
         is_custom=True,
+        is_mixed=is_mixed,
         list_kind=version.list_kind,
         scale=_scale(scale) if scale else None,
         schema=compile_schema(version.schema),

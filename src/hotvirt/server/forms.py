@@ -51,15 +51,30 @@ class Renderer:
         return _list(head, (_encode(served.shown(_decode(entry.body))) for entry in listing.entries))
 
     def frame(
-        self, served: Served, form: Form, event: Event, type_: Type, *, as_before: bool, include: str, headers: bool
+        self,
+        served: Served,
+        form: Form,
+        event: Event,
+        type_: Type,
+        *,
+        as_before: bool,
+        include: str,
+        headers: bool,
+        variant: str,
     ) -> bytes:
-        """One watch event as a chunk of a chunked HTTP answer; made once for everybody who wants the same."""
-        wanted = (served.resource, form, type_, as_before, include, headers)
+        """One watch event as a chunk of a chunked HTTP answer; made once for everybody who wants the same, which is
+        who has the same `variant` (see `variant_of`)."""
+        wanted = (variant, type_, as_before, headers)
         found = event.frames.get(wanted)
         if found is None:
             body = self._event_body(served, form, event, as_before=as_before, include=include, headers=headers)
             found = event.frames[wanted] = chunk(b'{"type":"%b","object":%b}\n' % (type_.encode(), body))
         return found
+
+    @staticmethod
+    def variant_of(served: Served, form: Form, include: str) -> str:
+        """What tells one encoding of an object from another."""
+        return f"{served.resource.api_version} {form.kind} {form.version} {include}"
 
     def bookmark(self, served: Served, form: Form, revision: int, *, initial_end: bool = False) -> bytes:
         meta: Document = {"resourceVersion": str(revision), "creationTimestamp": None}

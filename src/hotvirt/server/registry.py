@@ -37,8 +37,8 @@ class Scale(Struct, frozen=True):
 
 
 class Served(Struct, frozen=True, kw_only=True):
-    """`stored_version` is the apiVersion that objects are kept in. `has_generation` for kinds whose
-    metadata.generation counts. `check_name` is one of `label`, `subdomain`, `path`."""
+    """`stored_version` is the apiVersion that objects are kept in; with `is_mixed` some are still kept in another.
+    `has_generation` for kinds whose metadata.generation counts. `check_name` is one of `label`, `subdomain`, `path`."""
 
     resource: Resource
     stored_version: str
@@ -50,6 +50,7 @@ class Served(Struct, frozen=True, kw_only=True):
     has_status: bool = False
     has_generation: bool = False
     is_custom: bool = False
+    is_mixed: bool = False
     list_kind: str = ""
     scale: Scale | None = None
     schema: Schema | None = None
@@ -66,7 +67,9 @@ class Served(Struct, frozen=True, kw_only=True):
 
     @property
     def is_stored_version(self) -> bool:
-        return self.resource.api_version == self.stored_version and self.from_stored is None
+        """What is kept can be shown as it is."""
+        same = self.resource.api_version == self.stored_version
+        return same and self.from_stored is None and not self.is_mixed
 
     @property
     def qualified(self) -> str:
@@ -94,13 +97,14 @@ class Served(Struct, frozen=True, kw_only=True):
         """`doc`, sent in this version, as it is kept. A new top level, when it changes anything."""
         if self.to_stored:
             return self.to_stored(doc)
-        return doc if self.is_stored_version else {**doc, "apiVersion": self.stored_version}
+        return doc if doc.get("apiVersion") == self.stored_version else {**doc, "apiVersion": self.stored_version}
 
     def shown(self, doc: Document) -> Document:
         """A kept object in this version."""
         if self.from_stored:
             return self.from_stored(doc)
-        return doc if self.is_stored_version else {**doc, "apiVersion": self.resource.api_version}
+        wanted = self.resource.api_version
+        return doc if doc.get("apiVersion") == wanted else {**doc, "apiVersion": wanted}
 
 
 class Registry:

@@ -72,6 +72,7 @@ class Verbs:
     # -- writing
 
     async def create(self, call: Call, doc: Document) -> Entry:
+        doc = _headed(call, doc)
         self._check_header(call, doc)
         self._check_namespace(call)
         generated = not (doc.get("metadata") or {}).get("name") and not call.name
@@ -88,6 +89,7 @@ class Verbs:
         raise call.already_exists(call.name)
 
     async def update(self, call: Call, doc: Document) -> Entry:
+        doc = _headed(call, doc)
         self._check_header(call, doc)
         named = (doc.get("metadata") or {}).get("name")
         if named and named != call.name:
@@ -296,6 +298,15 @@ class Verbs:
 
     def _stamp(self) -> str:
         return objectmeta.timestamp(self.now())
+
+
+def _headed(call: Call, doc: Any) -> Any:
+    """A body of a built-in kind may leave out what the path says already: apiVersion and kind."""
+    if call.served.is_custom or not isinstance(doc, dict) or (doc.get("apiVersion") and doc.get("kind")):
+        return doc
+    resource = call.served.resource
+    head = {"apiVersion": doc.get("apiVersion") or resource.api_version, "kind": doc.get("kind") or resource.kind}
+    return head | {k: v for k, v in doc.items() if k not in head}
 
 
 def _check_preconditions(call: Call, sent: Document, old: Document) -> None:

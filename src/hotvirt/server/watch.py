@@ -7,7 +7,7 @@ without gaps; it must not block. `Bookmarks` is one timer for all watches that w
 import asyncio
 from collections.abc import Callable
 
-from hotvirt.kube.errors import BadRequest
+from hotvirt.kube.errors import BadRequest, Gone
 from hotvirt.server.calls import Call
 from hotvirt.server.events import Event, Type
 from hotvirt.server.selection import Selection
@@ -33,8 +33,10 @@ class Watch:
         if version and not version.isdecimal():
             raise BadRequest(f"invalid resource version: {version!r} is not a number that this server gave out")
         since = int(version or 0)
-        if since > self._store.revision:
-            raise BadRequest(f"Too large resource version: {since}, current: {self._store.revision}")
+        if (
+            since > self._store.revision
+        ):  # of a state that was since replaced by a backup: what is known is worth nothing
+            raise Gone(f"Too large resource version: {since}, current: {self._store.revision}: list again")
         resource = self._call.served.store
         self._end = self._store.listen(resource, self._hear)
         try:

@@ -6,22 +6,23 @@ where it was. Streams end by their own timeout, when the client goes, or when th
 
 import asyncio
 import random
+from collections import deque
 
-import msgspec
 from aiohttp import web
 
-from hotvirt.kube.errors import ApiError, BadRequest
+from hotvirt.kube.errors import BadRequest
 from hotvirt.server import queries
 from hotvirt.server.calls import Call
 from hotvirt.server.events import Event, Type
-from hotvirt.server.forms import Renderer, chunk
+from hotvirt.server.forms import Renderer
 from hotvirt.server.negotiation import Form
 from hotvirt.server.registry import Registry, Served
 from hotvirt.server.selection import select
 from hotvirt.server.store import Store
 from hotvirt.server.watch import Bookmarks, Watch
 
-MOST_WAITING = 16 * 1024 * 1024
+MOST_WAITING = 8 * 1024 * 1024
+SLICE = 256 * 1024
 SHORTEST_STREAM = 1800
 
 
@@ -86,8 +87,10 @@ class _Stream:
     def __init__(self, request: web.Request, call: Call, form: Form, renderer: Renderer, *, include: str) -> None:
         self._request, self._call, self._form, self._renderer = request, call, form, renderer
         self._include = include
+        self._variant = renderer.variant_of(call.served, form, include)
         self._headers = True
-        self._early: list[bytes] | None = []
+        self._early: deque[bytes] | None = deque()
+        self._behind = 0
         self._transport: asyncio.Transport | None = None
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -100,15 +103,26 @@ class _Stream:
         response.enable_chunked_encoding()
         await response.prepare(self._request)
         self._transport = self._request.transport
-        early, self._early = self._early or [], None
-        if early:
-            self._write(b"".join(early))
+        await self._catch_up()
         return response
+
+    async def _catch_up(self) -> None:
+        """What there is at first may be far more than a connection should hold: it goes out as the client reads."""
+        while self._early and not self.end.done():
+            part: list[bytes] = []
+            size = 0
+            while self._early and size < SLICE:
+                frame = self._early.popleft()
+                part.append(frame)
+                size += len(frame)
+            self._send(b"".join(part))
+            await self._request.writer.drain()
+        self._early = None
 
     def deliver(self, type_: Type, event: Event, as_before: bool) -> None:
         frame = self._renderer.frame(
             self._call.served, self._form, event, type_, as_before=as_before, include=self._include,
-            headers=self._headers,
+            headers=self._headers, variant=self._variant,
         )  # fmt: skip
         self._headers = False if self._form.kind == "table" else self._headers
         self._write(frame)
@@ -116,21 +130,28 @@ class _Stream:
     def bookmark(self, revision: int, *, initial_end: bool = False) -> None:
         self._write(self._renderer.bookmark(self._call.served, self._form, revision, initial_end=initial_end))
 
-    def fail(self, error: ApiError) -> None:
-        self._write(chunk(b'{"type":"ERROR","object":%b}\n' % msgspec.json.encode(error.to_status())))
-
     def _write(self, frame: bytes) -> None:
-        if self._early is not None:
-            self._early.append(frame)
+        if self._early is None:
+            self._send(frame)
             return
+        self._early.append(frame)
+        if self._transport is not None:  # happened while the client was still reading what was there at first
+            self._behind += len(frame)
+            if self._behind > MOST_WAITING:
+                self._cut_off(self._transport)
+
+    def _send(self, frame: bytes) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             self._finish()
             return
         transport.write(frame)
         if transport.get_write_buffer_size() > MOST_WAITING:
-            transport.abort()
-            self._finish()
+            self._cut_off(transport)
+
+    def _cut_off(self, transport: asyncio.Transport) -> None:
+        transport.abort()
+        self._finish()
 
     def _finish(self) -> None:
         if not self.end.done():
