@@ -1,4 +1,4 @@
-"""Writes docs/reference/fields.md, what hotvirt does with each field of KubeVirt's specs: `python -m hotvirt.api.fields`.
+"""Writes docs/reference/fields.md, what hotvirt does with each field of the specs: `python -m hotvirt.api.fields`.
 
 Made from the tables that admission acts by; a test keeps it current.
 

@@ -1,0 +1,186 @@
+"""What hotvirt installs is what an API server takes, and shows KubeVirt's columns."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hotvirt.api import crds, explain, schemas
+from hotvirt.server import crd as server_crd
+from hotvirt.server.schema import compile_schema
+
+CRDS = {each["spec"]["names"]["kind"]: each for each in crds.crds()}
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def version(kind, name="v1"):
+    return next(each for each in CRDS[kind]["spec"]["versions"] if each["name"] == name)
+
+
+def columns(kind):
+    return [
+        (c["name"], c["type"], c["jsonPath"], c.get("priority", 0)) for c in version(kind)["additionalPrinterColumns"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def vm_schema():
+    return compile_schema(version("VirtualMachine")["schema"]["openAPIV3Schema"])
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_the_server_takes_it(kind):
+    assert server_crd.check(CRDS[kind]) == []
+
+
+def test_each_is_made_once_and_shares_nothing_that_differs():
+    assert crds.crds() is crds.crds()
+    assert list(CRDS) == ["VirtualMachine", "VirtualMachineInstance", "KubeVirt"]
+
+
+NAMES = {
+    "VirtualMachine": ("virtualmachines", ["vm", "vms"], {"status": {}}),
+    "VirtualMachineInstance": ("virtualmachineinstances", ["vmi", "vmis"], None),
+    "KubeVirt": ("kubevirts", ["kv", "kvs"], {"status": {}}),
+}
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_names_and_subresources_are_kubevirts(kind):
+    plural, short_names, subresources = NAMES[kind]
+    names = CRDS[kind]["spec"]["names"]
+    assert (names["plural"], names["shortNames"], names["categories"]) == (plural, short_names, ["all"])
+    assert CRDS[kind]["metadata"]["name"] == f"{plural}.kubevirt.io"
+    assert [version(kind, v).get("subresources") for v in ("v1", "v1alpha3")] == [subresources] * 2
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_v1_is_stored_and_the_old_version_warns(kind):
+    assert (version(kind)["storage"], version(kind).get("deprecated")) == (True, None)
+    old = version(kind, "v1alpha3")
+    assert (old["served"], old["storage"], old["deprecated"]) == (True, False, True)
+    assert old["deprecationWarning"] == f"kubevirt.io/v1alpha3 {kind} is deprecated: use kubevirt.io/v1"
+
+
+def test_columns_are_kubevirts():
+    age = ("Age", "date", ".metadata.creationTimestamp", 0)
+    ready = ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status", 0)
+    assert columns("VirtualMachine") == [age, ("Status", "string", ".status.printableStatus", 0), ready]
+    assert columns("VirtualMachineInstance") == [
+        age,
+        ("Phase", "string", ".status.phase", 0),
+        ("IP", "string", ".status.interfaces[0].ipAddress", 0),
+        ("NodeName", "string", ".status.nodeName", 0),
+        ready,
+        ("Live-Migratable", "string", ".status.conditions[?(@.type=='LiveMigratable')].status", 1),
+        ("Paused", "string", ".status.conditions[?(@.type=='Paused')].status", 1),
+    ]
+    assert columns("KubeVirt") == [age, ("Phase", "string", ".status.phase", 0)]
+
+
+def descriptions(schema):
+    """Every description of a schema, by path."""
+    waiting = [("", schema)]
+    while waiting:
+        path, here = waiting.pop()
+        if "description" in here:
+            yield path, here["description"]
+        for name, below in here.get("properties", {}).items():
+            waiting.append((f"{path}.{name}", below))
+        if "items" in here:
+            waiting.append((f"{path}[]", here["items"]))
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_explain_has_our_words_and_none_are_empty(kind):
+    found = dict(descriptions(version(kind)["schema"]["openAPIV3Schema"]))
+    assert found[".spec"] == explain.WORDS[f"{kind}.spec"]
+    assert found[".status"] == explain.WORDS[f"{kind}.status"]
+    assert [path for path, words in found.items() if not words] == []
+
+
+def test_words_reach_the_field_they_are_about():
+    found = dict(descriptions(version("VirtualMachine")["schema"]["openAPIV3Schema"]))
+    assert found[".spec.template.spec.domain.cpu.sockets"] == explain.WORDS["CPU.sockets"]
+    assert found[".spec.template.spec.domain.devices.disks[].disk.bus"] == explain.WORDS["DiskTarget.bus"]
+
+
+def vm(**spec):
+    return {
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"},
+        "spec": {"runStrategy": "Always", "template": {"spec": {"domain": {"devices": {}}}}, **spec},
+    }  # fmt: skip
+
+
+def test_an_unknown_field_is_pruned_and_named(vm_schema):
+    pruned, unknown = vm_schema.prune(vm(template={"spec": {"domain": {"devices": {}, "memroy": {"guest": "1Gi"}}}}))
+    assert unknown == ("spec.template.spec.domain.memroy",)
+    assert pruned == vm()
+
+
+TYPES = {
+    "text for a number": ({"cpu": {"sockets": "two"}}, "spec.template.spec.domain.cpu.sockets"),
+    "a number for a switch": (
+        {"devices": {"autoattachMemBalloon": 1}}, "spec.template.spec.domain.devices.autoattachMemBalloon"),
+    "an object for a quantity": ({"memory": {"guest": {}}}, "spec.template.spec.domain.memory.guest"),
+    "a list for an object": ({"cpu": []}, "spec.template.spec.domain.cpu"),
+    "an object for a list": ({"devices": {"disks": {}}}, "spec.template.spec.domain.devices.disks"),
+    "a disk without its name": ({"devices": {"disks": [{}]}}, "spec.template.spec.domain.devices.disks[0].name"),
+    "a fraction for a whole number": ({"cpu": {"cores": 1.5}}, "spec.template.spec.domain.cpu.cores"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("domain", "field"), TYPES.values(), ids=TYPES)
+def test_types_are_the_schemas_to_check(vm_schema, domain, field):
+    found = vm_schema.validate(vm(template={"spec": {"domain": {"devices": {}, **domain}}}))
+    assert [cause.field for cause in found] == [field]
+
+
+@pytest.mark.parametrize("amount", ["1Gi", 1073741824])
+def test_a_quantity_is_text_or_a_number(vm_schema, amount):
+    assert vm_schema.validate(vm(template={"spec": {"domain": {"devices": {}, "memory": {"guest": amount}}}})) == []
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_have_known_fields_of_the_right_types_only(vm_schema, file):
+    for document in yaml.safe_load_all(file.read_text()):
+        if document["kind"] == "VirtualMachine":
+            assert vm_schema.prune(document)[1] == ()
+            assert vm_schema.validate(document) == []
+
+
+NOTATIONS = {
+    "string": schemas.Kind("string"),
+    "string!": schemas.Kind("string", required=True),
+    "[Disk]#name!": schemas.Kind("Disk", "list", required=True, keys=("name",)),
+    "[string]#set": schemas.Kind("string", "list", keys=("set",)),
+    "{quantity}": schemas.Kind("quantity", "map"),
+    "string|A|B": schemas.Kind("string", values=("A", "B")),
+    "[core.X]#a,b": schemas.Kind("core.X", "list", keys=("a", "b")),
+}
+
+
+@pytest.mark.parametrize(("notation", "kind"), NOTATIONS.items(), ids=NOTATIONS)
+def test_notation(notation, kind):
+    assert schemas.read(notation) == kind
+
+
+FITS = {
+    "nothing": ({}, True),
+    "null is not said": ({"domain": None, "volumes": None}, True),
+    "unknown fields do no harm": ({"nonsense": [1]}, True),
+    "a string for an object": ({"domain": "x"}, False),
+    "an object for a list": ({"volumes": {}}, False),
+    "null in a list": ({"volumes": [None]}, False),
+    "text in a list of objects": ({"volumes": ["x"]}, False),
+    "a switch for a number": ({"domain": {"cpu": {"sockets": True}}}, False),
+    "a number for a switch": ({"domain": {"devices": {"autoattachMemBalloon": 1}}}, False),
+    "a number for a quantity": ({"domain": {"memory": {"guest": 5}}}, True),
+    "a list for a quantity": ({"domain": {"memory": {"guest": []}}}, False),
+    "a null in a map": ({"domain": {"resources": {"requests": {"memory": None}}}}, False),
+}
+
+
+@pytest.mark.parametrize(("spec", "fits"), FITS.values(), ids=FITS)
+def test_fits_tells_whether_a_document_can_be_read_without_a_look_at_each_type(spec, fits):
+    assert schemas.fits(spec, "VirtualMachineInstanceSpec") is fits
