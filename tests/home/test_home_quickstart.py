@@ -21,20 +21,18 @@ def test_table_shows_what_each_step_changed():
     ]
 
 
-def commands(at):
-    return Commands(Path(f"{at}/kubectl"), Path(f"{at}/hotvirt"), {})
+def commands(at, *, is_default=True):
+    return Commands(Path(f"{at}/kubectl"), Path(f"{at}/hotvirt"), {}, Paths(Path("/s"), Path("/r"), is_default))
 
 
 def test_next_commands_work_at_the_prompt():
-    default = Paths(Path("/s"), Path("/r"), is_default=True)
-    text = next_commands(commands("/usr/bin"), default, searched="/bin:/usr/bin")
+    text = next_commands(commands("/usr/bin"), searched="/bin:/usr/bin")
     assert "  kubectl get vm           # see the VMs" in text
     assert "  hotvirt console vm/web   # log in" in text
-    elsewhere = next_commands(commands("/elsewhere"), default, searched="/bin")
+    elsewhere = next_commands(commands("/elsewhere"), searched="/bin")
     assert "/elsewhere/kubectl get vm" in elsewhere
 
 
 def test_a_home_of_its_own_place_is_exported_first():
-    own = Paths(Path("/s"), Path("/r"), is_default=False)
-    text = next_commands(commands("/usr/bin"), own, searched="/usr/bin")
+    text = next_commands(commands("/usr/bin", is_default=False), searched="/usr/bin")
     assert text.splitlines()[1] == "  export HOTVIRT_HOME=/s KUBECONFIG=/s/kubeconfig"

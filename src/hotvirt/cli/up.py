@@ -7,6 +7,7 @@ import click
 
 from hotvirt.cli.errors import CliError
 from hotvirt.home import paths
+from hotvirt.kube.kubeconfig import load
 
 home_option = click.option("--home", metavar="DIR", help="Where the home keeps its things.  [env: HOTVIRT_HOME]")
 
@@ -43,6 +44,9 @@ def up(
     running = lock.holder(place.lock)
     if running is not None and running.url:
         click.echo(f"A home runs already: {running.url} (process {running.pid})")
+        from hotvirt.home import contexts
+
+        contexts.write_kubeconfigs(place, load(place.kubeconfig, contexts.NAME))  # a person may have chosen another
     else:
         began = time.monotonic()
         options = [*(["--port", str(port)] if port is not None else []), *(["--verbose"] if verbose else [])]

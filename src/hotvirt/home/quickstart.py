@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ class StepFailed(Exception):
 
 
 class Commands(Struct, frozen=True):
-    """Where the two commands are, and how a person at this prompt would write them."""
+    """Where the two commands are, and the environment in which both reach this home."""
 
     kubectl: Path
     hotvirt: Path
     environment: dict[str, str]
+    place: Paths
 
     def run(self, program: Path, *arguments: str, quiet: bool = False, check: bool = True) -> str:
         """Its output. Prints the command; StepFailed with its complaint when it fails."""
@@ -50,10 +51,10 @@ class Commands(Struct, frozen=True):
             raise StepFailed(f"{program.name} {shlex.join(arguments)}\n{complaint}")
         return done.stdout
 
-    def show(self, program: Path, *arguments: str) -> None:
+    def show(self, program: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         """Like `run`, but what it prints goes to the person as it comes."""
         print(f"  $ {program.name} {shlex.join(arguments)}", flush=True)
-        if subprocess.run([str(program), *arguments], env=self.environment, check=False).returncode:
+        if subprocess.run([str(program), *arguments], env=environment or self.environment, check=False).returncode:
             raise StepFailed(f"{program.name} {shlex.join(arguments)} failed, see above")
 
     def patch(self, domain: dict[str, Any]) -> None:
@@ -81,11 +82,11 @@ def main() -> int:
         return 1
     except StepFailed as error:
         print(f"\nquickstart: this step failed: {error}", file=sys.stderr)
-        explain(commands, place)
+        explain(commands)
         return 1
     print(f"\n{render(rows)}\n")
     print(f"The guest was never restarted: it is still in boot {facts.boot}.\n")
-    print(next_commands(commands, place, searched=os.environ.get("PATH", "")))
+    print(next_commands(commands, searched=os.environ.get("PATH", "")))
     return 0
 
 
@@ -93,27 +94,32 @@ def find_commands(place: Paths) -> Commands:
     environment = {**os.environ, "KUBECONFIG": str(place.kubeconfig)}
     if not place.is_default:
         environment["HOTVIRT_HOME"] = str(place.state)
-    return Commands(kubectl.find(), Path(sys.executable).parent / "hotvirt", environment)
+    return Commands(kubectl.find(), Path(sys.executable).parent / "hotvirt", environment, place)
 
 
 def show(commands: Commands) -> tuple[list[Row], GuestFacts]:
     """Runs the whole way; the rows of the closing table and the guest's last word."""
     say("Starting the home")
-    commands.show(commands.hotvirt, "up", "--detach")
+    # In the person's own environment: it adds a context to the kubeconfig that their kubectl reads.
+    commands.show(commands.hotvirt, "up", "--detach", environment=os.environ)
     say("Building the small test guest, unless it is here already")
     commands.show(commands.hotvirt, "images", "build", "hotvirt/tiny")
     remove_earlier(commands)
     rows: list[Row] = []
 
+    def reached(step: str, began: float, *, before: GuestFacts | None = None, after: GuestFacts | None = None) -> None:
+        rows.append(Row(step, time.monotonic() - began, before, after))
+        print(f"    {rows[-1].seconds:5.2f} s  {step}", flush=True)
+
     say("Making a VM")
     began = time.monotonic()
     commands.run(commands.kubectl, "apply", "-f", str(EXAMPLES / "vm.yaml"))
-    rows.append(Row("VM created", time.monotonic() - began))
+    reached("VM created", began)
     commands.wait(f"vm/{VM}", "jsonpath={.status.printableStatus}=Running", seconds=BOOT)
-    rows.append(Row("running", time.monotonic() - began))
+    reached("running", began)
     commands.wait(f"vm/{VM}", "condition=AgentConnected", seconds=BOOT)
     first = last = commands.facts()
-    rows.append(Row("guest agent answered", time.monotonic() - began, after=first))
+    reached("guest agent answered", began, after=first)
 
     def change(what: str, do: Callable[[], None], *conditions: str) -> None:
         nonlocal last
@@ -123,7 +129,7 @@ def show(commands: Commands) -> tuple[list[Row], GuestFacts]:
         for condition in conditions:
             commands.wait(f"vmi/{VM}", condition, seconds=CHANGE)
         now = commands.facts()
-        rows.append(Row(what, time.monotonic() - began, before=last, after=now))
+        reached(what, began, before=last, after=now)
         last = now
 
     memory, sockets = "jsonpath={.status.memory.guestCurrent}=", "jsonpath={.status.currentCPUTopology.sockets}="
@@ -151,15 +157,15 @@ def add_disk(commands: Commands) -> None:
     commands.run(commands.hotvirt, "addvolume", VM, f"--volume-name={CLAIM}", "--persist")
 
 
-def explain(commands: Commands, place: Paths) -> None:
+def explain(commands: Commands) -> None:
     """What the objects say about a failed step."""
     said = commands.run(commands.kubectl, "get", "vm,vmi,pods,events", quiet=True, check=False)
     if said:
         print(f"\n{said}", file=sys.stderr)
-    print(f"The home's log: {place.log}", file=sys.stderr)
+    print(f"The home's log: {commands.place.log}", file=sys.stderr)
 
 
-def next_commands(commands: Commands, place: Paths, *, searched: str) -> str:
+def next_commands(commands: Commands, *, searched: str) -> str:
     """The three commands a newcomer would type next, as they work at this prompt."""
 
     def written(program: Path) -> str:
@@ -167,6 +173,7 @@ def next_commands(commands: Commands, place: Paths, *, searched: str) -> str:
             return program.name
         return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
 
+    place = commands.place
     export = [] if place.is_default else [("", f"export HOTVIRT_HOME={place.state} KUBECONFIG={place.kubeconfig}")]
     hotvirt, lines = written(commands.hotvirt), ["The home is running. Next:"]
     offers: Sequence[tuple[str, str]] = [
