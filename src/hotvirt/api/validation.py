@@ -35,6 +35,9 @@ def virtual_machine(vm: Document) -> Checked:
     faults = [*_name(vm), *_run_strategy(spec)]
     around = {field: value for field, value in spec.items() if field != "template"}
     faults += [not_supported(*found) for found in support.refused(around, "VirtualMachineSpec", "spec")]
+    if spec.get("updateVolumesStrategy") not in (None, "", "Replacement"):
+        message = "only Replacement is offered: stop the machine, replace the volume, start it"
+        faults.append(not_supported("spec.updateVolumesStrategy", message))
     template = spec.get("template") or {}
     if not template.get("spec"):
         faults.append(required("spec.template.spec", "say what the machine is: its domain, volumes and networks"))
@@ -101,9 +104,13 @@ def _around(spec: Document, path: str) -> Iterator[Fault]:
             )
 
 
+def is_offered(machine_type: str) -> bool:
+    return machine_type == "q35" or machine_type.startswith(("q35-", "pc-q35"))
+
+
 def _machine(domain: Document, path: str) -> Iterator[Fault]:
     kind = (domain.get("machine") or {}).get("type") or "q35"
-    if not (kind == "q35" or kind.startswith(("q35-", "pc-q35"))):
+    if not is_offered(kind):
         yield not_supported(f"{path}.machine.type", f"{kind} machines are not offered: use q35")
     boot = (domain.get("firmware") or {}).get("kernelBoot") or {}
     container, here = boot.get("container"), f"{path}.firmware.kernelBoot"

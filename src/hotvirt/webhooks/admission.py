@@ -7,7 +7,7 @@ one is refused with the VM to edit.
 from collections.abc import Callable
 from typing import Any
 
-from hotvirt.api import defaults, validation
+from hotvirt.api import defaults, schemas, validation, validation_settings
 from hotvirt.api.defaults import ClusterSettings
 from hotvirt.api.faults import Fault
 from hotvirt.kube.admission import Admission, AdmissionRequest, User, Verdict
@@ -28,7 +28,7 @@ RESERVED_LABELS = tuple(
 
 def admissions(kubevirt: KubeVirtSource) -> tuple[Admission, ...]:
     """The plug-ins the API server is given."""
-    return (VirtualMachines(), Instances(kubevirt), KubeVirts())
+    return (VirtualMachines(kubevirt), Instances(kubevirt), KubeVirts())
 
 
 def is_ours(user: User) -> bool:
@@ -37,15 +37,28 @@ def is_ours(user: User) -> bool:
 
 
 class VirtualMachines:
+    """A spec that did not change is not judged again: labels and finalizers of a VM stay writable when the rules or the
+    cluster have changed since it was stored."""
+
     resources: tuple[Resource, ...] = (VMS,)
 
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
+    def __init__(self, kubevirt: KubeVirtSource) -> None:
+        self._kubevirt = kubevirt
+
+    def mutate(self, request: AdmissionRequest) -> Document | None:
+        obj = request.obj
+        if obj is None or request.subresource or is_deleting(obj) or not _has_template(obj):
+            return None
+        filled = defaults.machine(obj, ClusterSettings.of(self._kubevirt()), old=request.old)
+        return None if filled is obj else filled
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
-        if request.obj is None or request.subresource or is_deleting(request.obj):
+        obj, old = request.obj, request.old
+        if obj is None or request.subresource or is_deleting(obj):
             return Verdict()
-        checked = validation.virtual_machine(request.obj)
+        if old is not None and obj.get("spec") == old.get("spec"):
+            return Verdict()
+        checked = validation.virtual_machine(obj)
         return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
 
 
@@ -63,8 +76,8 @@ class Instances:
         if obj is None:
             return None
         if request.operation == "CREATE":
-            if not (obj.get("spec") or {}).get("domain") or validation.instance_spec(obj["spec"], "spec"):
-                return None  # `validate` says what is wrong
+            if not _can_be_filled(obj):
+                return None  # `validate` and the schema say what is wrong
             filled = defaults.instance(obj, ClusterSettings.of(self._kubevirt()))
             if is_ours(request.user):
                 return filled
@@ -78,8 +91,8 @@ class Instances:
         if obj is None:
             return Verdict()
         if request.operation == "CREATE":
-            faults = validation.instance_spec(obj.get("spec") or {}, "spec")
-            return Verdict(causes=causes(faults) + (() if is_ours(request.user) else _reserved(obj, {})))
+            faults = causes(validation.instance(obj))
+            return Verdict(causes=faults + (() if is_ours(request.user) else _reserved(obj, {})))
         if is_ours(request.user) or old is None:
             return Verdict()
         if obj.get("spec") != old.get("spec"):
@@ -94,7 +107,10 @@ class KubeVirts:
         return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
-        return Verdict() if request.obj is None or request.subresource else Verdict(causes=_settings(request.obj))
+        if request.obj is None or request.subresource:
+            return Verdict()
+        checked = validation_settings.kubevirt(request.obj)
+        return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
 
 
 def causes(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Cause, ...]:
@@ -104,6 +120,18 @@ def causes(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Cause, ...]:
 def is_deleting(obj: Document) -> bool:
     """An object on its way out is only waiting for its finalizers: its spec is nobody's concern any more."""
     return bool((obj.get("metadata") or {}).get("deletionTimestamp"))
+
+
+def _has_template(vm: Document) -> bool:
+    """Whether there is something to fill in, of the shape it should have."""
+    spec = vm.get("spec")
+    return schemas.fits(spec, "VirtualMachineSpec") and bool(((spec or {}).get("template") or {}).get("spec"))
+
+
+def _can_be_filled(vmi: Document) -> bool:
+    spec = vmi.get("spec")
+    fits = schemas.fits(spec, "VirtualMachineInstanceSpec") and bool((spec or {}).get("domain"))
+    return fits and not validation.instance(vmi)
 
 
 def _status(old: Document) -> Document:
@@ -131,31 +159,3 @@ def _reserved(obj: Document, before: Document) -> tuple[Cause, ...]:
         for label in RESERVED_LABELS
         if labels.get(label) != before.get(label)
     )
-
-
-def _settings(kubevirt: Document) -> tuple[Cause, ...]:
-    found: list[Cause] = []
-    configuration = (kubevirt.get("spec") or {}).get("configuration") or {}
-    path = "spec.configuration"
-    strategy = configuration.get("vmRolloutStrategy")
-    if strategy not in (None, "", "LiveUpdate", "Stage"):
-        message = f"{strategy!r} is unknown: use LiveUpdate or Stage"
-        found.append(Cause("FieldValueNotSupported", message, f"{path}.vmRolloutStrategy"))
-    ratio = (configuration.get("liveUpdateConfiguration") or {}).get("maxHotplugRatio")
-    if ratio is not None and ratio < 1:
-        found.append(
-            Cause(
-                "FieldValueInvalid",
-                f"must be at least 1, not {ratio}",
-                f"{path}.liveUpdateConfiguration.maxHotplugRatio",
-            )
-        )
-    developer = configuration.get("developerConfiguration") or {}
-    both = set(developer.get("featureGates") or ()) & set(developer.get("disabledFeatureGates") or ())
-    found += [
-        Cause(
-            "FieldValueInvalid", f"{gate} is both on and off: keep one", f"{path}.developerConfiguration.featureGates"
-        )
-        for gate in sorted(both)
-    ]
-    return tuple(found)

@@ -1,0 +1,71 @@
+"""What the KubeVirt object may say. Pure.
+
+Only what hotvirt acts on can be wrong. What has no effect is accepted with a warning, since a manifest written for
+upstream should go through.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hotvirt.api import quantity, schemas, support
+from hotvirt.api.faults import Fault, invalid, not_supported
+from hotvirt.api.quantity import QuantityError
+from hotvirt.api.validation import EVICTION_STRATEGIES, Checked, is_offered
+
+Document = dict[str, Any]
+PATH = "spec.configuration"
+ROLLOUT_STRATEGIES = ("LiveUpdate", "Stage")
+
+
+def kubevirt(obj: Document) -> Checked:
+    spec = obj.get("spec") or {}
+    if not schemas.fits(spec, "KubeVirtSpec"):
+        return Checked()
+    configuration = spec.get("configuration") or {}
+    faults = (*_defaults(configuration), *_live_update(configuration), *_developer(configuration))
+    idle = support.refused(_without_empty(spec), "KubeVirtSpec", "spec")
+    return Checked(faults, tuple(f"{path} has no effect in hotvirt yet" for path, _ in idle))
+
+
+def _defaults(configuration: Document) -> Iterator[Fault]:
+    rollout = configuration.get("vmRolloutStrategy")
+    if rollout not in (None, "", *ROLLOUT_STRATEGIES):
+        yield not_supported(f"{PATH}.vmRolloutStrategy", f"{rollout!r} is unknown: use LiveUpdate or Stage")
+    machine = configuration.get("machineType")
+    if machine and not is_offered(machine):
+        yield not_supported(f"{PATH}.machineType", f"{machine} machines are not offered: use q35")
+    eviction = configuration.get("evictionStrategy")
+    if eviction not in (None, "", *EVICTION_STRATEGIES):
+        yield invalid(f"{PATH}.evictionStrategy", f"{eviction!r} is unknown: use {', '.join(EVICTION_STRATEGIES)}")
+
+
+def _live_update(configuration: Document) -> Iterator[Fault]:
+    live, path = configuration.get("liveUpdateConfiguration") or {}, f"{PATH}.liveUpdateConfiguration"
+    for field in ("maxHotplugRatio", "maxCpuSockets"):
+        if (value := live.get(field)) is not None and value < 1:
+            yield invalid(f"{path}.{field}", f"must be at least 1, not {value}")
+    if (most := live.get("maxGuest")) is not None:
+        try:
+            if quantity.parse_bytes(most) <= 0:
+                yield invalid(f"{path}.maxGuest", f"must be more than 0, not {most}: write it like 16Gi")
+        except QuantityError as error:
+            yield invalid(f"{path}.maxGuest", str(error))
+
+
+def _developer(configuration: Document) -> Iterator[Fault]:
+    developer, path = configuration.get("developerConfiguration") or {}, f"{PATH}.developerConfiguration"
+    both = set(developer.get("featureGates") or ()) & set(developer.get("disabledFeatureGates") or ())
+    for gate in sorted(both):
+        yield invalid(f"{path}.featureGates", f"{gate} is both on and off: keep it in one of the two lists")
+    for field in ("memoryOvercommit", "cpuAllocationRatio"):
+        # 0 reads as not said, as upstream.
+        if (value := developer.get(field)) is not None and value < 0:
+            yield invalid(f"{path}.{field}", f"must not be negative: {value}")
+
+
+def _without_empty(value: Any) -> Any:
+    """Empty objects of upstream's own manifest say nothing."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _without_empty(each) for key, each in value.items()}
+    return {key: each for key, each in inner.items() if each not in ({}, "")}
