@@ -175,6 +175,9 @@ async def test_facts_need_the_agent():
         answer = await client.get(facts)
         assert answer.status == 409
         assert "guest agent" in (await answer.json())["message"]
+    paused = {"phase": "Running", "conditions": [{"type": "Paused", "status": "True"}]}
+    async with serving(Store(virtualmachineinstances={**RUNNING, "status": paused}), Guests()) as client:
+        assert "hotvirt unpause web" in (await (await client.get(facts)).json())["message"]
 
 
 async def test_version_is_served_without_a_name():

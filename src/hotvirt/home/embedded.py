@@ -8,6 +8,7 @@ reverse order; guests are processes of their own and go on.
 import asyncio
 import errno
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,6 +30,8 @@ log = logging.getLogger("hotvirt.home")
 def run(place: Paths, *, port: int | None, log_file: Path | None, notify_fd: int | None, verbose: bool) -> None:
     """Until a signal ends it. HomeError when it cannot start."""
     logs.set_up(log_file, verbose=verbose)
+    # Tools such as dnsmasq and nft are where a root shell made by `su` does not look.
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     place.prepare()
     with lock.hold(place.lock) as held, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(place, port, held, Notifier(notify_fd)))

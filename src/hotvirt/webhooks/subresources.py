@@ -245,7 +245,12 @@ async def _running(client: Client, context: RequestContext) -> Document:
 
 
 async def _with_agent(client: Client, context: RequestContext) -> None:
-    if not _condition(await _running(client, context), "AgentConnected"):
+    vmi = await _running(client, context)
+    if _condition(vmi, "Paused"):
+        raise _state(
+            context, f"VMI is paused, so its guest cannot answer; let it go on: hotvirt unpause {context.name}"
+        )
+    if not _condition(vmi, "AgentConnected"):
         raise _state(
             context, "VMI does not have guest agent connected; install qemu-guest-agent in the guest, or wait for "
             "its boot: kubectl wait vmi/" + context.name + " --for=condition=AgentConnected",
