@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.server
 BIN = Path(sys.executable).parent
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Home:
@@ -72,6 +73,8 @@ def test_up_look_down(home):
     assert "hotvirt-directory (default)" in home.kubectl("get", "storageclass").stdout
     assert json.loads(home.hotvirt("status", "-o", "json").stdout)["home"]["pid"] == home.pid
     assert "Server:  v" in home.hotvirt("version").stdout
+    dry = home.kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES)).stdout.splitlines()
+    assert len(dry) == len(list(EXAMPLES.iterdir())), "every example is accepted"
     again = home.hotvirt("up", "--detach").stdout
     assert f"A home runs already: https://127.0.0.1:{port(home)} (process {home.pid})" in again
     foreground = home.hotvirt("up", check=False)
