@@ -79,8 +79,8 @@ USED = Facts(claims=frozenset({"store"}), claim_users={"store": "vm db"})
 
 FAILS = {
     "memory under Stage": (CHANGES["memory"], VMI, STAGE, "cluster.rollout-strategy",
-        ("the cluster applies changes at the next restart only (set spec.configuration.vmRolloutStrategy to LiveUpdate: "
-        "kubectl edit kubevirt kubevirt -n kubevirt)")),
+        ("the cluster applies changes at the next restart only (set spec.configuration.vmRolloutStrategy to "
+        "LiveUpdate: kubectl edit kubevirt kubevirt -n kubevirt)")),
     "CPU under Stage": (CHANGES["cpu"], VMI, STAGE, "cluster.rollout-strategy", "the next restart only"),
     "memory with its gate off": (CHANGES["memory"], VMI, NO_LIVE, "cluster.feature-gate",
         ("the feature gate VMLiveUpdateFeatures is off (take it out of "
