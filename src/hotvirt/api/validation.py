@@ -18,6 +18,8 @@ Document = dict[str, Any]
 RUN_STRATEGIES = ("Always", "RerunOnFailure", "Manual", "Halted", "Once")
 EVICTION_STRATEGIES = ("None", "LiveMigrate", "LiveMigrateIfPossible", "External")
 LONGEST_NAME = 63
+_MACHINE = re.compile(r"(pc-)?q35(-[A-Za-z0-9._-]+)?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -105,14 +107,18 @@ def _around(spec: Document, path: str) -> Iterator[Fault]:
 
 
 def is_offered(machine_type: str) -> bool:
-    return machine_type == "q35" or machine_type.startswith(("q35-", "pc-q35"))
+    return _MACHINE.fullmatch(machine_type) is not None
 
 
 def _machine(domain: Document, path: str) -> Iterator[Fault]:
     kind = (domain.get("machine") or {}).get("type") or "q35"
     if not is_offered(kind):
-        yield not_supported(f"{path}.machine.type", f"{kind} machines are not offered: use q35")
-    boot = (domain.get("firmware") or {}).get("kernelBoot") or {}
+        yield not_supported(f"{path}.machine.type", f"{kind[:80]} machines are not offered: use q35")
+    firmware = domain.get("firmware") or {}
+    if (uuid := firmware.get("uuid")) and not _UUID.fullmatch(uuid):
+        message = f"{uuid[:80]!r} is not a UUID: write one as uuidgen prints it, or leave it out"
+        yield invalid(f"{path}.firmware.uuid", message)
+    boot = firmware.get("kernelBoot") or {}
     container, here = boot.get("container"), f"{path}.firmware.kernelBoot"
     if boot.get("kernelArgs") and not (container or {}).get("kernelPath"):
         yield invalid(f"{here}.kernelArgs", "needs a kernel: set container.image and kernelPath")

@@ -41,7 +41,7 @@ def image(name: str, path: str) -> Iterator[Fault]:
 
 def _disks(disks: Sequence[Document], volumes: Sequence[Document], path: str) -> Iterator[Fault]:
     yield from names(disks, path)
-    known = {volume.get("name") for volume in volumes}
+    known = api_disks.by_name(volumes)
     for index, disk in enumerate(disks):
         here = f"{path}[{index}]"
         targets, kind, bus = api_disks.targets(disk), api_disks.target(disk), api_disks.bus(disk)
@@ -56,6 +56,8 @@ def _disks(disks: Sequence[Document], volumes: Sequence[Document], path: str) ->
             yield invalid(
                 f"{here}.name", f"no volume is named {disk.get('name')!r}: add it to volumes, or remove the disk"
             )
+        elif kind == "lun" and not api_disks.claim(known[str(disk.get("name"))]):
+            yield invalid(f"{here}.lun", "needs a claim: make its volume a persistentVolumeClaim, or use disk")
         yield from _settings(disk, here)
 
 

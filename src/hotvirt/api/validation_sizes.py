@@ -1,5 +1,6 @@
 """How large a machine is and may become: CPUs, memory, requests and limits. Pure."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from hotvirt.api.quantity import QuantityError
 Document = dict[str, Any]
 LEAST_MEMORY = 32 << 20
 MOST_VCPUS = 512
+_QEMU_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _POLICIES = ("force", "require", "optional", "disable", "forbid")
 
 
@@ -25,7 +27,7 @@ def _cpu(cpu: Document, path: str) -> Iterator[Fault]:
         if value is not None and value < 1:
             yield invalid(f"{path}.{field}", f"must be at least 1, not {value}")
     sockets, most = counts["sockets"] or 1, counts["maxSockets"]
-    if most is not None and sockets > most:
+    if most is not None and sockets > most > 0:
         yield invalid(
             f"{path}.sockets",
             f"{sockets} sockets are more than the most that can be plugged, maxSockets {most}: "
@@ -34,7 +36,12 @@ def _cpu(cpu: Document, path: str) -> Iterator[Fault]:
     count = max(sockets, most or 1) * (counts["cores"] or 1) * (counts["threads"] or 1)
     if count > MOST_VCPUS:
         yield invalid(path, f"{count} vCPUs are more than {MOST_VCPUS}: lower maxSockets, cores or threads")
+    if (model := cpu.get("model")) and not _QEMU_NAME.fullmatch(model):
+        yield invalid(f"{path}.model", f"{model[:80]!r} is not a processor model: use host-model or a name of QEMU's")
     for index, feature in enumerate(cpu.get("features") or ()):
+        name = feature.get("name") or ""
+        if not _QEMU_NAME.fullmatch(name):
+            yield invalid(f"{path}.features[{index}].name", f"{name[:80]!r} is not a processor feature, such as vmx")
         if (policy := feature.get("policy")) not in (None, "", *_POLICIES):
             yield invalid(f"{path}.features[{index}].policy", f"{policy!r} is unknown: use {', '.join(_POLICIES)}")
 
