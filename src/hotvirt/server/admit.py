@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hotvirt.kube.admission import Admission, AdmissionRequest
 from hotvirt.kube.errors import BadRequest, Cause, Forbidden
-from hotvirt.server import kinds, objectmeta
+from hotvirt.server import kinds, limits, objectmeta
 from hotvirt.server.calls import Call
 from hotvirt.server.schema import field_warnings, invalid, strict_error
 from hotvirt.server.schema_checks import TYPE
@@ -40,6 +40,9 @@ class Chain:
             self._refuse(call, new, [*self._check_meta(call, new, old), *faults], "")
         if rules.complete and not call.subresource:
             new = rules.complete(new, self._lookup)
+        ranges = self._ranges(call)
+        if ranges and old is None:
+            new = limits.with_defaults(served.store, new, ranges)
         plugins = self._plugins.get((served.resource.group, served.resource.plural), ())
         request = _request(call, operation, new, old) if plugins else None
         for plugin in plugins:
@@ -55,7 +58,7 @@ class Chain:
         causes = [*self._check_meta(call, new, old), *faults]
         if rules.check and not call.subresource:
             causes += [cause for cause in rules.check(new, old) if cause not in causes]
-        denied = ""
+        denied = "; ".join(limits.check(served.store, new, ranges)) if call.subresource != "status" else ""
         for plugin in plugins if request else ():
             verdict = await plugin.validate(request)  # type: ignore[arg-type]
             causes += [cause for cause in verdict.causes if cause not in causes]
@@ -85,6 +88,12 @@ class Chain:
             if call.field_validation == "Warn":
                 call.warnings += field_warnings(unknown, call.duplicate_fields)
         return new
+
+    def _ranges(self, call: Call) -> list[Document]:
+        """The LimitRanges that bound the object, for the kinds that they are about."""
+        if call.served.store not in limits.STORES:
+            return []
+        return [found for found in self._lookup("/limitranges") if found["metadata"]["namespace"] == call.namespace]
 
     def _check_meta(self, call: Call, new: Document, old: Document | None) -> list[Cause]:
         return objectmeta.check_create(call.served, new) if old is None else objectmeta.check_update(new, old)

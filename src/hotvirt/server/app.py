@@ -25,6 +25,7 @@ from hotvirt.server.gc import GarbageCollector
 from hotvirt.server.inprocess import LocalClient
 from hotvirt.server.namespaces import NamespaceKeeper
 from hotvirt.server.pki import Pki
+from hotvirt.server.quotas import QuotaKeeper
 from hotvirt.server.registry import Registry
 from hotvirt.server.rolekeeper import RoleKeeper
 from hotvirt.server.store import Store
@@ -105,6 +106,7 @@ class ApiServer:
             GarbageCollector(self.verbs, SERVER_USER),
             NamespaceKeeper(self.verbs, SERVER_USER, ca=pki.ca.read_text()),
             RoleKeeper(self.verbs, SERVER_USER),
+            QuotaKeeper(self.verbs, SERVER_USER),
             EventExpiry(self.verbs, SERVER_USER),
         )
         for keeper in self._keepers:

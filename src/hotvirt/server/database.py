@@ -8,6 +8,7 @@ as it is open, so a second process is refused. `synchronous=FULL`: what `commit`
 """
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,13 @@ class Database:
     def __init__(self, path: Path) -> None:
         check_sqlite(apsw.sqlite_lib_version())
         self.path = path
-        is_new = not path.exists() or path.stat().st_size == 0
-        if not is_new:
-            check_header(path)
-            _check_content(path)
+        if not path.exists() or path.stat().st_size == 0:
+            _create(path)
+        check_file(path)
         try:
             self._db = apsw.Connection(str(path))
             self._db.set_busy_timeout(250)
-            self._prepare(is_new)
+            self._prepare()
         except apsw.BusyError as error:
             raise StateFileError(f"{path} is in use by another process: stop that one first") from error
         except (apsw.CorruptError, apsw.NotADBError) as error:
@@ -72,20 +72,12 @@ class Database:
         except apsw.Error as error:
             raise StateFileError(f"{path} can't be opened: {error}; check the disk and the rights on it") from error
 
-    def _prepare(self, is_new: bool) -> None:
+    def _prepare(self) -> None:
         db = self._db
         db.pragma("locking_mode", "EXCLUSIVE")
-        if is_new:
-            # Identity goes into the file's own header before there is a WAL, so that it can be read without one.
-            db.pragma("application_id", APPLICATION_ID)
-            db.pragma("user_version", FORMAT)
-            with self._transaction():
-                db.execute(TABLES)
         if str(db.pragma("journal_mode", "WAL")).lower() != "wal":
             raise StateFileError(f"{self.path}: this file system can't hold a write-ahead log; put the home on another")
         db.pragma("synchronous", "FULL")
-        if is_new:
-            self.path.chmod(0o600)
         with self._transaction():  # takes the lock now, not at the first write
             db.execute("UPDATE facts SET value = value WHERE name = 'compacted'")
 
@@ -179,6 +171,35 @@ class Database:
     def limit_pages(self, pages: int) -> None:
         """The file may not grow beyond this many pages (0: no limit). For tests of a full disk."""
         self._db.pragma("max_page_count", pages or 4294967294)
+
+
+def _create(path: Path) -> None:
+    """Complete beside its place, then moved there: a crash leaves either no file or a good one. What the file is stands
+    in its own header before there is a write-ahead log, so that it can be read without one."""
+    partial = path.with_name(f".{path.name}.new")
+    try:
+        partial.unlink(missing_ok=True)
+        db = apsw.Connection(str(partial))
+        db.pragma("synchronous", "FULL")
+        db.pragma("application_id", APPLICATION_ID)
+        db.pragma("user_version", FORMAT)
+        db.execute(f"BEGIN; {TABLES} COMMIT")
+        db.close()
+        partial.chmod(0o600)
+        partial.replace(path)
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except (apsw.Error, OSError) as error:
+        raise StateFileError(f"{path} can't be made: {error}; check the disk and the rights on it") from error
+
+
+def check_file(path: Path) -> None:
+    """Raises StateFileError when the file is none of ours, newer than this program, or damaged; it is not changed."""
+    check_header(path)
+    _check_content(path)
 
 
 def check_sqlite(version: str) -> None:

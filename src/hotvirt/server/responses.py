@@ -26,8 +26,13 @@ def json_response(
     response = web.Response(body=data, status=status, headers={"Content-Type": content_type, **(headers or {})})
     response.headers["Cache-Control"] = "no-cache, private"
     for text in warnings:
-        response.headers.add("Warning", f'299 - "{_quoted(text)}"')
+        response.headers.add("Warning", warning(text))
     return response
+
+
+def warning(text: str) -> str:
+    """The value of a Warning header."""
+    return f'299 - "{_quoted(text)}"'
 
 
 def text_response(text: str, *, status: int = 200) -> web.Response:

@@ -22,6 +22,7 @@ from hotvirt.server.calls import Call, DeleteOptions, ListOptions
 from hotvirt.server.keys import Key
 from hotvirt.server.lists import Listing, list_objects
 from hotvirt.server.patches import json_patch, merge_patch, strategic_merge
+from hotvirt.server.quotas import QuotaGuard
 from hotvirt.server.registry import Registry
 from hotvirt.server.store import Entry, Store
 
@@ -57,6 +58,7 @@ class Verbs:
         self.now, self._uid, self._suffix = now, uid, suffix
         self._chain = Chain(admissions, self._lookup)
         self._complete_status = complete_status
+        self._quotas = QuotaGuard(store)
 
     # -- reading
 
@@ -85,7 +87,8 @@ class Verbs:
                         continue
                     raise call.already_exists(key.name)
                 new = await self._chain.admit(call, "CREATE", new, None)
-                return await self._finish(call, key, new, None)
+                async with self._quotas.admitted(call, new, None):
+                    return await self._finish(call, key, new, None)
         raise call.already_exists(call.name)
 
     async def update(self, call: Call, doc: Document) -> Entry:
@@ -171,7 +174,8 @@ class Verbs:
                 if causes:
                     raise Invalid(causes[0].message, causes=causes, **call.about(call.name))
             new = await self._chain.admit(call, "UPDATE", new, old)
-            return await self._finish(call, call.key, new, entry)
+            async with self._quotas.admitted(call, new, old):
+                return await self._finish(call, call.key, new, entry)
 
     async def delete(self, call: Call, options: DeleteOptions | None = None) -> tuple[Entry, bool]:
         """The object as last seen, and whether it is gone already."""

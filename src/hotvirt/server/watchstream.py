@@ -17,6 +17,7 @@ from hotvirt.server.events import Event, Type
 from hotvirt.server.forms import Renderer
 from hotvirt.server.negotiation import Form
 from hotvirt.server.registry import Registry, Served
+from hotvirt.server.responses import warning
 from hotvirt.server.selection import select
 from hotvirt.server.store import Store
 from hotvirt.server.watch import Bookmarks, Watch
@@ -99,7 +100,7 @@ class _Stream:
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
         for text in self._call.warnings:
-            response.headers.add("Warning", f'299 - "{text}"')
+            response.headers.add("Warning", warning(text))
         response.enable_chunked_encoding()
         await response.prepare(self._request)
         self._transport = self._request.transport

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import apsw
-
 from hotvirt.server.database import Database, Full, Row
 
 LARGEST_BATCH = 256
@@ -77,7 +75,7 @@ class Writer:
     def _store(self, batch: list[Row]) -> None:
         try:
             self._database.commit(batch)
-        except (Full, apsw.Error) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the writes have failed and this thread goes on
             if not isinstance(error, Full):
                 _log.error("the state file could not be written: %s", error)
             self._report(self._done, batch, error)
