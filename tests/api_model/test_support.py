@@ -86,6 +86,12 @@ REFUSED = {
     "what promises nothing": (
         {"livenessProbe": None, "accessCredentials": [], "domain": {"devices": {"autoattachVSOCK": False}}}, []),
     "below what is without effect": ({"domain": {"features": {"hyperv": {"relaxed": {"enabled": True}}}}}, []),
+    "what a guest would rely on, below what is without effect": (
+        {"domain": {"clock": {"utc": {"offsetSeconds": 60}, "timezone": "Europe/Vienna", "timer": {"hpet": {}}},
+                    "features": {"kvm": {"hidden": True}, "acpi": {"enabled": True}},
+                    "devices": {"disks": [{"name": "a", "blockSize": {"custom": {"logical": 4096}}}]}}},
+        ["spec.domain.clock.utc.offsetSeconds", "spec.domain.clock.timezone", "spec.domain.features.kvm",
+         "spec.domain.devices.disks[0].blockSize.custom"]),
     "below what is read whole": (
         {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}}, []),
     "what the table does not know is the schema's": ({"nonsense": True}, []),

@@ -44,9 +44,16 @@ NO_EFFECT: dict[str, str] = {
     "VirtualMachineSpec.updateVolumesStrategy": "volumes are replaced by stop and start (Replacement)",
     "KubeVirtSpec.imagePullPolicy": "there is nothing to pull",
     "KubeVirtSpec.workloadUpdateStrategy": "guests are updated in place",
-    "DomainSpec.features": "ACPI and APIC are always there; of Hyper-V's only what QEMU's model has",
-    "DomainSpec.clock": _QEMU_DEFAULT,
-    "DomainSpec.chassis": _QEMU_DEFAULT,
+    "DomainSpec.features": "each as said below",
+    "Features.acpi": _ALWAYS,
+    "Features.apic": _ALWAYS,
+    "Features.smm": "only secure boot needs it",
+    "Features.pvspinlock": _QEMU_DEFAULT,
+    "Features.hyperv": "not switched on yet; Windows runs without, if slower",
+    "Features.hypervPassthrough": "not switched on yet; Windows runs without, if slower",
+    "DomainSpec.clock": "the guest's clock starts at UTC",
+    "Clock.utc": "the guest's clock starts at UTC",
+    "Clock.timer": _QEMU_DEFAULT,
     "DomainSpec.ioThreadsPolicy": "all disks share QEMU's main loop",
     "DomainSpec.ioThreads": "all disks share QEMU's main loop",
     "Devices.networkInterfaceMultiqueue": "one queue for each interface",
@@ -60,6 +67,7 @@ NO_EFFECT: dict[str, str] = {
     "Disk.errorPolicy": "a full disk pauses the guest, other errors are told to it",
     "Disk.dedicatedIOThread": "all disks share QEMU's main loop",
     "Disk.blockSize": "512 bytes",
+    "BlockSize.matchVolume": "512 bytes",
     "Disk.tag": "not passed to cloud-init yet",
     "Interface.tag": "not passed to cloud-init yet",
     "Interface.acpiIndex": "the guest names the interface by its slot",
@@ -81,12 +89,24 @@ NO_EFFECT: dict[str, str] = {
 _PASSED_WHOLE = frozenset(("core.Affinity", "core.Toleration", "core.TopologySpreadConstraint"))
 """Types that whoever acts on the field reads whole."""
 
+_OPEN = frozenset(("Features", "Clock", "ClockOffsetUTC", "BlockSize"))
+"""Types that have no effect as a whole, and fields that a guest would rely on: those are refused."""
+
 _MEND = {
     "dataVolumeTemplates": "make a PersistentVolumeClaim and name it in volumes",
     "instancetype": "write CPU and memory into template.spec.domain",
     "preference": "write what it says into template.spec.domain",
     "efi": "leave out efi to boot by BIOS",
     "multus": "use the pod network",
+    "timezone": "remove it, and set the time zone in the guest",
+    "offsetSeconds": "remove it, and set the time zone in the guest",
+    "accessCredentials": "put keys and passwords into cloud-init's user data",
+    "dataVolume": "name its claim as persistentVolumeClaim",
+    "cloudInitConfigDrive": "use cloudInitNoCloud with the same content",
+    "ephemeral": "use containerDisk, or persistentVolumeClaim to keep what is written",
+    "hostDisk": "bring the file with hotvirt images import, and use containerDisk",
+    "livenessProbe": "remove it, and watch the condition AgentConnected",
+    "readinessProbe": "remove it, and watch the condition AgentConnected",
 }
 
 
@@ -102,7 +122,9 @@ def of(type_name: str, field: str) -> Entry:
 
 def decides(kind: schemas.Kind, entry: Entry) -> bool:
     """Whether a field's treatment is that of everything below it."""
-    return kind.is_scalar or kind.item in _PASSED_WHOLE or entry.support is not Support.ACTED_ON
+    if kind.is_scalar or kind.item in _PASSED_WHOLE or entry.support is Support.REFUSED:
+        return True
+    return entry.support is Support.NO_EFFECT and kind.item not in _OPEN
 
 
 def mend(field: str) -> str:
