@@ -105,6 +105,18 @@ def test_words_reach_the_field_they_are_about():
     assert found[".spec.template.spec.domain.devices.disks[].disk.bus"] == explain.WORDS["DiskTarget.bus"]
 
 
+def test_explain_says_what_becomes_of_what_is_not_acted_on():
+    found = dict(descriptions(version("VirtualMachine")["schema"]["openAPIV3Schema"]))
+    assert found[".spec.instancetype"] == (
+        "Not supported by hotvirt yet: write CPU and memory into template.spec.domain."
+    )
+    assert found[".spec.template.spec.domain.features.acpi"] == "Accepted without effect: always so."
+    spec = {path: words for path, words in found.items() if path.startswith(".spec.template.spec.domain.devices.disks")}
+    assert len(spec) == 1 + sum(
+        len(schemas.fields(f)) for f in ("Disk", "DiskTarget", "CDRomTarget", "LunTarget", "BlockSize")
+    )
+
+
 def vm(**spec):
     return {
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"},

@@ -179,6 +179,8 @@ GOOD = {
 BAD = {
     "vmRolloutStrategy": ({"vmRolloutStrategy": "Sometimes"}, "vmRolloutStrategy"),
     "machineType": ({"machineType": "pc-i440fx"}, "machineType"),
+    "options in the machine type": ({"machineType": "q35,accel=kvm"}, "machineType"),
+    "options in the processor model": ({"cpuModel": "max,kvm=off"}, "cpuModel"),
     "evictionStrategy": ({"evictionStrategy": "Never"}, "evictionStrategy"),
     "ratio": ({"liveUpdateConfiguration": {"maxHotplugRatio": 0}}, "liveUpdateConfiguration.maxHotplugRatio"),
     "sockets": ({"liveUpdateConfiguration": {"maxCpuSockets": 0}}, "liveUpdateConfiguration.maxCpuSockets"),

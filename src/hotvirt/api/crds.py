@@ -7,7 +7,8 @@ admission restores the status for people instead.
 from functools import cache
 from typing import Any
 
-from hotvirt.api import explain, schemas
+from hotvirt.api import explain, schemas, support
+from hotvirt.api.fields import ROOTS, accounts
 
 Document = dict[str, Any]
 
@@ -131,7 +132,7 @@ def _object(name: str) -> Document:
     fields = schemas.fields(name)
     for field, kind in fields.items():
         shown = _kind(kind)
-        if words := explain.WORDS.get(f"{name}.{field}"):
+        if words := _words(name, field):
             shown = {**shown, "description": words}
         properties[field] = shown
     schema: Document = {"type": "object"}
@@ -140,6 +141,19 @@ def _object(name: str) -> Document:
     if required := [field for field, kind in fields.items() if kind.required]:
         schema["required"] = required
     return schema
+
+
+def _words(name: str, field: str) -> str:
+    """In a spec, what becomes of a field is said of all; a status is silent about what is not reported yet."""
+    if name in _of_specs():
+        return support.sentence(name, field)
+    return explain.WORDS.get(f"{name}.{field}", "")
+
+
+@cache
+def _of_specs() -> frozenset[str]:
+    """Types of the machines' specs that are described field by field."""
+    return frozenset(account.name for root, path in ROOTS.values() for account in accounts(root, path))
 
 
 def _kind(kind: schemas.Kind) -> Document:

@@ -120,6 +120,18 @@ def of(type_name: str, field: str) -> Entry:
     return Entry(Support.REFUSED)
 
 
+def sentence(type_name: str, field: str) -> str:
+    """For `kubectl explain`: a field's own words, or what becomes of it."""
+    entry = of(type_name, field)
+    match entry.support:
+        case Support.ACTED_ON:
+            return explain.WORDS[f"{type_name}.{field}"]
+        case Support.NO_EFFECT:
+            return f"Accepted without effect: {entry.reason}."
+        case Support.REFUSED:
+            return f"Not supported by hotvirt yet: {mend(field)}."
+
+
 def decides(kind: schemas.Kind, entry: Entry) -> bool:
     """Whether a field's treatment is that of everything below it."""
     if kind.is_scalar or kind.item in _PASSED_WHOLE or entry.support is Support.REFUSED:

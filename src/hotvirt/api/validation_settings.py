@@ -11,6 +11,7 @@ from hotvirt.api import quantity, schemas, support
 from hotvirt.api.faults import Fault, invalid, not_supported
 from hotvirt.api.quantity import QuantityError
 from hotvirt.api.validation import EVICTION_STRATEGIES, Checked, is_offered
+from hotvirt.api.validation_sizes import is_qemu_name
 
 Document = dict[str, Any]
 PATH = "spec.configuration"
@@ -33,7 +34,12 @@ def _defaults(configuration: Document) -> Iterator[Fault]:
         yield not_supported(f"{PATH}.vmRolloutStrategy", f"{rollout!r} is unknown: use LiveUpdate or Stage")
     machine = configuration.get("machineType")
     if machine and not is_offered(machine):
-        yield not_supported(f"{PATH}.machineType", f"{machine} machines are not offered: use q35")
+        yield not_supported(f"{PATH}.machineType", f"{machine[:80]} machines are not offered: use q35")
+    model = configuration.get("cpuModel")
+    if model and not is_qemu_name(model):
+        yield invalid(
+            f"{PATH}.cpuModel", f"{model[:80]!r} is not a processor model: use host-model or a name of QEMU's"
+        )
     eviction = configuration.get("evictionStrategy")
     if eviction not in (None, "", *EVICTION_STRATEGIES):
         yield invalid(f"{PATH}.evictionStrategy", f"{eviction!r} is unknown: use {', '.join(EVICTION_STRATEGIES)}")

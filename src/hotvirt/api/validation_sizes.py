@@ -21,6 +21,11 @@ def check(domain: Document, path: str) -> list[Fault]:
     return [*_cpu(domain.get("cpu") or {}, f"{path}.cpu"), *_memory(domain, path), *_cpu_resources(domain, path)]
 
 
+def is_qemu_name(text: str) -> bool:
+    """Whether it can be a processor model or feature: not, for one, a name with options behind it."""
+    return _QEMU_NAME.fullmatch(text) is not None
+
+
 def _cpu(cpu: Document, path: str) -> Iterator[Fault]:
     counts = {field: cpu.get(field) for field in ("sockets", "cores", "threads", "maxSockets")}
     for field, value in counts.items():
@@ -36,11 +41,11 @@ def _cpu(cpu: Document, path: str) -> Iterator[Fault]:
     count = max(sockets, most or 1) * (counts["cores"] or 1) * (counts["threads"] or 1)
     if count > MOST_VCPUS:
         yield invalid(path, f"{count} vCPUs are more than {MOST_VCPUS}: lower maxSockets, cores or threads")
-    if (model := cpu.get("model")) and not _QEMU_NAME.fullmatch(model):
+    if (model := cpu.get("model")) and not is_qemu_name(model):
         yield invalid(f"{path}.model", f"{model[:80]!r} is not a processor model: use host-model or a name of QEMU's")
     for index, feature in enumerate(cpu.get("features") or ()):
         name = feature.get("name") or ""
-        if not _QEMU_NAME.fullmatch(name):
+        if not is_qemu_name(name):
             yield invalid(f"{path}.features[{index}].name", f"{name[:80]!r} is not a processor feature, such as vmx")
         if (policy := feature.get("policy")) not in (None, "", *_POLICIES):
             yield invalid(f"{path}.features[{index}].policy", f"{policy!r} is unknown: use {', '.join(_POLICIES)}")
