@@ -16,10 +16,10 @@ from hotvirt.node import render
 from hotvirt.node.guest import AgentView, Job
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.volumes import is_hotplugged
-from hotvirt.qemu.progress import Progress
 from hotvirt.qemu.state import Observed
 
 MIB = 1 << 20
+OF_A_RUNNING_GUEST = ("AgentConnected", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "Paused")
 SLACK = 4 * MIB
 """Linux hands memory out in pieces of this size, so so much of an odd request may stay undone."""
 
@@ -71,7 +71,7 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime) -> Do
         },
         "interfaces": interfaces(vmi, seen),
         "volumeStatus": volume_status(vmi, seen),
-        "guestOSInfo": os_info(seen.view),
+        "guestOSInfo": os_info(seen.view) or None,
         "machine": {"type": str((spec["domain"].get("machine") or {}).get("type") or "q35")},
         "conditions": _conditions(vmi, seen, facts, now),
     }  # fmt: skip
@@ -82,15 +82,15 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime) -> Do
             {"phase": "Running", "phaseTransitionTimestamp": stamp(now)},
         ]
     changed = {key: value for key, value in new.items() if status.get(key) != value}
-    if not changed.get("guestOSInfo", True) and not status.get("guestOSInfo"):
-        del changed["guestOSInfo"]
+    if changed.get("guestOSInfo"):  # a merge patch keeps what it does not name
+        changed["guestOSInfo"] = {**dict.fromkeys(status.get("guestOSInfo") or {}), **changed["guestOSInfo"]}
     return {"status": changed} if changed else None
 
 
 def final(vmi: Document, phase: str, *, now: datetime, reason: str = "", message: str = "") -> Document:
     """The patch for a guest that came to its end."""
     status = vmi.get("status") or {}
-    found = conditions.remove(status.get("conditions"), "AgentConnected", "HotMemoryChange", "HotVCPUChange", "Paused")
+    found = conditions.remove(status.get("conditions"), *OF_A_RUNNING_GUEST)
     found = conditions.put(found, "Ready", False, now=now, reason="GuestNotRunning", message=message)
     if phase == "Failed" and message:
         found = conditions.put(found, "Synchronized", False, now=now, reason=reason or "Failed", message=message)
@@ -246,8 +246,3 @@ def os_info(view: AgentView | None) -> Document:
         "kernel-release": "kernelRelease", "kernel-version": "kernelVersion", "machine": "machine",
     }  # fmt: skip
     return {ours: view.os[theirs] for theirs, ours in names.items() if view.os.get(theirs)}
-
-
-def progress_words(progress: Progress | None) -> str:
-    """`12 of 40`, for messages."""
-    return "" if progress is None else f"{progress.current} of {progress.target} {progress.unit}"
