@@ -71,13 +71,14 @@ async def test_a_vms_status_and_removal_are_not_judged(how):
 
 
 async def test_every_fault_of_a_vm_is_named_at_once():
-    bad = vm(running=True)
+    bad = vm(running=True, runStrategy="Sometimes")
     bad["spec"]["template"]["spec"]["domain"] |= {"cpu": {"sockets": 8, "maxSockets": 4}}
     bad["spec"]["template"]["spec"]["domain"]["devices"] = {"disks": [{"name": "x", "disk": {"bus": "ide"}}]}
     found = await judged(VMS, bad)
     at = "spec.template.spec.domain"
     assert {cause.field for cause in found.causes} == {
-        "spec.running", f"{at}.cpu.sockets", f"{at}.devices.disks[0].disk.bus", f"{at}.devices.disks[0].name",
+        "spec.running", "spec.runStrategy",
+        f"{at}.cpu.sockets", f"{at}.devices.disks[0].disk.bus", f"{at}.devices.disks[0].name",
     }  # fmt: skip
 
 

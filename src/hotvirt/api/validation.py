@@ -82,7 +82,7 @@ def _run_strategy(spec: Document) -> Iterator[Fault]:
         yield invalid("spec.running", "running and runStrategy are mutually exclusive: keep runStrategy")
     elif running is None and not strategy:
         yield required("spec.runStrategy", f"must be specified: one of {', '.join(RUN_STRATEGIES)}")
-    elif strategy == "WaitAsReceiver":
+    if strategy == "WaitAsReceiver":
         yield not_supported("spec.runStrategy", "WaitAsReceiver is not supported by hotvirt yet: use Always or Halted")
     elif strategy and strategy not in RUN_STRATEGIES:
         yield invalid("spec.runStrategy", f"{strategy!r} is not a run strategy: use one of {', '.join(RUN_STRATEGIES)}")
