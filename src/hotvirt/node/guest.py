@@ -18,7 +18,7 @@ from hotvirt.qemu.errors import AgentError, AgentGone, AgentRefused, HotplugErro
 from hotvirt.qemu.guestagent import AgentInfo, GuestAgent
 from hotvirt.qemu.machine import AcceleratorKind
 from hotvirt.qemu.progress import Progress, Report
-from hotvirt.qemu.qmp import Monitor
+from hotvirt.qemu.qmp import Monitor, Subscription
 from hotvirt.qemu.state import Observed
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHANGE", "BLOCK_IO_ERROR", "WATCHDOG")
 AGENT_PORT = "agent0"
 RETRY = 20.0
+PRESS_AGAIN = 3.0
 
 
 class AgentView(Struct, frozen=True, kw_only=True):
@@ -192,17 +193,25 @@ class Guest:
                 status = await state.read_status(self.monitor)
                 if status == "paused":
                     await self.monitor.execute("cont")
-                if status in ("running", "paused") and seconds > 0:
-                    await self.monitor.execute("system_powerdown")
-                    if (agent := self.answering) is not None:
-                        await _ask_agent(agent)
-                    if await events.get_within(seconds) is not None:
-                        return
+                if status in ("running", "paused") and await self._goes_down(events, seconds):
+                    return
             await self.quit("Succeeded")
         except QemuError:
             pass  # it is gone: that is what was wanted
         finally:
             self._poke()
+
+    async def _goes_down(self, events: Subscription, seconds: float) -> bool:
+        """Whether the guest powered off in time. Asked again and again: a guest that still boots hears nothing yet."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while (left := deadline - loop.time()) > 0:
+            await self.monitor.execute("system_powerdown")
+            if (agent := self.answering) is not None:
+                await _ask_agent(agent)
+            if await events.get_within(min(left, PRESS_AGAIN)) is not None:
+                return True
+        return False
 
     async def quit(self, outcome: str) -> None:
         """End QEMU. The outcome is noted first: whoever looks later must know how it ended."""
