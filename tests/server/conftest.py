@@ -47,9 +47,15 @@ def definition() -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys take longer to make than a server to start: all share them."""
+    return tmp_path_factory.mktemp("pki")
+
+
 @pytest.fixture
-async def server(tmp_path: Path, definition: dict[str, Any]) -> AsyncIterator[ApiServer]:
-    config = ServerConfig(state_db=tmp_path / "state.db", pki=tmp_path / "pki", listen=False)
+async def server(tmp_path: Path, pki: Path, definition: dict[str, Any]) -> AsyncIterator[ApiServer]:
+    config = ServerConfig(state_db=tmp_path / "state.db", pki=pki, listen=False)
     api = ApiServer(config, crds=[definition])
     await api.start()
     yield api

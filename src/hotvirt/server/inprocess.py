@@ -5,6 +5,7 @@ permissions are checked as for any other caller.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from hotvirt.server.verbs import Verbs
 from hotvirt.server.watch import Bookmarks, Watch
 
 Closed = asyncio.Event
+_log = logging.getLogger(__name__)
 
 
 class LocalClient:
@@ -99,13 +101,13 @@ class LocalClient:
     ) -> Document:
         space = namespace or (obj.get("metadata") or {}).get("namespace")
         call = self._call("create", resource, space, dry_run=dry_run)
-        return self._doc(call, await self._verbs.create(call, fresh(obj)))
+        return self._written(call, await self._verbs.create(call, fresh(obj)))
 
     async def update(self, resource: Resource, obj: Document, *, subresource: str = "") -> Document:
         meta = obj["metadata"]
         call = self._call("update", resource, meta.get("namespace"), meta["name"], subresource=subresource)
         if subresource in ("", "status"):
-            return self._doc(call, await self._verbs.update(call, fresh(obj)))
+            return self._written(call, await self._verbs.update(call, fresh(obj)))
         return await self._subresources.write(call, "PUT", fresh(obj))
 
     async def patch(
@@ -125,7 +127,7 @@ class LocalClient:
         call.field_manager = field_manager
         if subresource == "scale":
             return await self._subresources.patch_scale(call, kind, patch)
-        return self._doc(call, await self._verbs.patch(call, kind, patch, force=force))
+        return self._written(call, await self._verbs.patch(call, kind, patch, force=force))
 
     async def delete(
         self,
@@ -173,8 +175,14 @@ class LocalClient:
         )  # fmt: skip
         return Call(
             served=served, user=self._user, namespace=space, name=name, subresource=subresource, dry_run=dry_run,
-            field_validation="Ignore",
         )  # fmt: skip
+
+    def _written(self, call: Call, entry: Entry) -> Document:
+        """A part of ours that writes what no schema knows would lose it in silence."""
+        for warning in call.warnings:
+            if warning.startswith("unknown field"):
+                _log.warning("%s wrote %s %s: %s, dropped", self._user.name, call.served.qualified, call.name, warning)
+        return self._doc(call, entry)
 
     def _doc(self, call: Call, entry: Entry) -> Document:
         return call.served.shown(self._verbs.store.doc(entry))

@@ -7,6 +7,7 @@ overlap: hold `locked(key)` from reading to the end of writing. Reads never wait
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections import OrderedDict, deque
@@ -132,7 +133,9 @@ class Store:
         if revision < self.compacted:
             raise _gone(revision, self.compacted)
         if revision >= self._ring_after:
-            return [e for e in self._ring if e.revision > revision and (resource is None or e.key.resource == resource)]
+            recent = itertools.takewhile(lambda event: event.revision > revision, reversed(self._ring))
+            found = [event for event in recent if resource is None or event.key.resource == resource]
+            return found[::-1]
         upto = self.revision
         rows = await self._writer.run(lambda db: db.history(resource, after=revision, upto=upto))
         if revision < self.compacted:
