@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from hotvirt.kube.client import Document
-from hotvirt.node.network import Network, NetworkError, UserNetwork, free_address, interfaces
+from hotvirt.node.network import Network, NetworkError, UserNetwork, free_address, hostname, interfaces
 from hotvirt.node.podrunner import read_identity
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Nic, Tap
@@ -148,8 +148,7 @@ class BridgeNetwork:
                 )
             )  # fmt: skip
         if found:
-            hostname = str(vmi["spec"].get("hostname") or vmi["metadata"]["name"])
-            self._lease(uid, found[0].mac, address, hostname)
+            self._lease(uid, found[0].mac, address, hostname(vmi))
         return tuple(found)
 
     async def release(self, uid: str) -> None:

@@ -65,6 +65,11 @@ def interfaces(vmi: Document) -> list[Document]:
     return list(((vmi["spec"].get("domain") or {}).get("devices") or {}).get("interfaces") or ())
 
 
+def hostname(vmi: Document) -> str:
+    """What DHCP tells the guest it is called."""
+    return str(vmi["spec"].get("hostname") or vmi["metadata"]["name"])
+
+
 class UserNetwork:
     """Needs no right and nothing installed."""
 
@@ -93,7 +98,7 @@ class UserNetwork:
                 name=each["name"],
                 mac=each["macAddress"],
                 model=each.get("model") or "virtio",
-                backend=UserNet(forwards=forwards(each, address), hostname=str(vmi["metadata"]["name"])),
+                backend=UserNet(forwards=forwards(each, address), hostname=hostname(vmi)),
                 boot_index=each.get("bootOrder"),
             )
             for each in interfaces(vmi)

@@ -275,9 +275,10 @@ def ended(pod: Document, *, outcome: str, code: int | None, log_tail: str, now: 
         found = conditions.put(
             found, kind, False, now=now, reason="PodCompleted" if phase == "Succeeded" else "PodFailed"
         )
-    exit_code = code if code is not None and code >= 0 else 128 - code if code is not None else 0
+    # As a kubelet has it: 137 for what ended while nobody looked.
+    exit_code = 137 if code is None and not outcome else code or 0
     finished = {
-        "exitCode": exit_code if phase == "Failed" else 0,
+        "exitCode": 0 if phase == "Succeeded" else exit_code if exit_code >= 0 else 128 - exit_code,
         "reason": "Completed" if phase == "Succeeded" else "Error",
         "message": log_tail[-1024:],
         "finishedAt": stamp(now),

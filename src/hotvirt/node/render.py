@@ -4,11 +4,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import quantity
+from hotvirt.api import defaults, quantity
 from hotvirt.kube.client import Document
 from hotvirt.qemu.machine import AcceleratorKind, Disk, Kernel, Machine, Nic, Smbios, Topology
-
-STEP = 2 << 20
 
 
 class Channels(Struct, frozen=True):
@@ -32,17 +30,8 @@ def wanted_topology(spec: Document) -> Topology:
 
 
 def wanted_memory(spec: Document) -> int:
-    """Bytes the guest is to have, a multiple of what QEMU can give."""
-    domain = spec.get("domain") or {}
-    resources = domain.get("resources") or {}
-    for value in (
-        (domain.get("memory") or {}).get("guest"),
-        (resources.get("requests") or {}).get("memory"),
-        (resources.get("limits") or {}).get("memory"),
-    ):
-        if value is not None:
-            return quantity.parse_bytes(value) // STEP * STEP
-    return 0
+    """Bytes the guest is to have, a multiple of what QEMU can give; 0 when nobody says."""
+    return defaults.guest_memory(spec.get("domain") or {}) or 0
 
 
 def machine(
@@ -59,7 +48,7 @@ def machine(
     devices, firmware, memory = domain.get("devices") or {}, domain.get("firmware") or {}, domain.get("memory") or {}
     topology = wanted_topology(spec)
     guest = wanted_memory(spec)
-    most = quantity.parse_bytes(memory["maxGuest"]) // STEP * STEP if memory.get("maxGuest") else 0
+    most = defaults.whole_blocks(quantity.parse_bytes(memory["maxGuest"])) if memory.get("maxGuest") else 0
     given = domain.get("cpu") or {}
     return Machine(
         name=f"{metadata['namespace']}_{metadata['name']}",

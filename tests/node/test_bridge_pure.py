@@ -1,0 +1,123 @@
+"""What the bridge network is called, where it lies, and what it tells nft and dnsmasq."""
+
+import shutil
+import subprocess
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hotvirt.node import bridge
+from hotvirt.node.network import NetworkError
+
+LONGEST = 15  # of an interface's name: IFNAMSIZ less its end
+UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+SUBNET = IPv4Network("10.213.0.0/20")
+
+
+def test_the_default_homes_names():
+    assert bridge.names(Path("/run/hotvirt"), is_default=True) == bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-")
+
+
+@settings(max_examples=50)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
+def test_names_are_short_enough_for_the_kernel_and_plain(path):
+    found = bridge.names(Path(path), is_default=False)
+    assert len(found.bridge) <= LONGEST
+    assert len(f"{found.tap_prefix}{UID[:5]}99") <= LONGEST
+    assert (found.bridge + found.table + found.tap_prefix).replace("_", "").replace("-", "").isalnum()
+
+
+def test_homes_beside_each_other_share_no_name():
+    homes = [
+        bridge.names(Path(p), is_default=p == "/run/hotvirt") for p in ("/run/hotvirt", "/tmp/a/run", "/tmp/b/run")
+    ]
+    for part in ("bridge", "table", "tap_prefix"):
+        assert len({getattr(home, part) for home in homes}) == len(homes)
+
+
+SUBNETS = {
+    "nothing is used": ([], "10.213.0.0/20"),
+    "the way to everywhere is no hindrance": (["0.0.0.0/0"], "10.213.0.0/20"),
+    "a network elsewhere": (["192.168.0.0/16", "10.212.0.0/16"], "10.213.0.0/20"),
+    "one of ours, by another home": (["10.213.0.0/20"], "10.213.16.0/20"),
+    "a part of one": (["10.213.15.254/32"], "10.213.16.0/20"),
+    "gaps are used": (["10.213.0.0/20", "10.213.32.0/20"], "10.213.16.0/20"),
+}
+
+
+@pytest.mark.parametrize(("used", "expected"), SUBNETS.values(), ids=SUBNETS)
+def test_pick_subnet(used, expected):
+    assert str(bridge.pick_subnet([IPv4Network(each) for each in used])) == expected
+
+
+def test_no_subnet_left():
+    with pytest.raises(NetworkError, match=r"every part of 10\.213\.0\.0/16 is routed elsewhere"):
+        bridge.pick_subnet([IPv4Network("10.0.0.0/8")])
+
+
+def test_rules_replace_our_table_and_touch_no_other():
+    found = bridge.ruleset(bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-"), SUBNET)["nftables"]
+    assert found[:3] == [{verb: {"table": {"family": "ip", "name": "hotvirt"}}} for verb in ("add", "delete", "add")]
+    tables = {part["table"] for command in found[3:] for part in command["add"].values()}
+    assert tables == {"hotvirt"}
+    prefix = {"prefix": {"addr": "10.213.0.0", "len": 20}}
+    assert [(m["match"]["op"], m["match"]["right"]) for m in found[4]["add"]["rule"]["expr"][:2]] == [
+        ("==", prefix),
+        ("!=", prefix),
+    ]
+    assert found[4]["add"]["rule"]["expr"][2] == {"masquerade": None}
+
+
+@pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed")
+def test_nft_understands_the_rules(tmp_path):
+    import json
+
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps(bridge.ruleset(bridge.BridgeNames("b", "hotvirt_test", "t"), SUBNET)))
+    told = subprocess.run(["nft", "-c", "-j", "-f", file], capture_output=True, text=True, timeout=20, check=False)
+    if "Operation not permitted" in told.stderr:
+        pytest.skip("nft looks at rules for root only")
+    assert told.returncode == 0, told.stderr
+
+
+def test_dnsmasq_serves_our_bridge_and_nothing_else():
+    argv = bridge.dnsmasq_argv(bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-"), SUBNET, Path("/run/hotvirt/network"))
+    assert argv == [
+        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--bind-interfaces", "--interface=hotvirt0",
+        "--except-interface=lo", "--listen-address=10.213.0.1",
+        "--dhcp-range=10.213.0.0,static,255.255.240.0,infinite",
+        "--dhcp-hostsdir=/run/hotvirt/network/hosts", "--dhcp-leasefile=/run/hotvirt/network/leases",
+        "--dhcp-authoritative", "--no-hosts", "--no-ping", "--pid-file=/run/hotvirt/network/dnsmasq.pid",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="dnsmasq is not installed")
+def test_dnsmasq_understands_its_arguments(tmp_path):
+    (tmp_path / "hosts").mkdir()
+    argv = bridge.dnsmasq_argv(bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-"), SUBNET, tmp_path)
+    told = subprocess.run([*argv, "--test"], capture_output=True, text=True, timeout=20, check=False)
+    assert told.returncode == 0, told.stderr
+
+
+def leases(network):
+    hosts = network._directory / "hosts"
+    return {file.name: file.read_text() for file in hosts.iterdir()}
+
+
+async def test_a_lease_is_the_pods_and_moves_with_its_machine(tmp_path):
+    """A machine started anew has the same MAC in another pod: the old pod's lease must not be found first."""
+    network = bridge.BridgeNetwork(tmp_path, is_default=False)
+    (tmp_path / "network" / "hosts").mkdir(parents=True)
+    network._lease("pod-1", "02:00:00:00:00:01", "10.213.0.2", "web")
+    network._lease("pod-2", "02:00:00:00:00:02", "10.213.0.3", "db")
+    network._lease("pod-3", "02:00:00:00:00:01", "10.213.0.4", "web")
+    assert leases(network) == {
+        "pod-2": "02:00:00:00:00:02,10.213.0.3,db,infinite\n",
+        "pod-3": "02:00:00:00:00:01,10.213.0.4,web,infinite\n",
+    }
+    await network.release("pod-2")
+    await network.release("pod-2")
+    assert leases(network).keys() == {"pod-3"}
