@@ -79,7 +79,11 @@ def test_lz4_stops_at_the_size_that_the_kernel_build_appends() -> None:
     assert compression.unpack(frame) == content
 
 
-@pytest.mark.parametrize("data", [b"", b"nonsense", gzip.compress(b"x" * 5000)[:-20], lzma.compress(b"x" * 99)[:40]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"nonsense", gzip.compress(b"x" * 5000)[:-20], lzma.compress(b"x" * 99)[:40]],
+    ids=["empty", "nonsense", "gzip cut short", "xz cut short"],
+)
 def test_damaged_compression_says_so(data: bytes) -> None:
     with pytest.raises(compression.Unsupported):
         compression.unpack(data)

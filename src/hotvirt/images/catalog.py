@@ -11,6 +11,7 @@ gets the same files. They never change afterwards; a disk among them is a base t
 import asyncio
 import os
 import re
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,9 @@ async def _local(name: str, cache: Path) -> ImageFiles:
 
 def _allocated(path: Path) -> int:
     return path.stat().st_blocks * 512
+
+
+if __name__ == "__main__":
+    # Build images into this user's cache beforehand, e.g. while there is a network.
+    for wanted in sys.argv[1:]:
+        print(asyncio.run(ensure(wanted, default_cache())))
