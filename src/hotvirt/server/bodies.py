@@ -62,7 +62,8 @@ def check(kind: str, body: Any) -> Document:
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be one JSON object, a {kind}")
     schema = _compiled(kind)
-    faults = schema.validate({**body, "metadata": body.get("metadata") or {}}) if schema else []
+    # Pruned first, since clients in Go send nulls for what they leave out.
+    faults = schema.validate(schema.prune({**body, "metadata": body.get("metadata") or {}})[0]) if schema else []
     if faults:
         raise BadRequest(f"{kind} can't be read: " + ", ".join(f"{f.field}: {f.message}" for f in faults))
     return body

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hotvirt.kube.aggregated import AggregatedGroup
 from hotvirt.kube.errors import NotFound
-from hotvirt.server import discovery, openapi
+from hotvirt.server import discovery, openapi, openapi_protobuf
 from hotvirt.server.negotiation import NotAcceptable, accepted
 from hotvirt.server.paths import Target
 from hotvirt.server.registry import Registry
@@ -37,8 +37,7 @@ class Describer:
             case "/api" | "/apis":
                 return self._roots(request, path)
             case "/openapi/v2":
-                self._refuse_protobuf(request)
-                return self._send(request, path, lambda: openapi.v2(served))
+                return self._openapi_v2(request)
             case "/openapi/v3":
                 return self._send(request, path, lambda: openapi.v3_index(served))
             case "/":
@@ -66,21 +65,36 @@ class Describer:
             return self._send(request, path, lambda: discovery.api_versions(request.host))
         return self._send(request, path, lambda: discovery.group_list(served, groups))
 
-    def _refuse_protobuf(self, request: web.Request) -> None:
-        """Clients that ask for protobuf alone are told so, and those that also take JSON get it."""
+    def _openapi_v2(self, request: web.Request) -> web.Response:
+        """JSON for those who take it, and protobuf for those who know nothing else."""
         header = request.headers.get("Accept", "")
-        if header and "protobuf" in header and "json" not in header and "*/*" not in header:
-            raise NotAcceptable("only the following media types are accepted: application/json")
+        served = self._registry.all()
+        if not header or "json" in header or "*/*" in header:
+            return self._send(request, "v2", lambda: openapi.v2(served))
+        if not any(media in header for media in openapi_protobuf.ASKED_FOR):
+            raise NotAcceptable(
+                f"only the following media types are accepted: application/json, {openapi_protobuf.MEDIA}"
+            )
+        return self._send(
+            request, "v2 protobuf", lambda: openapi.v2(served), encode=openapi_protobuf.encode,
+            content_type=openapi_protobuf.MEDIA,
+        )  # fmt: skip
 
     def _send(
-        self, request: web.Request, key: str, build: Callable[[], Document | None], *, content_type: str = ""
+        self,
+        request: web.Request,
+        key: str,
+        build: Callable[[], Document | None],
+        *,
+        content_type: str = "",
+        encode: Callable[[Document], bytes] = msgspec.json.encode,
     ) -> web.Response:
         kept = self._kept.get(key)
         if kept is None:
             doc = build()
             if doc is None:
                 raise NotFound("the server could not find the requested resource")
-            body = msgspec.json.encode(doc)
+            body = encode(doc)
             kept = self._kept[key] = (body, f'"{hashlib.sha256(body).hexdigest().upper()}"')
         body, tag = kept
         headers = {"ETag": tag, "Vary": "Accept"}
