@@ -18,7 +18,7 @@ from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Informer
 from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.resources import KUBEVIRTS
-from hotvirt.node import bridge, hostfacts
+from hotvirt.node import bridge, cgroups, hostfacts
 from hotvirt.node.places import Places
 from hotvirt.node.run import Node
 from hotvirt.server.app import ApiServer, ServerConfig
@@ -84,7 +84,8 @@ class Home:
         facts = await asyncio.to_thread(
             hostfacts.gather, socket.gethostname(), cache=self._place.state / "acceleration.json", network=network.kind
         )
-        node = Node(self.client("node"), facts=facts, places=places, network=network)
+        shares = cgroups.find(bridge.names(self._place.run, is_default=self._place.is_default).table)
+        node = Node(self.client("node"), facts=facts, places=places, network=network, cgroups=shares)
         self._guests = node.access
         try:
             await node.run()

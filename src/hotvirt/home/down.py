@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hotvirt.home import leftovers, lock
 from hotvirt.home.paths import Paths
-from hotvirt.node import bridge
+from hotvirt.node import bridge, cgroups
 from hotvirt.node.bridge import BridgeNetwork
 from hotvirt.qemu.process import Process
 
@@ -34,6 +34,7 @@ async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[st
     ended = await leftovers.shut_down(found, grace=grace, say=say)
     if ended and not bridge.missing():
         await BridgeNetwork(place.run, is_default=place.is_default).stop(remove=True)
+    cgroups.find(bridge.names(place.run, is_default=place.is_default).table).stop()
     return ended
 
 

@@ -22,6 +22,7 @@ from hotvirt.kube.informer import Change, Informer, Key
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import PODS
 from hotvirt.kube.times import Clock, parse, stamp
+from hotvirt.node.cgroups import Cgroups, requested
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu import launch
@@ -36,10 +37,11 @@ FINAL = ("Succeeded", "Failed")
 
 class PodRunner:
     def __init__(
-        self, client: Client, pods: Informer, *, node: str, places: Places, network: Network, clock: Clock
-    ) -> None:
+        self, client: Client, pods: Informer, *, node: str, places: Places, network: Network, cgroups: Cgroups,
+        clock: Clock,
+    ) -> None:  # fmt: skip
         self._client, self._pods, self._node = client, pods, node
-        self._places, self._network, self._clock = places, network, clock
+        self._places, self._network, self._cgroups, self._clock = places, network, cgroups, clock
         self._running: dict[str, Process] = {}
         self._exits: dict[str, int | None] = {}
         self._addresses: dict[str, str] = {}
@@ -79,6 +81,7 @@ class PodRunner:
                 await self._finish(pod)
                 return DONE
             process = self._start(uid)
+            self._cgroups.join(uid, process.identity.pid, millis=requested(pod))
         if status.get("phase") != "Running":
             await self._patch_status(pod, running(pod, self._address(pod), self._clock()))
         return DONE
@@ -184,6 +187,7 @@ class PodRunner:
         for pid in holders(place):
             os.kill(pid, signal.SIGKILL)
         await self._network.release(uid)
+        self._cgroups.remove(uid)
         place.remove()
         self._exits.pop(uid, None)
         self._addresses.pop(uid, None)

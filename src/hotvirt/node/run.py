@@ -12,6 +12,7 @@ from hotvirt.kube.times import Clock, utc_now
 from hotvirt.node import hostfacts
 from hotvirt.node.access import LocalGuestAccess
 from hotvirt.node.agent import NodeAgent
+from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places
@@ -23,13 +24,16 @@ class Node:
     """The parts of one node; `access` is for the API's front, and finds guests while `run` runs."""
 
     def __init__(
-        self, client: Client, *, facts: HostFacts, places: Places, network: Network, clock: Clock = utc_now
-    ) -> None:
+        self, client: Client, *, facts: HostFacts, places: Places, network: Network, cgroups: Cgroups,
+        clock: Clock = utc_now,
+    ) -> None:  # fmt: skip
         self._client, self._facts, self._clock = client, facts, clock
         self._informers = informers = SharedInformers(client)
         self._recorder = recorder = Recorder(client, "virt-handler", host=facts.node_name, clock=clock)
         self._pods = informers.of(PODS)
-        self._runner = PodRunner(client, self._pods, node=facts.node_name, places=places, network=network, clock=clock)
+        self._runner = PodRunner(
+            client, self._pods, node=facts.node_name, places=places, network=network, cgroups=cgroups, clock=clock
+        )
         self._agent = NodeAgent(
             client, informers, facts=facts, places=places, network=network, recorder=recorder, clock=clock
         )
