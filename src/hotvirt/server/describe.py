@@ -19,6 +19,7 @@ from hotvirt.server.registry import Registry
 from hotvirt.server.responses import json_response
 
 Document = dict[str, Any]
+_PROTOBUF = (openapi_protobuf.CONTENT_TYPE, openapi_protobuf.ACCEPTED)  # asked for by either name
 _BUILT = "2026-01-01T00:00:00Z"
 
 
@@ -71,13 +72,11 @@ class Describer:
         served = self._registry.all()
         if not header or "json" in header or "*/*" in header:
             return self._send(request, "v2", lambda: openapi.v2(served))
-        if not any(media in header for media in openapi_protobuf.ASKED_FOR):
-            raise NotAcceptable(
-                f"only the following media types are accepted: application/json, {openapi_protobuf.MEDIA}"
-            )
+        if not any(media in header for media in _PROTOBUF):
+            raise NotAcceptable(f"only the following media types are accepted: application/json, {_PROTOBUF[0]}")
         return self._send(
             request, "v2 protobuf", lambda: openapi.v2(served), encode=openapi_protobuf.encode,
-            content_type=openapi_protobuf.MEDIA,
+            content_type=openapi_protobuf.CONTENT_TYPE,
         )  # fmt: skip
 
     def _send(

@@ -2,11 +2,10 @@
 
 from typing import Any, Literal
 
-import msgspec
 from msgspec import Struct
 
 from hotvirt.kube.client import PatchKind
-from hotvirt.kube.errors import ApiError, BadRequest, UnsupportedMediaType
+from hotvirt.kube.errors import ApiError, UnsupportedMediaType
 from hotvirt.server import protobuf, strictjson
 
 PATCHES: dict[str, PatchKind] = {
@@ -72,22 +71,10 @@ def decode(body: bytes, content_type: str) -> tuple[Any, tuple[str, ...]]:
     if media == protobuf.MEDIA:
         return protobuf.decode(body), ()
     if media in _YAML and body.lstrip()[:1] not in (b"{", b"["):
-        return _from_yaml(body), ()
+        return strictjson.decode_yaml(body)
     if media and media not in ("application/json", *PATCHES, *_YAML):
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format ({media}) - accepted media types include: "
             f"application/json, application/yaml, {protobuf.MEDIA}"
         )
     return strictjson.decode(body)
-
-
-def _from_yaml(body: bytes) -> Any:
-    import yaml  # rare
-
-    if body.count(b"&") and b": *" in body:  # an alias may stand for gigabytes
-        raise BadRequest("YAML anchors and aliases are not taken: write the values out")
-    try:
-        doc = yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  a safe loader
-        return strictjson.decode(msgspec.json.encode(doc, enc_hook=str))[0]
-    except (yaml.YAMLError, RecursionError, TypeError) as error:
-        raise BadRequest(f"the body is not valid YAML: {error}") from error
