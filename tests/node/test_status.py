@@ -288,7 +288,7 @@ def test_sockets_of_several_vcpus():
 
 CLAIM = {"name": "data", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}}
 ROOT = {"name": "root", "containerDisk": {"image": "hotvirt/debian:12"}}
-THERE = DiskState(name="data", device=True, driver="scsi-hd", size=GIB)
+THERE = DiskState(name="data", device=True, driver="scsi-hd", size=GIB, nodes=("disk-data",))
 
 
 VOLUMES = {
@@ -302,6 +302,9 @@ VOLUMES = {
     "refused": (
         {"volume data": failed("NoFreePort", "no port is free")}, {}, (),
         {"phase": "Failed", "reason": "NoFreePort", "message": "no port is free"}),
+    "its drive is there, and empty": (
+        {}, {"data": ("RestartRequired", "restart")}, (DiskState(name="data", device=True, driver="scsi-cd"),),
+        {"phase": "Pending", "reason": "RestartRequired", "message": "restart"}),
     "its image open, but no device": ({}, {}, (DiskState(name="data", device=False),), {"phase": "AttachedToNode"}),
 }  # fmt: skip
 
@@ -315,7 +318,7 @@ def test_a_hotplugged_volume(jobs, errors, disks, expected):
 
 
 def test_a_volume_of_the_start_has_no_phase():
-    disk = DiskState(name="root", device=True, driver="ide-hd", size=5)
+    disk = DiskState(name="root", device=True, driver="ide-hd", size=5, nodes=("disk-root",))
     assert status.volume_status(vmi(volumes=[ROOT]), seen(disks=[disk])) == [
         {"name": "root", "target": "ide-hd", "size": 5}
     ]

@@ -17,6 +17,7 @@ Document = dict[str, Any]
 SOURCES = ("containerDisk", "persistentVolumeClaim", "emptyDisk", "cloudInitNoCloud")
 SATA_PORTS = 6
 INLINE_LIMIT = 2048
+_NEVER = "cannot be read-only"
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
 
@@ -51,7 +52,7 @@ def _disks(disks: Sequence[Document], volumes: Sequence[Document], path: str) ->
         if bus not in allowed:
             yield invalid(f"{here}.{kind}.bus", f"{bus!r} is not a bus for a {kind}: use {' or '.join(allowed)}")
         elif kind == "disk" and bus == "sata" and (disk.get("disk") or {}).get("readonly"):
-            yield invalid(f"{here}.disk.readonly", "a SATA disk cannot be read-only: use bus virtio or scsi")
+            yield invalid(f"{here}.disk.readonly", f"a SATA disk {_NEVER}: use bus virtio or scsi")
         if disk.get("name") not in known and kind != "cdrom":
             yield invalid(
                 f"{here}.name", f"no volume is named {disk.get('name')!r}: add it to volumes, or remove the disk"
@@ -97,8 +98,15 @@ def _volumes(volumes: Sequence[Document], disks: Sequence[Document], path: str) 
             if (claim := source.get("claimName") or "") in claims:
                 yield duplicate(f"{here}.{kind}.claimName", f"claim {claim!r} is used twice: one volume per claim")
             claims.add(source.get("claimName") or "")
+            disk = of_disk.get(str(volume.get("name")))
             if source.get("hotpluggable"):
-                yield from _hotpluggable(of_disk.get(str(volume.get("name"))), here)
+                yield from _hotpluggable(disk, here)
+            elif (
+                source.get("readOnly")
+                and api_disks.target(disk or {}) == "disk"
+                and api_disks.bus(disk or {}) == "sata"
+            ):
+                yield invalid(f"{here}.{kind}.readOnly", f"a SATA disk {_NEVER}: use bus virtio or scsi for its disk")
 
 
 def _hotpluggable(disk: Document | None, path: str) -> Iterator[Fault]:

@@ -13,7 +13,18 @@ from hotvirt.kube.client import Document
 from hotvirt.node import render
 from hotvirt.node.guest import Guest
 from hotvirt.node.status import SLACK
-from hotvirt.node.volumes import ClaimFile, Lookup, VolumeError, Volumes, disk_of, is_hotplugged, machine_disk, shown
+from hotvirt.node.volumes import (
+    ClaimFile,
+    Lookup,
+    VolumeError,
+    Volumes,
+    disk_of,
+    empty_drives,
+    is_empty_drive,
+    is_hotplugged,
+    machine_disk,
+    shown,
+)
 from hotvirt.qemu import cpu
 from hotvirt.qemu.disks import attach_disk, detach_disk
 from hotvirt.qemu.machine import Disk, File, Layer
@@ -72,12 +83,19 @@ async def volumes(
     spec = vmi["spec"]
     waiting: dict[str, tuple[str, str]] = {}
     wanted = {volume["name"]: volume for volume in spec.get("volumes") or ()}
+    drives = {disk["name"] for disk in empty_drives(spec)}
     for state in observed.disks:
-        if state.name not in wanted:
+        if state.name not in wanted and state.name not in drives:
             _detach(guest, state.name)
     present = {state.name for state in observed.disks if state.device}
     for name, volume in wanted.items():
         if not is_hotplugged(volume) or (disk := disk_of(spec, name)) is None:
+            continue
+        if (has := observed.disk(name)) is not None and is_empty_drive(has):
+            waiting[name] = (
+                "RestartRequired",
+                f"volume {name!r}: a disc goes into its drive at a start: restart the VM",
+            )
             continue
         if name in present:
             job = guest.jobs.get(f"volume {name}")
@@ -106,7 +124,7 @@ def _attach(guest: Guest, name: str, disk: Document, file: ClaimFile) -> None:
         descriptor = _open(file.path, read_only=read_only)
         try:
             layer = Layer(File(fd=descriptor), file.format)
-            new = machine_disk(name, how, (layer,))
+            new = machine_disk(name, how, (layer,), read_only=read_only)
             await attach_disk(guest.monitor, _with_serial(new, name), agent=guest.answering)
         finally:
             os.close(descriptor)

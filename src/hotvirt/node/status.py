@@ -15,7 +15,7 @@ from hotvirt.kube.times import stamp
 from hotvirt.node import render
 from hotvirt.node.guest import AgentView, Job
 from hotvirt.node.hostfacts import HostFacts
-from hotvirt.node.volumes import is_hotplugged
+from hotvirt.node.volumes import is_empty_drive, is_hotplugged
 from hotvirt.qemu.state import Observed
 
 MIB = 1 << 20
@@ -206,7 +206,7 @@ def volume_status(vmi: Document, seen: Seen) -> list[Document]:
         name = volume["name"]
         names.add(name)
         disk = seen.observed.disk(name)
-        attached = disk is not None and disk.device
+        attached = disk is not None and disk.device and not is_empty_drive(disk)
         entry: Document = {"name": name, "target": _target(disk)}
         if disk is not None and disk.size:
             entry["size"] = disk.size

@@ -20,6 +20,7 @@ from hotvirt.kube.client import Document
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Bus, Disk, DiskKind, File, Kernel, Layer
+from hotvirt.qemu.state import DiskState
 
 Format = Literal["raw", "qcow2"]
 SECTOR = 512
@@ -80,6 +81,18 @@ def is_hotplugged(volume: Document) -> bool:
     return any((volume.get(kind) or {}).get("hotpluggable") for kind in ("persistentVolumeClaim", "dataVolume"))
 
 
+def empty_drives(spec: Document) -> list[Document]:
+    """CD-ROM drives with no disc in them. They are part of the machine."""
+    named = {volume["name"] for volume in spec.get("volumes") or ()}
+    disks_ = ((spec.get("domain") or {}).get("devices") or {}).get("disks") or ()
+    return [disk for disk in disks_ if disk.get("cdrom") is not None and disk.get("name") not in named]
+
+
+def is_empty_drive(state: DiskState) -> bool:
+    """Of what QEMU has: a device without an image."""
+    return state.device and not state.nodes
+
+
 class Volumes:
     def __init__(self, places: Places) -> None:
         self._places = places
@@ -93,53 +106,55 @@ class Volumes:
         for volume in spec.get("volumes") or ():
             name = volume["name"]
             disk = disk_of(spec, name)
-            if disk is None or is_hotplugged(volume):
+            comes_later = is_hotplugged(volume)
+            if disk is None or (comes_later and disk.get("cdrom") is None):
                 continue
             try:
-                layers = await self._layers(vmi, volume, place, descriptors, lookup)
+                layers, read_only = await self._layers(vmi, volume, place, descriptors, lookup)
             except ImageError as error:
                 raise VolumeError("FailedVolume", f"volume {name!r}: {_source(volume)}: {error}") from error
             except OSError as error:
                 raise VolumeError("FailedVolume", f"volume {name!r}: {error.filename}: {error.strerror}") from error
-            found.append(machine_disk(name, shown(disk), layers))
+            except VolumeError:
+                if not comes_later:
+                    raise
+                layers, read_only = (), False  # the drive is part of the machine, its disc is not
+            found.append(machine_disk(name, shown(disk), layers, read_only=read_only))
+        found += [machine_disk(each["name"], shown(each), ()) for each in empty_drives(spec)]
         return tuple(found), await self._kernel(spec, descriptors)
 
     async def _layers(
         self, vmi: Document, volume: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
-    ) -> tuple[Layer, ...]:
+    ) -> tuple[tuple[Layer, ...], bool]:
+        """The opened images, and whether they may only be read, whatever the disk says."""
         name = volume["name"]
         disk = disk_of(vmi["spec"], name)
         read_only = disk is not None and shown(disk).read_only
         if source := volume.get("containerDisk"):
-            return await self._container_disk(name, source["image"], place, descriptors)
+            files = await self._image_disk(name, source["image"])
+            return await _container_disk(place.disk(name), files, descriptors, read_only=read_only), False
         if source := volume.get("persistentVolumeClaim"):
             claim = await self.claim_file(name, source, lookup)
             file = descriptors.open(claim.path, read_only=read_only or claim.read_only)
-            return (Layer(file, claim.format),)
+            return (Layer(file, claim.format),), claim.read_only
         if source := volume.get("emptyDisk"):
             path = place.disk(name)
             _blank(path, quantity.parse_bytes(source["capacity"]))
-            return (Layer(descriptors.open(path, read_only=False)),)
+            return (Layer(descriptors.open(path, read_only=read_only)),), False
         if source := volume.get("cloudInitNoCloud"):
             path = place.disk(name)
             seed.write(path, await self._seed(name, vmi, source, lookup))
-            return (Layer(descriptors.open(path, read_only=read_only)),)
+            return (Layer(descriptors.open(path, read_only=read_only)),), False
         raise VolumeError("FailedVolume", f"volume {name!r} has a source that is not supported: use a claim")
 
-    async def _container_disk(
-        self, name: str, image: str, place: PodPlace, descriptors: Descriptors
-    ) -> tuple[Layer, ...]:
+    async def _image_disk(self, name: str, image: str) -> Layer:
+        """An image's disk, by its path."""
         files = await catalog.ensure(image, self._places.images)
         if files.disk is None:
             raise VolumeError(
                 "FailedVolume", f"volume {name!r}: image {image} has no disk: use it in firmware.kernelBoot"
             )
-        path = place.disk(name)
-        if not path.exists():
-            await disks.overlay(path, files.disk, files.disk_format)
-        top = Layer(descriptors.open(path, read_only=False), "qcow2")
-        base: Format = "qcow2" if files.disk_format == "qcow2" else "raw"
-        return (top, Layer(descriptors.open(files.disk, read_only=True), base))
+        return Layer(File(str(files.disk)), "qcow2" if files.disk_format == "qcow2" else "raw")
 
     async def claim_file(self, name: str, source: Document, lookup: Lookup) -> ClaimFile:
         """The file behind a claim. VolumeError with reason Pending while it has none yet."""
@@ -213,9 +228,19 @@ class Volumes:
         )
 
 
-def machine_disk(name: str, how: Shown, layers: tuple[Layer, ...]) -> Disk:
+async def _container_disk(path: Path, image: Layer, descriptors: Descriptors, *, read_only: bool) -> tuple[Layer, ...]:
+    """The image, below what the guest writes, which goes to `path`."""
+    below = Layer(descriptors.open(image.file.path, read_only=True), image.format)
+    if read_only:
+        return (below,)
+    if not path.exists():
+        await disks.overlay(path, Path(image.file.path), image.format)
+    return (Layer(descriptors.open(path, read_only=False), "qcow2"), below)
+
+
+def machine_disk(name: str, how: Shown, layers: tuple[Layer, ...], *, read_only: bool = False) -> Disk:
     return Disk(
-        name=name, layers=layers, kind=how.kind, bus=how.bus, read_only=how.read_only, serial=how.serial,
+        name=name, layers=layers, kind=how.kind, bus=how.bus, read_only=how.read_only or read_only, serial=how.serial,
         boot_index=how.boot_index, cache=how.cache, native_io=how.native_io, shareable=how.shareable,
     )  # fmt: skip
 
