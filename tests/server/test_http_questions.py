@@ -58,8 +58,7 @@ def test_an_empty_part_is_not_found() -> None:
         ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Form("table")),
         ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", Form("table", "v1beta1")),
         ("application/vnd.kubernetes.protobuf,application/json", Form()),
-        ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,"
-         "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", Form("partial")),
+        ("a/b;as=PartialObjectMetadata,application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", Form("partial")),
         ("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
          Form("discovery", "v2")),
         ("application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json", Form()),
