@@ -1,0 +1,83 @@
+"""The Node object a machine makes of itself, and the user each guest's QEMU runs as."""
+
+from datetime import UTC, datetime
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hotvirt.node import hostfacts, start
+from hotvirt.node.hostfacts import HostFacts
+from hotvirt.qemu.probe import Acceleration
+
+GIB = 1 << 30
+NOW, LATER = datetime(2026, 11, 28, 12, tzinfo=UTC), datetime(2026, 11, 28, 13, tzinfo=UTC)
+KVM = Acceleration("kvm", "KVM runs instructions")
+TCG = Acceleration("tcg", "/dev/kvm hangs", "use another machine")
+
+
+def node(acceleration=KVM, *, now=NOW, known=None, memory=8 * GIB, fault=""):
+    facts = HostFacts(
+        node_name="here", cpus=4, memory=memory, is_root=True, acceleration=acceleration, qemu="7.2.0",
+        kernel="6.1.0", fault=fault, network="bridge",
+    )  # fmt: skip
+    return hostfacts.node(facts, now, known=known)
+
+
+def conditions(made):
+    return {each["type"]: each for each in made["status"]["conditions"]}
+
+
+def test_what_a_node_has_and_what_it_gives():
+    status = node()["status"]
+    assert status["capacity"] == {
+        "cpu": "4", "memory": "8Gi", "pods": "250", "devices.kubevirt.io/kvm": "1000",
+        "devices.kubevirt.io/tun": "1000",
+    }  # fmt: skip
+    assert status["allocatable"] == {**status["capacity"], "memory": "7680Mi"}
+    assert status["nodeInfo"]["containerRuntimeVersion"] == "qemu://7.2.0"
+
+
+def test_a_node_smaller_than_the_reserve_gives_nothing():
+    assert node(memory=256 << 20)["status"]["allocatable"]["memory"] == "0"
+
+
+def test_labels_that_schedulers_and_kubectl_look_for():
+    metadata = node()["metadata"]
+    assert metadata["labels"]["kubernetes.io/hostname"] == "here"
+    assert metadata["labels"]["kubevirt.io/schedulable"] == "true"
+    assert metadata["annotations"]["hotvirt.io/network"] == "bridge"
+
+
+def test_emulation_is_a_condition_and_takes_kvm_off_the_list():
+    made = node(TCG)
+    assert made["status"]["capacity"]["devices.kubevirt.io/kvm"] == "0"
+    found = conditions(made)["SoftwareEmulation"]
+    assert (found["status"], found["reason"]) == ("True", "KvmUnusable")
+    assert found["message"] == "/dev/kvm hangs; use another machine"
+    assert conditions(node())["SoftwareEmulation"]["status"] == "False"
+
+
+def test_without_qemu_the_node_is_not_ready_and_says_what_to_install():
+    found = conditions(node(fault="no QEMU: apt-get install qemu-system-x86"))["Ready"]
+    assert (found["status"], found["reason"]) == ("False", "QemuMissing")
+    assert found["message"] == "no QEMU: apt-get install qemu-system-x86"
+
+
+def test_a_node_that_starts_again_keeps_its_times():
+    again = node(now=LATER, known=node())
+    assert conditions(again) == conditions(node())
+    mended = node(now=LATER, known=node(fault="no QEMU"))
+    assert conditions(mended)["Ready"]["lastTransitionTime"] == "2026-11-28T13:00:00Z"
+
+
+@settings(max_examples=50)
+@given(st.uuids())
+def test_each_guest_has_a_user_of_systemds_free_range(uid):
+    user = start.user_of(str(uid))
+    assert 61184 <= user <= 65519
+    assert user == start.user_of(str(uid))
+
+
+def test_guests_do_not_share_a_user():
+    users = [start.user_of(f"0f8fad5b-d9cb-469f-a165-7086772895{number:02x}") for number in range(50)]
+    assert len(set(users)) == len(users)
