@@ -7,14 +7,15 @@ import subprocess
 import pytest
 
 from hotvirt.home import leftovers
+from hotvirt.home.leftovers import Patience
 from hotvirt.qemu.process import alive, identify
 
 
 class Guest:
     """A QMP monitor in front of a process that stands for QEMU: `quit` ends the process."""
 
-    def __init__(self, pod, *, obeys=True, state="running"):
-        self.pod, self.obeys, self.state, self.asked = pod, obeys, state, []
+    def __init__(self, pod, *, obeys=True, state="running", deaf=0):
+        self.pod, self.obeys, self.state, self.deaf, self.asked = pod, obeys, state, deaf, []
         pod.mkdir(parents=True)
         self.process = subprocess.Popen(["sleep", "60"])
         (pod / "pid").write_text(
@@ -41,7 +42,9 @@ class Guest:
             self.asked.append(command)
             answer = {"query-name": {"name": "default/web"}, "query-status": {"status": self.state}}.get(command, {})
             send({"return": answer, **({"id": message["id"]} if "id" in message else {})})
-            if command == "system_powerdown" and self.obeys:
+            if command == "system_powerdown" and self.deaf:
+                self.deaf -= 1
+            elif command == "system_powerdown" and self.obeys:
                 send({"event": "SHUTDOWN", "data": {"guest": True}, "timestamp": {"seconds": 1, "microseconds": 0}})
             if command == "quit":
                 self.process.terminate()
@@ -66,7 +69,7 @@ async def test_a_guest_is_asked_first(tmp_path, obeys, state, verbs):
     said = []
     async with Guest(tmp_path / "pods" / "a", obeys=obeys, state=state) as guest:
         found = leftovers.find(tmp_path / "pods")
-        assert await leftovers.shut_down(found, grace=0.2, say=said.append)
+        assert await leftovers.shut_down(found, patience=Patience(0.2), say=said.append)
         assert guest.process.wait(1) is not None
     assert guest.verbs == verbs
     assert ("powering it off" in " ".join(said)) is not obeys
@@ -86,15 +89,22 @@ def lone_process(tmp_path):
         process.kill()
 
 
+async def test_a_guest_that_still_boots_is_asked_again(tmp_path):
+    async with Guest(tmp_path / "pods" / "a", deaf=2) as guest:
+        impatient = Patience(grace=5, press_again=0.05)
+        assert await leftovers.shut_down(leftovers.find(tmp_path / "pods"), patience=impatient, say=lambda _: None)
+    assert guest.verbs == ["system_powerdown"] * 3 + ["quit"]
+
+
 async def test_what_never_became_a_guest_is_ended_too(tmp_path, lone_process):
-    assert await leftovers.shut_down(leftovers.find(tmp_path / "pods"), grace=1, say=lambda _: None)
+    assert await leftovers.shut_down(leftovers.find(tmp_path / "pods"), patience=Patience(1), say=lambda _: None)
     assert not alive(lone_process)
 
 
 async def test_a_process_that_took_the_pid_over_is_left_alone(tmp_path, lone_process):
     older = {"pid": lone_process.pid, "start_time": lone_process.start_time - 1}
     (tmp_path / "pods" / "a" / "pid").write_text(json.dumps(older))
-    assert await leftovers.shut_down(leftovers.find(tmp_path / "pods"), grace=1, say=lambda _: None)
+    assert await leftovers.shut_down(leftovers.find(tmp_path / "pods"), patience=Patience(1), say=lambda _: None)
     assert alive(lone_process)
 
 

@@ -17,7 +17,7 @@ from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Informer
 from hotvirt.kube.kubeconfig import Access
-from hotvirt.kube.resources import KUBEVIRTS
+from hotvirt.kube.resources import KUBEVIRTS, NODES, Resource
 from hotvirt.node import bridge, cgroups, hostfacts
 from hotvirt.node.places import Places
 from hotvirt.node.run import Node
@@ -30,6 +30,7 @@ from hotvirt.webhooks.subresources import HotvirtSubresources, KubeVirtSubresour
 log = logging.getLogger("hotvirt.home")
 
 NAMESPACE = "kubevirt"
+NODE_PATIENCE = 10.0
 VERSION = f"v{__version__}"
 GROUPS = (
     "system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:masters", "system:authenticated",
@@ -62,6 +63,15 @@ class Home:
 
     async def stop(self) -> None:
         await self._server.stop()
+
+    async def settled(self) -> None:
+        """Returns once the node is registered: the first machines would be called unschedulable before. Bounded, as a
+        node that cannot come up must not hide the API that tells so."""
+        try:
+            async with asyncio.timeout(NODE_PATIENCE):
+                await until_any(self.client("home"), NODES)
+        except TimeoutError:
+            log.warning("no node is registered yet, machines cannot start", extra={"seconds": NODE_PATIENCE})
 
     def client(self, part: str) -> Client:
         """In-process, as the part's service account."""
@@ -109,6 +119,14 @@ class Home:
             certificate=pair.certificate.read_text(),
             key=pair.key.read_text(),
         )
+
+
+async def until_any(client: Client, resource: Resource) -> None:
+    """Returns once there is an object of this kind."""
+    listed = await client.list(resource)
+    if not listed["items"]:
+        async for _ in client.watch(resource, resource_version=listed["metadata"]["resourceVersion"]):
+            return
 
 
 def version_document() -> dict[str, str]:

@@ -31,7 +31,7 @@ async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[st
         alive = sum(each.identity is not None for each in found)
         say(f"{alive} guests run on; 'hotvirt up' takes them over")
         return True
-    ended = await leftovers.shut_down(found, grace=grace, say=say)
+    ended = await leftovers.shut_down(found, patience=leftovers.Patience(grace), say=say)
     if ended and not bridge.missing():
         await BridgeNetwork(place.run, is_default=place.is_default).stop(remove=True)
     cgroups.find(bridge.names(place.run, is_default=place.is_default).table).stop()

@@ -1,7 +1,7 @@
 """`hotvirt up`: API server, controllers and node agent in one process, on one event loop.
 
 The API comes first, then the objects that every home has, then the parts that act on objects, each restarted when it
-fails. "Ready" is said when the API answers: what comes up later is seen through it. SIGTERM and SIGINT end it in the
+fails. "Ready" is said when the API answers and the node is registered in it. SIGTERM and SIGINT end it in the
 reverse order; guests are processes of their own and go on.
 """
 
@@ -47,6 +47,7 @@ async def _serve(place: Paths, port: int | None, held: lock.Lock, notifier: Noti
         notifier.step(write_kubeconfigs(place, access))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(keep_running(name, part), name=name) for name, part in home.parts().items()]
+            await home.settled()
             held.say(access.server)
             notifier.ready(access.server)
             await stop.wait()

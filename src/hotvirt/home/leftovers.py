@@ -16,9 +16,16 @@ from hotvirt.node.places import PodPlace
 from hotvirt.node.podrunner import holders, read_identity
 from hotvirt.qemu.errors import QemuError
 from hotvirt.qemu.process import Identity, Process
-from hotvirt.qemu.qmp import Monitor
+from hotvirt.qemu.qmp import Monitor, Subscription
 
 Say = Callable[[str], None]
+
+
+class Patience(Struct, frozen=True):
+    """In seconds: how long a guest may take, and after how long its power button is pressed again."""
+
+    grace: float
+    press_again: float = 4.0
 
 
 class Leftover(Struct, frozen=True):
@@ -38,22 +45,22 @@ def find(pods: Path) -> list[Leftover]:
     return [Leftover(place, read_identity(place.pid)) for place in places]
 
 
-async def shut_down(found: list[Leftover], *, grace: float, say: Say) -> bool:
+async def shut_down(found: list[Leftover], *, patience: Patience, say: Say) -> bool:
     """Ends every guest and removes its directory. False when one would not end."""
     if not found:
         return True
-    outcomes = await asyncio.gather(*(_end(each, grace, say) for each in found), return_exceptions=True)
+    outcomes = await asyncio.gather(*(_end(each, patience, say) for each in found), return_exceptions=True)
     for each, outcome in zip(found, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             say(f"pod {each.place.directory.name}: {outcome}")
     return all(outcome is True for outcome in outcomes)
 
 
-async def _end(leftover: Leftover, grace: float, say: Say) -> bool:
+async def _end(leftover: Leftover, patience: Patience, say: Say) -> bool:
     process = Process.open(leftover.identity) if leftover.identity else None
     if process is not None:
         with process:
-            name = await _ask_to_shut_down(leftover.place.qmp, process, grace, say)
+            name = await _ask_to_shut_down(leftover.place.qmp, process, patience, say)
             await process.stop(grace=5)
             say(f"{name} is down")
     # What was started but not noted, as the home died in between.
@@ -63,7 +70,20 @@ async def _end(leftover: Leftover, grace: float, say: Say) -> bool:
     return True
 
 
-async def _ask_to_shut_down(monitor_path: Path, process: Process, grace: float, say: Say) -> str:
+async def _press_until_down(monitor: Monitor, events: Subscription, patience: Patience) -> bool:
+    """Again and again, as a guest that still boots does not notice the button."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience.grace
+    while True:
+        await monitor.execute("system_powerdown")
+        left = max(0.0, deadline - loop.time())
+        if await events.get_within(min(patience.press_again, left)) is not None:
+            return True
+        if left <= patience.press_again:
+            return False
+
+
+async def _ask_to_shut_down(monitor_path: Path, process: Process, patience: Patience, say: Say) -> str:
     """Presses the power button and waits for the guest to come to its end; powers it off when it does not within
     `grace` seconds. What has no monitor (yet) has no guest either. Returns the guest's name."""
     name = f"process {process.identity.pid}"
@@ -78,10 +98,8 @@ async def _ask_to_shut_down(monitor_path: Path, process: Process, grace: float, 
             state = (await monitor.execute("query-status"))["status"]
             if state == "paused":
                 await monitor.execute("cont")
-            if state in ("running", "paused"):
-                await monitor.execute("system_powerdown")
-                if await events.get_within(grace) is None:
-                    say(f"{name}: did not shut down within {grace:g} s, powering it off")
+            if state in ("running", "paused") and not await _press_until_down(monitor, events, patience):
+                say(f"{name}: did not shut down within {patience.grace:g} s, powering it off")
         with contextlib.suppress(QemuError):  # it may be gone before it answers
             await monitor.execute("quit")
             async with asyncio.timeout(5):
