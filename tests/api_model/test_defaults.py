@@ -143,6 +143,7 @@ def test_identity_is_the_owners_over_restarts_and_differs_between_machines():
     assert len(set(macs)) == 3
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_mac_addresses_are_locally_administered_and_unicast(identity, interface):
     octets = [int(octet, 16) for octet in defaults.mac_address(identity, interface).split(":")]
@@ -235,7 +236,7 @@ _domains = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(_domains, st.integers(1, 8), st.booleans())
 def test_defaults_fill_in_once_and_leave_their_argument_alone(domain, ratio, live):
     cluster = ClusterSettings(hotplug_ratio=ratio, live_update=live)

@@ -119,26 +119,26 @@ def test_format_cpu(amount, text):
     assert quantity.format_cpu(amount) == text
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
 def test_what_is_written_reads_back(amount):
     assert quantity.parse_bytes(quantity.format_bytes(amount)) == amount
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**12))
 def test_cpu_reads_back(amount):
     assert quantity.parse_cpu(quantity.format_cpu(amount)) == amount
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.decimals(-(10**6), 10**6, places=4), st.sampled_from(["", "Ki", "Mi", "Gi", "k", "M", "G", "m", "u", "n"]))
 def test_whole_units_are_rounded_up_and_by_less_than_one(number, suffix):
     exact = quantity.parse(f"{number:f}{suffix}")
     assert 0 <= quantity.parse_bytes(f"{number:f}{suffix}") - exact < 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_a_quantity_or_a_quantity_error(text):
     try:

@@ -53,10 +53,8 @@ def test_notations_name_types_of_the_table():
             assert kind.is_scalar or kind.item in schemas.types(), f"{name}.{field}: {kind.item}"
 
 
-@pytest.mark.parametrize("words", explain.WORDS.values(), ids=explain.WORDS)
-def test_words_are_sentences(words):
-    assert words == words.strip()
-    assert words[-1] in ".)"
+def test_words_are_sentences():
+    assert [words for words in explain.WORDS.values() if words != words.strip() or words[-1] not in ".)"] == []
 
 
 def test_whatever_is_said_to_be_acted_on_is_read_somewhere():

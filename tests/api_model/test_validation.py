@@ -68,6 +68,7 @@ def test_a_machine(case):
     assert case.get("says", "") in (checked.faults[0].message if checked.faults else "")
     assert case.get("warns", "") in "".join(checked.warnings)
     assert bool(checked.warnings) == ("warns" in case)
+    assert all("\n" not in fault.message and 5 < len(fault.message) < 300 for fault in checked.faults)
 
 
 @pytest.mark.parametrize("case", OF_INSTANCES)
@@ -86,13 +87,6 @@ def test_what_is_accepted_passes_the_schema_and_survives_defaults(case, schema):
     filled = defaults.instance(vmi, defaults.ClusterSettings())
     assert validation.instance(filled) == []
     assert schemas.fits(filled["spec"], "VirtualMachineInstanceSpec")
-
-
-@pytest.mark.parametrize("case", [param for param in CASES if "refused" in param.values[0]])
-def test_what_is_refused_is_said_in_one_line_that_ends_in_words(case):
-    for fault in validation.virtual_machine(vm_of(case)).faults:
-        assert "\n" not in fault.message
-        assert 5 < len(fault.message) < 300
 
 
 def test_cases_are_many_and_distinct():
@@ -136,7 +130,7 @@ _json = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(_json)
 def test_nothing_makes_validation_stumble(spec):
     for fault in validation.instance_spec(spec, "spec") if isinstance(spec, dict) else ():

@@ -21,7 +21,7 @@ def test_the_default_homes_names():
     assert bridge.names(Path("/run/hotvirt"), is_default=True) == bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-")
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
 def test_names_are_short_enough_for_the_kernel_and_plain(path):
     found = bridge.names(Path(path), is_default=False)

@@ -28,7 +28,7 @@ def test_none_left_says_so_and_what_to_do():
         free_address(SMALL, everything)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.sets(st.integers(0, 15)))
 def test_what_is_given_is_of_the_network_and_free(numbers):
     network = IPv4Network("10.0.0.0/28")
