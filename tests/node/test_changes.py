@@ -61,6 +61,12 @@ async def test_a_disc_for_an_empty_drive_waits_for_a_start_and_says_so():
     assert "volume 'data'" in waiting["data"][1]
 
 
+async def test_a_disc_taken_out_stays_in_its_drive_until_a_start_and_that_is_said():
+    asked, waiting = await ask(spec({"name": "cd", "cdrom": {}}), there("cd", "disk-cd"))
+    assert asked == {}
+    assert waiting == {"cd": ("RestartRequired", "drive 'cd' keeps its disc until a start: restart the VM")}
+
+
 @pytest.mark.parametrize("disks", [(), (DiskState(name="data", device=False, nodes=("disk-data",)),)])
 async def test_a_volume_without_a_claim_waits_for_it(disks):
     asked, waiting = await ask(spec({"name": "data", "disk": {"bus": "scsi"}}, volumes=[CLAIM]), *disks)

@@ -85,7 +85,12 @@ async def volumes(
     wanted = {volume["name"]: volume for volume in spec.get("volumes") or ()}
     drives = {disk["name"] for disk in empty_drives(spec)}
     for state in observed.disks:
-        if state.name not in wanted and state.name not in drives:
+        if state.name in drives and not is_empty_drive(state):
+            waiting[state.name] = (
+                "RestartRequired",
+                f"drive {state.name!r} keeps its disc until a start: restart the VM",
+            )
+        elif state.name not in wanted and state.name not in drives:
             _detach(guest, state.name)
     present = {state.name for state in observed.disks if state.device}
     for name, volume in wanted.items():
