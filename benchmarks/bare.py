@@ -61,7 +61,7 @@ class Bare:
         self.monitor = await Monitor.connect(self.directory / "qmp.sock")
         assert (await self.monitor.execute("query-status"))["status"] == "running"
         self.running = time.monotonic()
-        self.agent = GuestAgent(self.directory / "agent.sock")
+        self.agent = GuestAgent(self.directory / "agent.sock", timeout=120)
         return self
 
     async def ready(self) -> None:

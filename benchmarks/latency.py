@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -128,27 +128,37 @@ class Home:
     async def edit(self, name: str, domain: dict[str, Any]) -> None:
         await self.client.patch(VMS, name, {"spec": {"template": {"spec": {"domain": domain}}}}, "default")
 
+    async def seen(self, name: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+        """Until the VMI's status says so. hotvirt says it once the guest itself has confirmed it, so this is no earlier
+        than the guest's seeing it; and it asks nothing of the guest, which has the change to make."""
+        found = await self.client.get(VMIS, name, "default")
+        if holds(found["status"]):
+            return
+        version = found["metadata"]["resourceVersion"]
+        named = f"metadata.name={name}"
+        async with asyncio.timeout(180):
+            async for event in self.client.watch(VMIS, "default", resource_version=version, field_selector=named):
+                if event.type == "MODIFIED" and holds(event.object["status"]):
+                    return
+
     async def grow_memory(self, name: str) -> float:
         before = (await self.facts(name))["memTotalBytes"]
+        wanted = f"{GROWN_MEMORY // MIB}Mi"
         began = time.monotonic()
-        await self.edit(name, {"memory": {"guest": f"{GROWN_MEMORY // MIB}Mi"}})
-        wanted = before + GROWN_MEMORY - BOOT_MEMORY - 16 * MIB
-
-        async def grown() -> bool:
-            return (await self.facts(name))["memTotalBytes"] >= wanted
-
-        await until(grown)
-        return time.monotonic() - began
+        await self.edit(name, {"memory": {"guest": wanted}})
+        await self.seen(name, lambda status: status["memory"]["guestCurrent"] == wanted)
+        took = time.monotonic() - began
+        grown = (await self.facts(name))["memTotalBytes"] - before
+        assert grown >= GROWN_MEMORY - BOOT_MEMORY - 16 * MIB, f"the guest itself has only {grown} bytes more"
+        return took
 
     async def add_cpu(self, name: str) -> float:
         began = time.monotonic()
         await self.edit(name, {"cpu": {"sockets": 2}})
-
-        async def added() -> bool:
-            return (await self.facts(name))["onlineCPUs"] == 2
-
-        await until(added)
-        return time.monotonic() - began
+        await self.seen(name, lambda status: status["currentCPUTopology"]["sockets"] == 2)
+        took = time.monotonic() - began
+        assert (await self.facts(name))["onlineCPUs"] == 2
+        return took
 
     async def add_disk(self, name: str) -> float:
         claim = f"data-{name}"
@@ -170,12 +180,14 @@ class Home:
         }
         async with self.http.put(self.access.server + path, json=options) as answer:
             assert answer.status == 202, await answer.text()
+        await self.seen(name, lambda status: ("Ready", claim) in phases(status))
+        took = time.monotonic() - began
+        assert any(disk["sizeBytes"] == 64 * MIB for disk in (await self.facts(name))["blockDevices"])
+        return took
 
-        async def attached() -> bool:
-            return any(disk["sizeBytes"] == 64 * MIB for disk in (await self.facts(name))["blockDevices"])
 
-        await until(attached)
-        return time.monotonic() - began
+def phases(status: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(each.get("phase", ""), each["name"]) for each in status.get("volumeStatus", ())}
 
 
 def machine(name: str) -> dict[str, Any]:
