@@ -17,7 +17,7 @@ class Line:
         if not self._terminal and step == self._last:
             return  # only the fraction moved
         self._last = step
-        share = f" {fraction:4.0%}" if fraction is not None else ""
+        share = f" {fraction:4.0%}" if self._terminal and fraction is not None else ""
         text = f"{time.monotonic() - self._began:6.1f} s  {step}{share}"
         sys.stderr.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
         sys.stderr.flush()

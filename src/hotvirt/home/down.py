@@ -29,7 +29,7 @@ async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[st
     found = leftovers.find(place.pods)
     if keep_guests:
         alive = sum(each.identity is not None for each in found)
-        say(f"{alive} guests run on; 'hotvirt up' takes them over")
+        say(f"{alive} {'guest runs' if alive == 1 else 'guests run'} on; 'hotvirt up' takes over what runs")
         return True
     ended = await leftovers.shut_down(found, patience=leftovers.Patience(grace), say=say)
     if ended and not bridge.missing():

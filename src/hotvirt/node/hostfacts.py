@@ -99,7 +99,8 @@ def node(facts: HostFacts, now: Any, *, known: Document | None = None) -> Docume
         "status": {
             "capacity": amount,
             "allocatable": free,
-            "conditions": found,
+            # Unlike most conditions, a node's are never "probed".
+            "conditions": [{key: each[key] for key in each if key != "lastProbeTime"} for each in found],
             "addresses": [
                 {"type": "InternalIP", "address": facts.address},
                 {"type": "Hostname", "address": facts.node_name},
