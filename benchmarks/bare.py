@@ -21,7 +21,6 @@ from hotvirt.qemu.machine import MIB, Disk, File, Kernel, Layer, Machine, Nic, T
 from hotvirt.qemu.qmp import Monitor
 
 BOOT_MEMORY, MAX_MEMORY = 256 * MIB, 2048 * MIB
-GROWN_MEMORY = 1024 * MIB + BOOT_MEMORY
 
 
 class Bare:
@@ -69,7 +68,7 @@ class Bare:
         await self.agent.wait_ready(timeout=180)
         await self.agent.set_vcpus({each.logical_id: each.logical_id == 0 for each in await self.agent.get_vcpus()})
 
-    async def grow_memory(self) -> float:
+    async def grow_memory(self, added: int) -> float:
         before = (await facts.memory(self.agent))[0] or 0
         began = time.monotonic()
         device = (await self.monitor.execute("query-memory-devices"))[0]["data"]["id"]
@@ -78,10 +77,9 @@ class Bare:
             {
                 "path": f"/machine/peripheral/{device}",
                 "property": "requested-size",
-                "value": GROWN_MEMORY - BOOT_MEMORY,
+                "value": added,
             },
         )
-        added = GROWN_MEMORY - BOOT_MEMORY
         await until(lambda: self._has_memory(before + added - 16 * MIB))
         return time.monotonic() - began
 
