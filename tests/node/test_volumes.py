@@ -362,3 +362,16 @@ async def test_whatever_was_opened_is_closed_again_when_one_fails(places, place)
     before = len(os.listdir("/proc/self/fd"))
     await refused(vmi({"name": "a", "emptyDisk": {"capacity": "1Mi"}}, {"name": "x", "sysprep": {}}), places, place)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_only_images_that_are_not_there_have_to_be_built(places, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOTVIRT_IMAGE_CACHE", str(tmp_path / "none"))
+    machine = vmi(
+        {"name": "root", "containerDisk": {"image": "hotvirt/debian"}},
+        {"name": "more", "containerDisk": {"image": "local/data"}},
+        {"name": "scratch", "emptyDisk": {"capacity": "1Gi"}},
+    )
+    machine["spec"]["domain"]["firmware"] = {"kernelBoot": {"container": {"image": "hotvirt/tiny"}}}
+    assert Volumes(places).to_build(machine) == ["hotvirt/tiny", "hotvirt/debian"]
+    monkeypatch.setattr(volumes.catalog, "needs_building", lambda image, cache: False)
+    assert Volumes(places).to_build(machine) == []

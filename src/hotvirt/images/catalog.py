@@ -112,6 +112,13 @@ async def ensure(name: str, cache: Path, progress: Progress | None = None, *, re
     return found
 
 
+def needs_building(name: str, cache: Path) -> bool:
+    """Whether `ensure` would take seconds or minutes, to be told to whoever waits."""
+    wanted = canonical(name)
+    builtin = BUILTIN.get(wanted)
+    return builtin is not None and not (_published(wanted, builtin, cache) or _adoptable(builtin, cache))
+
+
 def list_images(cache: Path) -> list[ImageEntry]:
     """Every image that `ensure` would give, ready or not. Local files are listed unopened."""
     entries = []
@@ -196,13 +203,18 @@ def _published(name: str, builtin: Builtin, cache: Path) -> ImageFiles | None:
 
 def _adopted(name: str, builtin: Builtin, cache: Path) -> ImageFiles | None:
     """What another home of this user has built already need not be built again."""
-    shared = default_cache()
-    found = None if shared == cache or not _is_ours(shared) else publish.current(shared, builtin.family)
-    if found is None or found[1].get("builder") != builtin.builder_id():
+    found = _adoptable(builtin, cache)
+    if found is None:
         return None
     directory, manifest = found
     publish.adopt(directory, manifest, cache=cache, family=builtin.family, key=str(manifest["key"]))
     return _published(name, builtin, cache)
+
+
+def _adoptable(builtin: Builtin, cache: Path) -> tuple[Path, dict[str, Any]] | None:
+    shared = default_cache()
+    found = None if shared == cache or not _is_ours(shared) else publish.current(shared, builtin.family)
+    return found if found is not None and found[1].get("builder") == builtin.builder_id() else None
 
 
 def _is_ours(directory: Path) -> bool:

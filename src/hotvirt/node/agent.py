@@ -104,6 +104,9 @@ class NodeAgent:
         address = ((pod or {}).get("status") or {}).get("podIP")
         if not address:
             return DONE  # the pods' cache lags; its next event brings this up again
+        for image in self._volumes.to_build(vmi):
+            message = f"building image {image} on this machine before its first use, which can take minutes"
+            self._recorder.event(vmi, "Normal", "BuildingImage", message)
         try:
             await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,

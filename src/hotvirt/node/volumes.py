@@ -97,6 +97,13 @@ class Volumes:
     def __init__(self, places: Places) -> None:
         self._places = places
 
+    def to_build(self, vmi: Document) -> list[str]:
+        """The images that `prepare` would have to build first."""
+        boot = ((vmi["spec"].get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
+        sources = [boot.get("container"), *(v.get("containerDisk") for v in vmi["spec"].get("volumes") or ())]
+        images = [source["image"] for source in sources if source]
+        return [image for image in images if catalog.needs_building(image, self._places.images)]
+
     async def prepare(
         self, vmi: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
     ) -> tuple[tuple[Disk, ...], Kernel | None]:
