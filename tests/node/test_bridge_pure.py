@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotvirt.node import bridge
+from hotvirt.node import bridge, dhcp
 from hotvirt.node.network import NetworkError
 
 LONGEST = 15  # of an interface's name: IFNAMSIZ less its end
@@ -26,8 +26,22 @@ def test_the_default_homes_names():
 def test_names_are_short_enough_for_the_kernel_and_plain(path):
     found = bridge.names(Path(path), is_default=False)
     assert len(found.bridge) <= LONGEST
-    assert len(f"{found.tap_prefix}{UID[:5]}99") <= LONGEST
+    assert all(len(bridge.tap_name(found, UID, number)) <= LONGEST for number in (0, 9, 10, 99))
     assert (found.bridge + found.table + found.tap_prefix).replace("_", "").replace("-", "").isalnum()
+
+
+def test_taps_of_a_pod_and_of_pods_alike_differ():
+    found = bridge.names(Path("/run/hotvirt"), is_default=True)
+    assert [bridge.tap_name(found, UID, number) for number in (0, 1, 12)] == [
+        "hv0-0f8fad5bd90", "hv0-0f8fad5bd91", "hv0-0f8fad5bd12",
+    ]  # fmt: skip
+    assert bridge.tap_name(found, UID, 0) != bridge.tap_name(found, "0f8fad5b-e9cb", 0)
+
+
+def test_only_who_may_leaves_its_namespaces():
+    assert bridge.may_isolate("Name:\tpython\nCapEff:\t000001ffffffffff\n")
+    assert not bridge.may_isolate("CapEff:\t00000000a80435fb\n"), "an ordinary container's"
+    assert not bridge.may_isolate("Name:\tpython\n")
 
 
 def test_homes_beside_each_other_share_no_name():
@@ -84,40 +98,46 @@ def test_nft_understands_the_rules(tmp_path):
 
 
 def test_dnsmasq_serves_our_bridge_and_nothing_else():
-    argv = bridge.dnsmasq_argv(bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-"), SUBNET, Path("/run/hotvirt/network"))
+    argv = dhcp.argv("hotvirt0", SUBNET, Path("/run/hotvirt/network"))
     assert argv == [
-        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--bind-interfaces", "--interface=hotvirt0",
-        "--except-interface=lo", "--listen-address=10.213.0.1",
-        "--dhcp-range=10.213.0.0,static,255.255.240.0,infinite",
+        "dnsmasq", "--conf-file=/dev/null", "--bind-interfaces", "--interface=hotvirt0", "--except-interface=lo",
+        "--listen-address=10.213.0.1", "--dhcp-range=10.213.0.0,static,255.255.240.0,infinite",
         "--dhcp-hostsdir=/run/hotvirt/network/hosts", "--dhcp-leasefile=/run/hotvirt/network/leases",
-        "--dhcp-authoritative", "--no-hosts", "--no-ping", "--pid-file=/run/hotvirt/network/dnsmasq.pid",
+        "--dhcp-authoritative", "--quiet-dhcp", "--no-hosts", "--no-ping",
+        "--pid-file=/run/hotvirt/network/dnsmasq.pid",
     ]  # fmt: skip
 
 
 @pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="dnsmasq is not installed")
 def test_dnsmasq_understands_its_arguments(tmp_path):
     (tmp_path / "hosts").mkdir()
-    argv = bridge.dnsmasq_argv(bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-"), SUBNET, tmp_path)
+    argv = dhcp.argv("hotvirt0", SUBNET, tmp_path)
     told = subprocess.run([*argv, "--test"], capture_output=True, text=True, timeout=20, check=False)
     assert told.returncode == 0, told.stderr
 
 
-def leases(network):
-    hosts = network._directory / "hosts"
-    return {file.name: file.read_text() for file in hosts.iterdir()}
+def leases(directory):
+    return {file.name: file.read_text() for file in (directory / "hosts").iterdir()}
 
 
-async def test_a_lease_is_the_pods_and_moves_with_its_machine(tmp_path):
+def test_a_lease_is_the_pods_and_moves_with_its_machine(tmp_path):
     """A machine started anew has the same MAC in another pod: the old pod's lease must not be found first."""
-    network = bridge.BridgeNetwork(tmp_path, is_default=False)
-    (tmp_path / "network" / "hosts").mkdir(parents=True)
-    network._lease("pod-1", "02:00:00:00:00:01", "10.213.0.2", "web")
-    network._lease("pod-2", "02:00:00:00:00:02", "10.213.0.3", "db")
-    network._lease("pod-3", "02:00:00:00:00:01", "10.213.0.4", "web")
-    assert leases(network) == {
+    server = dhcp.Dhcp(tmp_path, "hotvirt0")
+    (tmp_path / "hosts").mkdir()
+    server.lease("pod-1", "02:00:00:00:00:01", "10.213.0.2", "web")
+    server.lease("pod-2", "02:00:00:00:00:02", "10.213.0.3", "db")
+    server.lease("pod-3", "02:00:00:00:00:01", "10.213.0.4", "web")
+    assert leases(tmp_path) == {
         "pod-2": "02:00:00:00:00:02,10.213.0.3,db,infinite\n",
         "pod-3": "02:00:00:00:00:01,10.213.0.4,web,infinite\n",
     }
-    await network.release("pod-2")
-    await network.release("pod-2")
-    assert leases(network).keys() == {"pod-3"}
+    server.release("pod-2")
+    server.release("pod-2")
+    assert leases(tmp_path).keys() == {"pod-3"}
+
+
+def test_another_process_with_the_number_in_the_pid_file_is_left_alone(tmp_path):
+    import os
+
+    (tmp_path / "dnsmasq.pid").write_text(str(os.getpid()))
+    assert dhcp.Dhcp(tmp_path, "hotvirt0")._find() is None

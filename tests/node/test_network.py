@@ -1,12 +1,14 @@
 """Addresses, and the way to a guest's ports without root."""
 
+import os
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotvirt.node.network import LOOPBACKS, NetworkError, UserNetwork, forwards, free_address
+from hotvirt.node.network import LOOPBACKS, NetworkError, UserNetwork, forwards, free_address, part_of
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Forward, Nic, UserNet
 
@@ -104,3 +106,17 @@ def test_guests_of_a_home_without_root_are_told_apart_on_loopback():
     assert first != second
     assert all(IPv4Address(each) in LOOPBACKS and IPv4Address(each).is_loopback for each in (first, second))
     assert network.notice == "run as root for more"
+
+
+def test_homes_beside_each_other_have_loopback_addresses_of_their_own():
+    """What one home's guest listens on must not keep another home's guest from starting."""
+    first, again, other = (UserNetwork(place=Path(each)).address(()) for each in ("/a/run", "/a/run", "/b/run"))
+    assert first == again != other
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(min_size=1).filter(lambda name: b"\0" not in name))
+def test_a_homes_part_lies_within(name):
+    part = part_of(LOOPBACKS, Path(os.fsdecode(name)))
+    assert part.subnet_of(LOOPBACKS)
+    assert part.prefixlen == 20

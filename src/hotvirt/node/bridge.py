@@ -2,35 +2,37 @@
 
 Nothing of the host's own changes beyond one bridge, its taps, one nftables table and the sysctl `ip_forward`, and
 `stop` with `remove=True` takes the first three away again. A tap lives as long as QEMU holds its descriptor, so a
-restarted home finds guests connected. One dnsmasq a home serves the leases, each fixed by the guest's MAC.
+restarted home finds guests connected.
 """
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from hotvirt.kube.client import Document
+from hotvirt.node.dhcp import Dhcp
 from hotvirt.node.network import Network, NetworkError, UserNetwork, free_address, hostname, interfaces
-from hotvirt.node.podrunner import read_identity
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Nic, Tap
-from hotvirt.qemu.process import Process, identify
 
 SUBNETS = IPv4Network("10.213.0.0/16")
 PREFIX = 20
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
+FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+NAME_LIMIT = 15
+CAP_SYS_ADMIN = 21
 TOOLS = {"nft": "nftables", "dnsmasq": "dnsmasq-base", "ip": "iproute2"}
 
 
@@ -98,40 +100,64 @@ def ruleset(found: BridgeNames, subnet: IPv4Network) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def dnsmasq_argv(found: BridgeNames, subnet: IPv4Network, directory: Path) -> list[str]:
-    """Pure."""
-    first = subnet.network_address + 1
-    return [
-        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--bind-interfaces",
-        f"--interface={found.bridge}", "--except-interface=lo", f"--listen-address={first}",
-        f"--dhcp-range={subnet.network_address},static,{subnet.netmask},infinite",
-        f"--dhcp-hostsdir={directory / 'hosts'}", f"--dhcp-leasefile={directory / 'leases'}",
-        "--dhcp-authoritative", "--no-hosts", "--no-ping", f"--pid-file={directory / 'dnsmasq.pid'}",
-    ]  # fmt: skip
+def tap_name(found: BridgeNames, uid: str, number: int) -> str:
+    """As much of the pod's uid as an interface's name holds, so that two pods do not meet in one. Pure."""
+    end = str(number)
+    return f"{found.tap_prefix}{uid.replace('-', '')[: NAME_LIMIT - len(found.tap_prefix) - len(end)]}{end}"
+
+
+def may_isolate(status: str) -> bool:
+    """Whether a process may leave its namespaces, by its /proc/PID/status. Pure."""
+    line = next((line for line in status.splitlines() if line.startswith("CapEff:")), "CapEff: 0")
+    return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """What the kernel refuses, as NetworkError."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        yield
+    except (OSError, NetlinkError) as error:
+        code, why = (error.errno, error.strerror) if isinstance(error, OSError) else error.args[:2]
+        mend = ": give it the capability NET_ADMIN" if code == errno.EPERM else ""
+        raise NetworkError(f"{what}: {why}{mend}") from error
 
 
 class BridgeNetwork:
     kind = "bridge"
     notice = ""
-    isolation: tuple[str, ...] = ("net", "ipc", "uts")
 
-    def __init__(self, run: Path, *, is_default: bool) -> None:
+    def __init__(self, run: Path, *, is_default: bool, directory: Path | None = None) -> None:
         self._names = names(run, is_default=is_default)
-        self._directory = run / "network"
+        # A home may lie anywhere, also below what only root may pass; dnsmasq is not root.
+        self._directory = directory or (run / "network" if is_default else Path("/run") / self._names.table)
+        self._dhcp = Dhcp(self._directory, self._names.bridge)
         self._subnet: IPv4Network | None = None
         self._index = 0
+        own = Path("/proc/self/status").read_text()
+        self.isolation: tuple[str, ...] = ("net", "ipc", "uts") if may_isolate(own) else ()
 
     async def start(self) -> None:
-        """Idempotent: what an earlier home left is taken over."""
-        (self._directory / "hosts").mkdir(parents=True, exist_ok=True)
+        """Idempotent: what an earlier home left is taken over. What fails leaves nothing new behind."""
+        subnet, self._index, is_new = await asyncio.to_thread(self._make_bridge)
         try:
-            subnet, self._index = await asyncio.to_thread(self._make_bridge)
-        except OSError as error:
-            raise NetworkError(f"the bridge {self._names.bridge} cannot be made: {error}") from error
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        await self._nft(ruleset(self._names, subnet))
+            with _said(f"{FORWARD} cannot be set"):
+                if FORWARD.read_text().strip() != "1":
+                    FORWARD.write_text("1")
+            await self._dhcp.start(subnet)
+            await self._nft(ruleset(self._names, subnet))
+        except BaseException:
+            if is_new:
+                await self.stop(remove=True)
+            raise
         self._subnet = subnet
-        await self._start_dnsmasq(subnet)
+
+    async def run(self) -> None:
+        """Sees to it that guests keep their DHCP and DNS."""
+        assert self._subnet is not None, "start comes first"
+        await self._dhcp.keep(self._subnet)
 
     def address(self, taken: Iterable[str]) -> str:
         assert self._subnet is not None, "start comes first"
@@ -140,7 +166,7 @@ class BridgeNetwork:
     async def nics(self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors) -> tuple[Nic, ...]:
         found = []
         for number, each in enumerate(interfaces(vmi)):
-            tap = await asyncio.to_thread(self._open_tap, f"{self._names.tap_prefix}{uid[:5]}{number}")
+            tap = await asyncio.to_thread(self._open_tap, tap_name(self._names, uid, number))
             found.append(
                 Nic(
                     name=each["name"], mac=each["macAddress"], model=each.get("model") or "virtio",
@@ -148,50 +174,50 @@ class BridgeNetwork:
                 )
             )  # fmt: skip
         if found:
-            self._lease(uid, found[0].mac, address, hostname(vmi))
+            self._dhcp.lease(uid, found[0].mac, address, hostname(vmi))
         return tuple(found)
 
     async def release(self, uid: str) -> None:
-        (self._directory / "hosts" / uid).unlink(missing_ok=True)
+        self._dhcp.release(uid)
 
     async def stop(self, *, remove: bool = False) -> None:
         """Leaves all for the next home, unless `remove`: then nothing of ours is left on the host."""
         if not remove:
             return
-        process = self._dnsmasq()
-        if process is not None:
-            with process:
-                await process.stop(grace=2)
         await asyncio.to_thread(self._remove_bridge)
         table = {"family": "ip", "name": self._names.table}
         try:
             await self._nft({"nftables": [{"add": {"table": table}}, {"delete": {"table": table}}]})
         except NetworkError:
             pass  # without nft there is no table either
-        shutil.rmtree(self._directory, ignore_errors=True)
+        await self._dhcp.stop()
 
     # The host's side
 
-    def _make_bridge(self) -> tuple[IPv4Network, int]:
+    def _make_bridge(self) -> tuple[IPv4Network, int, bool]:
+        """Its subnet, its index, and whether it is new."""
         from pyroute2 import IPRoute
 
-        with IPRoute() as ip:
-            known = ip.link_lookup(ifname=self._names.bridge)
+        name = self._names.bridge
+        with _said(f"the bridge {name} cannot be made"), IPRoute() as ip:
+            known = ip.link_lookup(ifname=name)
             if known:
                 for entry in ip.get_addr(index=known[0], family=2):
-                    return IPv4Network(f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}", strict=False), known[0]
+                    ip.link("set", index=known[0], state="up")
+                    address = f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
+                    return IPv4Network(address, strict=False), known[0], False
             subnet = pick_subnet(_routes(ip))
             if not known:
-                ip.link("add", ifname=self._names.bridge, kind="bridge", br_forward_delay=0, br_stp_state=0)
-                known = ip.link_lookup(ifname=self._names.bridge)
+                ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, br_stp_state=0)
+                known = ip.link_lookup(ifname=name)
             ip.addr("add", index=known[0], address=str(subnet.network_address + 1), prefixlen=subnet.prefixlen)
             ip.link("set", index=known[0], state="up")
-            return subnet, known[0]
+            return subnet, known[0], True
 
     def _remove_bridge(self) -> None:
         from pyroute2 import IPRoute
 
-        with IPRoute() as ip:
+        with _said(f"the bridge {self._names.bridge} cannot be removed"), IPRoute() as ip:
             for index in ip.link_lookup(ifname=self._names.bridge):
                 ip.link("del", index=index)
 
@@ -199,7 +225,7 @@ class BridgeNetwork:
         """A tap on the bridge, by its descriptor: gone when the last holder closes it."""
         from pyroute2 import IPRoute
 
-        try:
+        with _said(f"the tap {name} cannot be made"):
             descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
@@ -210,50 +236,14 @@ class BridgeNetwork:
             except BaseException:
                 os.close(descriptor)
                 raise
-        except OSError as error:
-            raise NetworkError(f"the tap {name} cannot be made: {error}") from error
         return descriptor
-
-    def _lease(self, uid: str, mac: str, address: str, hostname: str) -> None:
-        """Fixes the address of a MAC. dnsmasq reads new files by itself, and forgets old ones when told."""
-        hosts = self._directory / "hosts"
-        line = f"{mac},{address},{hostname},infinite\n"
-        for other in hosts.iterdir():
-            if other.name != uid and other.read_text().startswith(f"{mac},"):
-                other.unlink()
-        temporary = self._directory / f".{uid}"
-        temporary.write_text(line)
-        temporary.rename(hosts / uid)
-        if (process := self._dnsmasq()) is not None:
-            with process:
-                process.send(signal.SIGHUP)
-
-    def _dnsmasq(self) -> Process | None:
-        identity = read_identity(self._directory / "pid")
-        return Process.open(identity) if identity else None
-
-    async def _start_dnsmasq(self, subnet: IPv4Network) -> None:
-        if (running := self._dnsmasq()) is not None:
-            running.close()
-            return
-        log = os.open(self._directory / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *dnsmasq_argv(self._names, subnet, self._directory),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        finally:
-            os.close(log)
-        identity = identify(process.pid)
-        if identity is None:
-            raise NetworkError(f"dnsmasq ended at once: {(self._directory / 'log').read_text().strip()}")
-        (self._directory / "pid").write_bytes(msgspec.json.encode(identity))
 
     async def _nft(self, rules: dict[str, Any]) -> None:
         # A file rather than a pipe: nft opens its input by name, which a loop's socket pair does not allow.
         file = self._directory / "rules.json"
-        self._directory.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(rules))
+        with _said(f"{file} cannot be written"):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(rules))
         process = await asyncio.create_subprocess_exec(
             "nft", "-j", "-f", str(file), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -278,4 +268,4 @@ async def choose(run: Path, *, is_default: bool) -> Network:
             return network
         except NetworkError as error:
             notice = str(error)
-    return UserNetwork(notice)
+    return UserNetwork(notice, place=run)

@@ -5,15 +5,19 @@ other guests. `user` (no root): QEMU's own NAT, with the interface's ports forwa
 pod's own. Addresses are kept nowhere but in the pods' `status.podIP`.
 """
 
+import hashlib
+import os
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any, Protocol
 
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Forward, Nic, UserNet
 
 Document = dict[str, Any]
-LOOPBACKS = IPv4Network("127.64.0.0/16")
+LOOPBACKS = IPv4Network("127.64.0.0/10")
+PREFIX = 20
 LOWEST_PORT = 1024
 
 
@@ -27,6 +31,10 @@ class Network(Protocol):
 
     async def start(self) -> None:
         """Make what all pods share. Raises NetworkError."""
+        ...
+
+    async def run(self) -> None:
+        """Looks after what all pods share, once started and until cancelled. May return when there is nothing."""
         ...
 
     def address(self, taken: Iterable[str]) -> str:
@@ -60,6 +68,14 @@ def free_address(network: IPv4Network, taken: Iterable[str], *, first: int = 2) 
     raise NetworkError(f"all addresses of {network} are in use: remove guests, or choose a larger network")
 
 
+def part_of(network: IPv4Network, place: Path) -> IPv4Network:
+    """One of the parts of a network, always the same for a place. Pure."""
+    number = int.from_bytes(hashlib.sha256(os.fsencode(place)).digest()[:8], "big")
+    parts = 1 << (PREFIX - network.prefixlen)
+    size = 1 << (network.max_prefixlen - PREFIX)
+    return IPv4Network((int(network.network_address) + number % parts * size, PREFIX))
+
+
 def interfaces(vmi: Document) -> list[Document]:
     """Interfaces on the pod network: the only ones offered yet."""
     return list(((vmi["spec"].get("domain") or {}).get("devices") or {}).get("interfaces") or ())
@@ -76,14 +92,19 @@ class UserNetwork:
     kind = "user"
     isolation: tuple[str, ...] = ()
 
-    def __init__(self, notice: str = "") -> None:
+    def __init__(self, notice: str = "", *, place: Path | None = None) -> None:
+        """`place` is where the home lies: homes of one machine share its loopback, so each takes a part of its own."""
         self.notice = notice
+        self._part = part_of(LOOPBACKS, place) if place else LOOPBACKS
 
     async def start(self) -> None:
         return
 
+    async def run(self) -> None:
+        return
+
     def address(self, taken: Iterable[str]) -> str:
-        return free_address(LOOPBACKS, taken)
+        return free_address(self._part, taken)
 
     async def nics(
         self,

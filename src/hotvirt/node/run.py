@@ -27,7 +27,7 @@ class Node:
         self, client: Client, *, facts: HostFacts, places: Places, network: Network, cgroups: Cgroups,
         clock: Clock = utc_now,
     ) -> None:  # fmt: skip
-        self._client, self._facts, self._clock = client, facts, clock
+        self._client, self._facts, self._network, self._clock = client, facts, network, clock
         self._informers = informers = SharedInformers(client)
         self._recorder = recorder = Recorder(client, "virt-handler", host=facts.node_name, clock=clock)
         self._pods = informers.of(PODS)
@@ -49,6 +49,7 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._informers.run())
                 group.create_task(self._recorder.run())
+                group.create_task(self._network.run())
                 await self._pods.synced()
                 await self._runner.sweep()
                 for part in (self._runner, self._agent, self._provisioner):
