@@ -32,7 +32,7 @@ from hotvirt.api.quantity import format_bytes
 from hotvirt.images import catalog
 from hotvirt.kube import kubeconfig
 from hotvirt.kube.remote import RemoteClient
-from hotvirt.kube.resources import CLAIMS, VMIS, VMS
+from hotvirt.kube.resources import CLAIMS, KUBEVIRTS, VMIS, VMS
 from hotvirt.qemu.machine import MIB
 
 HOTVIRT = Path(sys.executable).parent / "hotvirt"
@@ -55,6 +55,9 @@ class Home:
             both.write((self.access.certificate or "") + "\n" + (self.access.key or ""))
             both.flush()
             context.load_cert_chain(both.name)
+        # Fifty guests fit a small machine's memory, but by default no more than ten vCPUs a CPU are let in.
+        ratio = {"spec": {"configuration": {"developerConfiguration": {"cpuAllocationRatio": 100}}}}
+        await self.client.patch(KUBEVIRTS, "kubevirt", ratio, "kubevirt")
         self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
         return self
 

@@ -184,10 +184,16 @@ class Volumes:
         for file, kind in CLAIM_FILES:
             found = Path(path) / file
             if found.exists():
-                try:
-                    await inspect.inspect(found, kind)
-                except ImageError as error:
-                    raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {error}") from error
+                if found.stat().st_size == 0:
+                    problem = f"{found} is empty: copy or download the image again"
+                    raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {problem}")
+                # A raw file is whatever its guest wrote there, and QEMU is told that it is raw; only a qcow2 header
+                # could lead QEMU to other files.
+                if kind == "qcow2":
+                    try:
+                        await inspect.inspect(found, kind)
+                    except ImageError as error:
+                        raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {error}") from error
                 return ClaimFile(found, kind, bool(source.get("readOnly")))
         raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} has no disk.img in {path}")
 
