@@ -371,5 +371,3 @@ def test_only_images_that_are_not_there_have_to_be_built(places, monkeypatch, tm
     )
     machine["spec"]["domain"]["firmware"] = {"kernelBoot": {"container": {"image": "hotvirt/tiny"}}}
     assert Volumes(places).to_build(machine) == ["hotvirt/tiny", "hotvirt/debian"]
-    monkeypatch.setattr(volumes.catalog, "needs_building", lambda image, cache: False)
-    assert Volumes(places).to_build(machine) == []
