@@ -14,7 +14,7 @@ from hotvirt.api import quantity
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.events import EventKind, Recorder
-from hotvirt.kube.informer import Key, SharedInformers, key_of
+from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CLAIMS, PODS, SECRETS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
@@ -24,7 +24,7 @@ from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.node.podrunner import read_identity, read_outcome
-from hotvirt.node.volumes import VolumeError, Volumes
+from hotvirt.node.volumes import IN_USE, VolumeError, Volumes
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import QemuError
 from hotvirt.qemu.process import alive
@@ -54,6 +54,7 @@ class NodeAgent:
         self.controller = Controller("node-agent", self.reconcile, workers=8)
         self.controller.watch(self._vmis)
         self.controller.watch(self._pods, _instance_of, when=lambda change: change.new is None or _is_going(change.new))
+        self.controller.watch(self._pods, self._waiting_for, when=_has_ended)
         self.controller.watch(
             self._claims, lambda claim: map(key_of, self._vmis.by_index(BY_CLAIM, str(key_of(claim))))
         )
@@ -110,7 +111,7 @@ class NodeAgent:
         try:
             await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
-                volumes=self._volumes, lookup=self._lookup(key.namespace),
+                volumes=self._volumes, lookup=self._lookup(key),
             )  # fmt: skip
             guest = await self._connect(key, place, uid, timeout=20)
         except VolumeError as error:
@@ -172,7 +173,7 @@ class NodeAgent:
             guest.settled = min(now, quantity.parse_bytes(published)) if published else now
         changes.memory(vmi, guest, observed)
         changes.vcpus(vmi, guest, observed)
-        waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(vmi["metadata"]["namespace"]))
+        waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting,
@@ -181,10 +182,11 @@ class NodeAgent:
         if patch is not None:
             self._tell(vmi, patch)
             await self._patch(vmi, patch)
-        failed = [job.retry_at for job in guest.jobs.values() if job.error is not None and not job.is_running]
-        if failed:
-            return Result(requeue_after=max(0.1, min(failed) - asyncio.get_running_loop().time()))
-        return DONE
+        again = [job.retry_at for job in guest.jobs.values() if job.error is not None and not job.is_running]
+        moment = asyncio.get_running_loop().time()
+        if any(reason == IN_USE for reason, _ in waiting.values()):
+            again.append(moment + RETRY_START)  # who uses it need not be of this home, and then no event tells
+        return Result(requeue_after=max(0.1, min(again) - moment)) if again else DONE
 
     def _tell(self, vmi: Document, patch: Document) -> None:
         """Events for volumes that came to a new phase, as KubeVirt records them."""
@@ -253,8 +255,12 @@ class NodeAgent:
         identity = read_identity(place.pid)
         return identity is not None and alive(identity)
 
-    def _lookup(self, namespace: str) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
+    def _lookup(self, key: Key) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
+        namespace = key.namespace
+
         async def look(kind: str, name: str) -> Document | None:
+            if kind == "user":
+                return next((vmi for vmi in self._users_of(namespace, name) if key_of(vmi) != key), None)
             if kind == "claim":
                 return self._claims.get(name, namespace)
             if kind == "volume":
@@ -266,6 +272,17 @@ class NodeAgent:
 
         return look  # type: ignore[return-value]
 
+    def _users_of(self, namespace: str, claim: str) -> list[Document]:
+        """Instances that name a claim, those with a guest first."""
+        found = self._vmis.by_index(BY_CLAIM, str(Key(namespace, claim)))
+        return sorted(found, key=lambda vmi: key_of(vmi) not in self.guests)
+
+    def _waiting_for(self, pod: Document) -> set[Key]:
+        """Instances that name a claim of a pod."""
+        claims = [(v.get("persistentVolumeClaim") or {}).get("claimName") for v in pod["spec"].get("volumes") or ()]
+        namespace = pod["metadata"]["namespace"]
+        return {key_of(vmi) for claim in claims if claim for vmi in self._users_of(namespace, claim)}
+
     async def _patch(self, vmi: Document, patch: Document) -> None:
         metadata = vmi["metadata"]
         guarded = {**patch, "metadata": {"resourceVersion": metadata["resourceVersion"]}}
@@ -276,6 +293,10 @@ class NodeAgent:
         except Conflict:
             log.debug("status of %s was written by another part meanwhile", metadata["name"])
             raise
+
+
+def _has_ended(change: Change) -> bool:
+    return change.new is None or (change.new.get("status") or {}).get("phase") in FINAL
 
 
 def _is_going(obj: Document) -> bool:

@@ -20,6 +20,7 @@ from hotvirt.node.volumes import (
     Volumes,
     disk_of,
     empty_drives,
+    free,
     is_empty_drive,
     is_hotplugged,
     machine_disk,
@@ -110,6 +111,9 @@ async def volumes(
         try:
             source = volume.get("persistentVolumeClaim") or {"claimName": (volume.get("dataVolume") or {}).get("name")}
             file = await store.claim_file(name, source, lookup)
+            job = guest.jobs.get(f"volume {name}")
+            if (has is None or not has.nodes) and (job is None or job.error is not None):
+                await free(name, source["claimName"], file, disk, lookup)  # else it may be this guest that uses it
         except VolumeError as error:
             waiting[name] = (error.reason, str(error))
             continue

@@ -15,7 +15,7 @@ from hotvirt.kube.times import stamp
 from hotvirt.node import render
 from hotvirt.node.guest import AgentView, Job
 from hotvirt.node.hostfacts import HostFacts
-from hotvirt.node.volumes import is_empty_drive, is_hotplugged
+from hotvirt.node.volumes import IN_USE, is_empty_drive, is_hotplugged
 from hotvirt.qemu.state import Observed
 
 MIB = 1 << 20
@@ -158,7 +158,9 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
     return conditions.remove(found, "HotVolumeChange")
 
 
-START_REASONS = ("FailedStart", "FailedVolume", "FailedNetwork", "QemuMissing", "Pending")
+START_REASONS = (
+    "FailedStart", "FailedVolume", "FailedPvcNotFound", "FailedNetwork", "QemuMissing", "Pending", IN_USE,
+)  # fmt: skip
 
 
 def _memory_words(wanted: int, current: int) -> str:

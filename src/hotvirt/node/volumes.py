@@ -18,6 +18,7 @@ from hotvirt.images import catalog, disks, inspect, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
 from hotvirt.node.places import Places, PodPlace
+from hotvirt.qemu import locks
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Bus, Disk, DiskKind, File, Kernel, Layer
 from hotvirt.qemu.state import DiskState
@@ -25,8 +26,10 @@ from hotvirt.qemu.state import DiskState
 Format = Literal["raw", "qcow2"]
 SECTOR = 512
 CLAIM_FILES: tuple[tuple[str, Format], ...] = (("disk.img", "raw"), ("disk.qcow2", "qcow2"))
+IN_USE = "ClaimInUse"
 Lookup = Callable[[str, str], Awaitable[Document | None]]
-"""(kind, name) in the VMI's namespace -> document: kinds are "claim", "volume" (a PV) and "secret"."""
+"""(kind, name) in the VMI's namespace -> document: kinds are "claim", "volume" (a PV), "secret", and "user" (another
+VMI that names the claim)."""
 
 
 class VolumeError(Exception):
@@ -142,6 +145,7 @@ class Volumes:
             return await _container_disk(place.disk(name), files, descriptors, read_only=read_only), False
         if source := volume.get("persistentVolumeClaim"):
             claim = await self.claim_file(name, source, lookup)
+            await free(name, source["claimName"], claim, disk, lookup)
             file = descriptors.open(claim.path, read_only=read_only or claim.read_only)
             return (Layer(file, claim.format),), claim.read_only
         if source := volume.get("emptyDisk"):
@@ -239,6 +243,19 @@ class Volumes:
         return Kernel(
             descriptors.open(files.kernel, read_only=True), initrd, str(boot.get("kernelArgs") or files.kernel_args)
         )
+
+
+async def free(name: str, claim: str, file: ClaimFile, disk: Document | None, lookup: Lookup) -> None:
+    """VolumeError when another guest has the claim's file open, where the two could not use it side by side."""
+    how = shown(disk or {})
+    if not locks.taken(file.path, read_only=how.read_only or file.read_only, shareable=how.shareable):
+        return
+    user = await lookup("user", claim)
+    who = f"VM {user['metadata']['name']!r}" if user else "another process"
+    raise VolumeError(
+        IN_USE,
+        f"volume {name!r}: claim {claim!r} is in use by {who}: stop that or detach it there, or use another claim",
+    )
 
 
 async def _container_disk(path: Path, image: Layer, descriptors: Descriptors, *, read_only: bool) -> tuple[Layer, ...]:
