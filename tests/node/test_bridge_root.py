@@ -203,6 +203,8 @@ def test_root_that_cannot_have_a_bridge_gets_user_networking_and_is_told_why(own
         "    await found.stop(remove=True)\n"
         "asyncio.run(choose())"
     )
+    if subprocess.run([*without, "true"], check=False).returncode:
+        pytest.skip("no such process can be made here, as in a chroot whose root is no mount point")
     said = told(*without, sys.executable, "-c", program, str(tmp_path))
     assert said.startswith("user ")
     assert notice in said

@@ -259,4 +259,7 @@ def _allocated(path: Path) -> int:
 if __name__ == "__main__":
     # Build images into this user's cache beforehand, e.g. while there is a network.
     for wanted in sys.argv[1:]:
-        print(asyncio.run(ensure(wanted, default_cache())))
+        try:
+            print(asyncio.run(ensure(wanted, default_cache())).name, "is in", default_cache())
+        except ImageError as error:
+            sys.exit(f"{wanted}: {error}")
