@@ -45,6 +45,7 @@ class Home:
         self._place = place
         self._kubevirts: Informer | None = None
         self._guests: GuestAccess | None = None
+        self._node_began = asyncio.Event()
         self._server = ApiServer(
             ServerConfig(state_db=place.database, pki=place.pki, port=port),
             admissions=admissions(self._kubevirt),
@@ -65,10 +66,11 @@ class Home:
         await self._server.stop()
 
     async def settled(self) -> None:
-        """Returns once the node is registered: the first machines would be called unschedulable before. Bounded, as a
-        node that cannot come up must not hide the API that tells so."""
+        """Returns once the node is there: before, the first machines would be called unschedulable, and nobody could
+        be asked about guests. Bounded, as a node that cannot come up must not hide the API that tells so."""
         try:
             async with asyncio.timeout(NODE_PATIENCE):
+                await self._node_began.wait()
                 await until_any(self.client("home"), NODES)
         except TimeoutError:
             log.warning("no node is registered yet, machines cannot start", extra={"seconds": NODE_PATIENCE})
@@ -97,6 +99,7 @@ class Home:
         shares = cgroups.find(bridge.names(self._place.run, is_default=self._place.is_default).table)
         node = Node(self.client("node"), facts=facts, places=places, network=network, cgroups=shares)
         self._guests = node.access
+        self._node_began.set()
         try:
             await node.run()
         finally:

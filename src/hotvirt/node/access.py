@@ -23,7 +23,7 @@ class LocalGuestAccess:
         self._screens: dict[str, asyncio.StreamWriter] = {}
 
     async def facts(self, namespace: str, name: str) -> dict[str, Any]:
-        agent = self._answering(namespace, name)
+        agent = await self._answering(namespace, name)
         try:
             found = await guest_facts.facts(agent)
         except AgentError as error:
@@ -42,7 +42,7 @@ class LocalGuestAccess:
         }
 
     async def console(self, namespace: str, name: str) -> GuestStream:
-        guest = self._guest(namespace, name)
+        guest = await self._guest(namespace, name)
         self._displace(self._consoles, guest)
         try:
             reader, writer = await asyncio.open_unix_connection(str(guest.place.serial))
@@ -52,7 +52,7 @@ class LocalGuestAccess:
         return GuestStream(reader, writer)
 
     async def vnc(self, namespace: str, name: str) -> GuestStream:
-        guest = self._guest(namespace, name)
+        guest = await self._guest(namespace, name)
         self._displace(self._screens, guest)
         try:
             sock = await vnc.open_viewer(guest.monitor)
@@ -71,7 +71,7 @@ class LocalGuestAccess:
         await self._tell(namespace, name, "cont", unless="running", sentence="VMI is not paused")
 
     async def soft_reboot(self, namespace: str, name: str) -> None:
-        guest = self._guest(namespace, name)
+        guest = await self._guest(namespace, name)
         if guest.answering is None:
             raise Conflict(f"the guest agent of {name} does not answer, so it cannot be asked to reboot: use restart")
         try:
@@ -80,8 +80,8 @@ class LocalGuestAccess:
             raise InternalError(f"{name}: {error}") from error
 
     async def guest_os_info(self, namespace: str, name: str) -> dict[str, Any]:
-        guest = self._guest(namespace, name)
-        agent = self._answering(namespace, name)
+        guest = await self._guest(namespace, name)
+        agent = await self._answering(namespace, name)
         assert guest.view is not None
         view = guest.view
         return {
@@ -95,7 +95,7 @@ class LocalGuestAccess:
         }
 
     async def _tell(self, namespace: str, name: str, command: str, *, unless: str, sentence: str) -> None:
-        guest = self._guest(namespace, name)
+        guest = await self._guest(namespace, name)
         try:
             if (await guest.observe()).status == unless:
                 raise Conflict(sentence)
@@ -103,14 +103,14 @@ class LocalGuestAccess:
         except QemuError as error:
             raise InternalError(f"{name}: {error}") from error
 
-    def _guest(self, namespace: str, name: str) -> Guest:
-        guest = self._agent.guests.get(Key(namespace, name))
+    async def _guest(self, namespace: str, name: str) -> Guest:
+        guest = await self._agent.guest_of(Key(namespace, name))
         if guest is None or guest.is_gone:
             raise NotFound(f"no guest of {name} runs in namespace {namespace}: start the VM first", name=name)
         return guest
 
-    def _answering(self, namespace: str, name: str) -> Any:
-        guest = self._guest(namespace, name)
+    async def _answering(self, namespace: str, name: str) -> Any:
+        guest = await self._agent.guest_of(Key(namespace, name), answering=True) or await self._guest(namespace, name)
         if guest.answering is None:
             raise Conflict(
                 f"the guest agent of {name} does not answer (yet): wait for the condition AgentConnected, "

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 from hotvirt.api import quantity
+from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.events import EventKind, Recorder
@@ -37,6 +38,8 @@ BY_CLAIM = "node-claim"
 STOP_MARGIN = 30
 """Seconds that a pod may live longer than its guest is given to shut down (as the launcher pod is rendered)."""
 RETRY_START = 15.0
+TAKE_OVER = 5.0
+"""Seconds that a question about a guest waits for it to be found again after a restart of the home."""
 
 
 class NodeAgent:
@@ -50,6 +53,7 @@ class NodeAgent:
         self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
         self._volumes = Volumes(places)
         self.guests: dict[Key, Guest] = {}
+        self._moved = asyncio.Event()  # replaced whenever it is set
         self._vmis.add_index(BY_CLAIM, _claim_keys)
         self.controller = Controller("node-agent", self.reconcile, workers=8)
         self.controller.watch(self._vmis)
@@ -65,7 +69,24 @@ class NodeAgent:
             await guest.close()
         self.guests.clear()
 
+    async def guest_of(self, key: Key, *, answering: bool = False) -> Guest | None:
+        """The guest, if there is one. One that the VMI tells of and that is not found again yet, or whose agent did
+        answer and has not greeted yet (`answering`), is waited for."""
+        try:
+            async with asyncio.timeout(TAKE_OVER):
+                await self._vmis.synced()
+                while is_awaited(self._vmis.get(key.name, key.namespace), self.guests.get(key), answering=answering):
+                    await self._moved.wait()
+        except TimeoutError:
+            pass
+        return self.guests.get(key)
+
+    def _tell_waiting(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
     async def reconcile(self, key: Key) -> Result:
+        self._tell_waiting()
         vmi = self._vmis.get(key.name, key.namespace)
         current = vmi.get("status") or {} if vmi else {}
         uid = next((u for u, node in (current.get("activePods") or {}).items() if node == self._facts.node_name), "")
@@ -128,10 +149,15 @@ class NodeAgent:
     async def _connect(self, key: Key, place: PodPlace, uid: str, *, timeout: float = 10.0) -> Guest:
         guest = await Guest.connect(
             place, name=str(key), uid=uid, accelerator=self._facts.acceleration.kind,
-            poke=lambda: self.controller.queue.add(key), timeout=timeout,
+            poke=lambda: self._poked(key), timeout=timeout,
         )  # fmt: skip
         self.guests[key] = guest
+        self._tell_waiting()
         return guest
+
+    def _poked(self, key: Key) -> None:
+        self._tell_waiting()
+        self.controller.queue.add(key)
 
     async def _cannot_start(self, vmi: Document, reason: str, message: str) -> Result:
         patch = status.out_of_sync(vmi, reason, message, now=self._clock())
@@ -297,6 +323,16 @@ class NodeAgent:
 
 def _has_ended(change: Change) -> bool:
     return change.new is None or (change.new.get("status") or {}).get("phase") in FINAL
+
+
+def is_awaited(vmi: Document | None, guest: Guest | None, *, answering: bool) -> bool:
+    """Whether what the VMI tells of its guest is not found (again) yet. Pure."""
+    current = (vmi or {}).get("status") or {}
+    if current.get("phase") != "Running":
+        return False
+    if guest is None or guest.is_gone:
+        return True
+    return answering and guest.answering is None and conditions.is_true(current.get("conditions"), "AgentConnected")
 
 
 def _is_going(obj: Document) -> bool:
