@@ -8,7 +8,7 @@ anew, which every qemu function allows. `poke` is called whenever something may 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -17,16 +17,19 @@ from hotvirt.qemu import state
 from hotvirt.qemu.errors import AgentError, AgentGone, AgentRefused, HotplugError, QemuError
 from hotvirt.qemu.guestagent import AgentInfo, GuestAgent
 from hotvirt.qemu.machine import AcceleratorKind
-from hotvirt.qemu.progress import Progress, Report
+from hotvirt.qemu.progress import Progress, Report, pauses
 from hotvirt.qemu.qmp import Monitor, Subscription
 from hotvirt.qemu.state import Observed
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHANGE", "BLOCK_IO_ERROR", "WATCHDOG")
 AGENT_PORT = "agent0"
 RETRY = 20.0
 PRESS_AGAIN = 3.0
+SETTLES = (1.0, 4.0, 15.0, 60.0)
+"""Pauses between looks at a guest that has just started."""
 
 
 class AgentView(Struct, frozen=True, kw_only=True):
@@ -73,6 +76,7 @@ class Guest:
         self.stopping: asyncio.Task[None] | None = None
         self._poke = poke
         self._greeting: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
         self._greet()
 
@@ -107,9 +111,9 @@ class Guest:
                     if event.data.get("open"):
                         self._greet()
                     else:
-                        self.view = self.vcpus = None
+                        self._forget()
                 elif event.name == "RESET":
-                    self.view = self.vcpus = None
+                    self._forget()
                 self._poke()
         self._poke()
 
@@ -118,26 +122,51 @@ class Guest:
             self._greeting = asyncio.create_task(self._wait_for_agent(), name=f"guest-agent {self.uid}")
 
     async def _wait_for_agent(self) -> None:
-        """Until the agent answers; then what it says of the guest, asked once."""
-        try:
-            await self.agent.wait_ready()
-            info = await self.agent.info()
-            osinfo, hostname, interfaces = await self.agent.batch(
-                [("guest-get-osinfo", {}), ("guest-get-host-name", {}), ("guest-network-get-interfaces", {})]
-            )
-            self.vcpus = sum(each.online for each in await self.agent.get_vcpus())
-            self.view = AgentView(
-                info=info,
-                os={} if isinstance(osinfo, AgentRefused) else await self.agent.osinfo(),
-                hostname="" if isinstance(hostname, AgentRefused) else await self.agent.hostname(),
-                interfaces=() if isinstance(interfaces, AgentRefused) else tuple(await self.agent.network_interfaces()),
-            )
-        except AgentGone:
-            return  # QEMU went, or the guest restarted: the port's next opening greets again
-        except AgentError as error:
-            log.info("guest agent of %s: %s", self.monitor.name, error)
-            return
+        """Until the agent answers and has said what there is to know. On a busy machine that may take some tries."""
+        waits = pauses(0.5, longest=30.0)
+        while True:
+            try:
+                await self.agent.wait_ready()
+                vcpus = await _unless_refused(self.agent.get_vcpus())
+                view = await self._ask()
+                break
+            except AgentGone:
+                return  # QEMU went, or the guest restarted: the port's next opening greets again
+            except AgentError as error:
+                log.info("guest agent of %s: %s", self.monitor.name, error)
+                await asyncio.sleep(next(waits))
+        self.vcpus, self.view = None if vcpus is None else sum(each.online for each in vcpus), view
         self._poke()
+        self._settling = asyncio.create_task(self._settle(), name=f"guest-settling {self.uid}")
+
+    async def _ask(self) -> AgentView:
+        return AgentView(
+            info=await self.agent.info(),
+            os=await _unless_refused(self.agent.osinfo()) or {},
+            hostname=await _unless_refused(self.agent.hostname()) or "",
+            interfaces=tuple(await _unless_refused(self.agent.network_interfaces()) or ()),
+        )
+
+    async def _settle(self) -> None:
+        """An agent may answer long before the guest has its network and its name, and nothing tells when it has."""
+        for pause in SETTLES:
+            await asyncio.sleep(pause)
+            if (before := self.view) is None:
+                return
+            try:
+                view = await self._ask()
+            except AgentError as error:
+                log.debug("guest agent of %s: %s", self.monitor.name, error)
+                continue
+            if self.view is before and view != before:
+                self.view = view
+                self._poke()
+
+    def _forget(self) -> None:
+        """What the guest said of itself counts no more."""
+        self.view = self.vcpus = None
+        if self._settling is not None:
+            self._settling.cancel()
 
     # Changes
 
@@ -222,11 +251,19 @@ class Guest:
             log.debug("quit: %s", error)
 
     async def close(self) -> None:
-        for task in [*self._tasks, self._greeting, self.stopping, *(job.task for job in self.jobs.values())]:
+        helpers = [*self._tasks, self._greeting, self._settling, self.stopping]
+        for task in [*helpers, *(job.task for job in self.jobs.values())]:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
         self.agent.close()
         await self.monitor.close()
+
+
+async def _unless_refused(call: Awaitable[T]) -> T | None:
+    try:
+        return await call
+    except AgentRefused:
+        return None
 
 
 async def _ask_agent(agent: GuestAgent) -> None:
