@@ -256,10 +256,22 @@ def _allocated(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-if __name__ == "__main__":
-    # Build images into this user's cache beforehand, e.g. while there is a network.
-    for wanted in sys.argv[1:]:
+def main(names: list[str]) -> None:
+    """Build images into this user's cache beforehand, e.g. while there is a network."""
+    told: list[str] = []
+
+    def tell(step: str, fraction: float | None = None) -> None:
+        if step not in told[-1:]:  # else only the fraction moved
+            print(f"{name}: {step}", flush=True)
+            told.append(step)
+
+    for name in names:
         try:
-            print(asyncio.run(ensure(wanted, default_cache())).name, "is in", default_cache())
+            files = asyncio.run(ensure(name, default_cache(), tell))
         except ImageError as error:
-            sys.exit(f"{wanted}: {error}")
+            sys.exit(f"{name}: {error}")
+        print(f"{files.name} is in {(files.disk or files.kernel or default_cache()).parent}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
