@@ -89,14 +89,15 @@ class Home:
         first = await self.client.list(VMIS, "default")
         began: dict[str, float] = {}
         running: dict[str, float] = {}
+        wanted = set(names)
 
         async def observe() -> None:
             stream = self.client.watch(VMIS, "default", resource_version=first["metadata"]["resourceVersion"])
             async for event in stream:
                 name = event.object["metadata"].get("name")
-                if event.object.get("status", {}).get("phase") == "Running" and name not in running:
-                    running[name] = time.monotonic()
-                    if len(running) == len(names):
+                if name in wanted and event.object.get("status", {}).get("phase") == "Running":
+                    running.setdefault(name, time.monotonic())
+                    if len(running) == len(wanted):
                         return
 
         async with asyncio.timeout(300), asyncio.TaskGroup() as group:
