@@ -2,8 +2,17 @@
 
 import asyncio
 
+import pytest
+
 
 def pytest_configure() -> None:
     # looptime asks the policy for a loop around plain functions too. A policy that was never told of a loop makes
     # one then, which nobody closes; one that was told "none" makes none.
     asyncio.set_event_loop(None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hotvirt", "tests/api against another server (a kube-apiserver, say)")
+    group.addoption("--server", metavar="URL", help="where it is, when that is not what the kubeconfig says")
+    group.addoption("--kubeconfig", metavar="FILE", help="who asks it: a cluster-admin")
+    group.addoption("--fuzz", metavar="N", type=int, default=500, help="how many requests are thrown at the API")

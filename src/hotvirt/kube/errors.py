@@ -14,6 +14,7 @@
     ├── Invalid        422  `causes` holds every fault, not just the first
     ├── TooManyRequests 429
     ├── InternalError  500
+    ├── Timeout        504  also a resourceVersion that the server has not reached: ask again
     └── StorageFull    507
 
 The server raises these and renders them; clients parse a Status back into them. `Connection` problems of the remote
@@ -139,13 +140,17 @@ class InternalError(ApiError):
     code, reason = 500, "InternalError"
 
 
+class Timeout(ApiError):
+    code, reason = 504, "Timeout"
+
+
 class StorageFull(ApiError):
     code, reason = 507, "InsufficientStorage"
 
 
 _KINDS: tuple[type[ApiError], ...] = (
     BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, AlreadyExists, Conflict, Gone, TooLarge,
-    UnsupportedMediaType, Invalid, TooManyRequests, InternalError, StorageFull,
+    UnsupportedMediaType, Invalid, TooManyRequests, InternalError, Timeout, StorageFull,
 )  # fmt: skip
 _BY_REASON = {kind.reason: kind for kind in _KINDS} | {"Gone": Gone}
 _BY_CODE = {kind.code: kind for kind in reversed(_KINDS)} | {409: Conflict}

@@ -10,7 +10,7 @@ from msgspec import Struct
 from hotvirt.kube.errors import BadRequest
 from hotvirt.server.calls import Call, ListOptions
 from hotvirt.server.selection import select
-from hotvirt.server.store import Entry, Store
+from hotvirt.server.store import Entry, Store, too_new
 
 
 class Listing(Struct, frozen=True):
@@ -65,7 +65,7 @@ def _asked_revision(store: Store, options: ListOptions) -> int | None:
         raise BadRequest(f"invalid resource version: {options.version!r} is not a number that this server gave out")
     asked = int(options.version)
     if asked > store.revision:
-        raise BadRequest(f"Too large resource version: {asked}, current: {store.revision}")
+        raise too_new(asked, store.revision)
     exact = options.match == "Exact" or (options.limit > 0 and not options.match)
     return asked if exact else None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hotvirt.kube.admission import User
-from hotvirt.kube.errors import AlreadyExists, NotFound
+from hotvirt.kube.errors import AlreadyExists, Forbidden, NotFound
 from hotvirt.server import customresources
 from hotvirt.server.calls import Call, DeleteOptions
 from hotvirt.server.events import Event
@@ -92,6 +92,9 @@ class NamespaceKeeper:
             await self._verbs.create(self._call(served, namespace, ""), doc)
         except (AlreadyExists, NotFound):
             return
+        except Forbidden:
+            if self._is_open(namespace):  # else it is being deleted meanwhile
+                raise
 
     async def _empty(self, key: Key) -> None:
         left = False

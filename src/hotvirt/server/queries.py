@@ -72,6 +72,7 @@ def list_options(query: Mapping[str, str]) -> ListOptions:
         raise BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided")
     if token and version not in ("", "0"):
         raise BadRequest("specifying resource version is not allowed when using continue")
+    number(query, "timeoutSeconds")
     return ListOptions(
         label_selector=query.get("labelSelector", ""),
         field_selector=query.get("fieldSelector", ""),

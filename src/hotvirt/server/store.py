@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from hotvirt.kube.errors import BadRequest, Gone, InternalError, StorageFull
+from hotvirt.kube.errors import Cause, Gone, InternalError, StorageFull, Timeout
 from hotvirt.server.database import Database, Full, Row
 from hotvirt.server.events import Document, Event
 from hotvirt.server.keys import Key
@@ -116,7 +116,7 @@ class Store:
     async def list_at(self, resource: str, namespace: str, revision: int) -> Sequence[Entry]:
         """The list as it was at `revision`: the present one with later events undone."""
         if revision > self.revision:
-            raise _too_new(revision, self.revision)
+            raise too_new(revision, self.revision)
         present = {entry.key: entry for entry in self.entries(resource, namespace)}
         events = await self.events_since(revision, resource)
         for event in reversed(events):
@@ -321,5 +321,7 @@ def _gone(revision: int, compacted: int) -> Gone:
     return Gone(f"too old resource version: {revision} ({compacted}): list again and watch from there")
 
 
-def _too_new(revision: int, current: int) -> BadRequest:
-    return BadRequest(f"Too large resource version: {revision}, current: {current}")
+def too_new(revision: int, current: int) -> Timeout:
+    """The cause is what client-go looks for before it asks for the latest instead."""
+    message = f"Too large resource version: {revision}, current: {current}"
+    return Timeout(message, causes=[Cause("ResourceVersionTooLarge", "Too large resource version")], retry_after=1)

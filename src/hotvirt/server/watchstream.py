@@ -43,6 +43,8 @@ class WatchStreams:
         initial = queries.flag(query, "sendInitialEvents")
         if initial and options.match != "NotOlderThan":
             raise BadRequest("sendInitialEvents needs resourceVersionMatch=NotOlderThan")
+        if options.match and not initial:
+            raise BadRequest("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
         selection = select(call, label_selector=options.label_selector, field_selector=options.field_selector)
         timeout = queries.number(query, "timeoutSeconds") or random.randint(SHORTEST_STREAM, 2 * SHORTEST_STREAM)  # noqa: S311
         stream = _Stream(request, call, form, self._renderer, include=queries.include_object(query))
