@@ -260,7 +260,7 @@ def main(names: list[str]) -> None:
     """Build images into this user's cache beforehand, e.g. while there is a network."""
     told: list[str] = []
 
-    def tell(step: str, fraction: float | None = None) -> None:
+    def tell(step: str, _fraction: float | None = None) -> None:
         if step not in told[-1:]:  # else only the fraction moved
             print(f"{name}: {step}", flush=True)
             told.append(step)
