@@ -20,7 +20,7 @@ from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CLAIMS, PODS, SECRETS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
 from hotvirt.node import changes, start, status
-from hotvirt.node.guest import Guest
+from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places, PodPlace
@@ -116,6 +116,8 @@ class NodeAgent:
                     return DONE
                 if not place.launch.exists():  # QEMU runs, and its monitor does not answer
                     log.warning("guest %s does not answer: %s", key, error)
+                    if self._time_to_stop(vmi, uid) == 0:
+                        kill(place)
                     return Result(requeue_after=5)
         if not self._lives(place) or _is_going(vmi):
             return DONE  # the pod's end is the pod runner's to tell
@@ -169,6 +171,10 @@ class NodeAgent:
     # A guest that is there
 
     async def _look_after(self, key: Key, vmi: Document, guest: Guest) -> Result:
+        if (seconds := self._time_to_stop(vmi, guest.uid)) is not None:
+            if guest.stopping is None:
+                self._recorder.event(vmi, "Normal", "ShuttingDown", "Signaled Graceful Shutdown")
+            guest.shut_down(seconds=seconds)  # first, as a QEMU that hangs answers no question
         try:
             observed = await guest.observe()
         except QemuError as error:
@@ -185,10 +191,7 @@ class NodeAgent:
             )
             await self._over(key, vmi, guest, "Failed", message)
             return DONE
-        if (seconds := self._time_to_stop(vmi, guest.uid)) is not None:
-            if guest.stopping is None:
-                self._recorder.event(vmi, "Normal", "ShuttingDown", "Signaled Graceful Shutdown")
-            guest.shut_down(seconds=seconds)
+        if seconds is not None:
             return DONE
         return await self._bring_closer(vmi, guest, observed)
 

@@ -7,16 +7,19 @@ anew, which every qemu function allows. `poke` is called whenever something may 
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from hotvirt.node.places import PodPlace
+from hotvirt.node.podrunner import read_identity
 from hotvirt.qemu import state
-from hotvirt.qemu.errors import AgentError, AgentGone, AgentRefused, HotplugError, QemuError
+from hotvirt.qemu.errors import AgentError, AgentGone, AgentRefused, HotplugError, QemuError, QemuTimeout
 from hotvirt.qemu.guestagent import AgentInfo, GuestAgent
 from hotvirt.qemu.machine import AcceleratorKind
+from hotvirt.qemu.process import Process
 from hotvirt.qemu.progress import Progress, Report, pauses
 from hotvirt.qemu.qmp import Monitor, Subscription
 from hotvirt.qemu.state import Observed
@@ -28,6 +31,9 @@ POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHAN
 AGENT_PORT = "agent0"
 RETRY = 20.0
 PRESS_AGAIN = 3.0
+LOOK = 10.0
+KILL_AFTER = 10.0
+"""Seconds beyond the guest's own for QEMU to end."""
 SETTLES = (1.0, 4.0, 15.0, 60.0)
 """Pauses between looks at a guest that has just started."""
 
@@ -99,7 +105,12 @@ class Guest:
         return self.agent if self.view is not None else None
 
     async def observe(self) -> Observed:
-        return await state.observe(self.monitor)
+        """QemuTimeout soon, for a QEMU that hangs must not hold up what is to be done about it."""
+        try:
+            async with asyncio.timeout(LOOK):
+                return await state.observe(self.monitor)
+        except TimeoutError as error:
+            raise QemuTimeout(f"QEMU of {self.monitor.name} did not answer within {LOOK:g} s") from error
 
     # What happens by itself
 
@@ -211,24 +222,35 @@ class Guest:
         self._poke()
 
     def shut_down(self, *, seconds: float) -> None:
-        """Ask the guest to power off; after `seconds` its power is cut. The outcome shows as run state `shutdown`, or
-        as the end of QEMU."""
+        """Ask the guest to power off; after `seconds` its power is cut, and a QEMU that does not even take that is
+        killed. The outcome shows as run state `shutdown`, or as the end of QEMU."""
         if self.stopping is None or self.stopping.done():
             self.stopping = asyncio.create_task(self._shut_down(seconds), name=f"guest-stop {self.uid}")
 
     async def _shut_down(self, seconds: float) -> None:
         try:
-            with self.monitor.events("SHUTDOWN") as events:
-                status = await state.read_status(self.monitor)
-                if status == "paused":
-                    await self.monitor.execute("cont")
-                if status in ("running", "paused") and await self._goes_down(events, seconds):
-                    return
-            await self.quit("Succeeded")
+            async with asyncio.timeout(seconds + KILL_AFTER):
+                if not await self._powers_off(seconds):
+                    await self.quit("Succeeded")
+                    await asyncio.wait([self.monitor.closed])
+        except TimeoutError:
+            log.warning("QEMU of %s does not answer and has to go: killing it", self.monitor.name)
+            kill(self.place)
         except QemuError:
             pass  # it is gone: that is what was wanted
         finally:
             self._poke()
+
+    async def _powers_off(self, seconds: float) -> bool:
+        """Whether the guest did so by itself."""
+        try:
+            with self.monitor.events("SHUTDOWN") as events:
+                status = await state.read_status(self.monitor)
+                if status == "paused":
+                    await self.monitor.execute("cont")
+                return status in ("running", "paused") and await self._goes_down(events, seconds)
+        except QemuTimeout:
+            return False
 
     async def _goes_down(self, events: Subscription, seconds: float) -> bool:
         """Whether the guest powered off in time. Asked again and again: a guest that still boots hears nothing yet."""
@@ -257,6 +279,16 @@ class Guest:
                 task.cancel()
         self.agent.close()
         await self.monitor.close()
+
+
+def kill(place: PodPlace) -> None:
+    """End a pod's process that was to stop. Its pod is told of it by whoever watches the process."""
+    identity = read_identity(place.pid)
+    process = Process.open(identity) if identity else None
+    if process is not None:
+        with process:
+            place.outcome.write_text("Succeeded")
+            process.send(signal.SIGKILL)
 
 
 async def _unless_refused(call: Awaitable[T]) -> T | None:
