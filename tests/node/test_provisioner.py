@@ -1,8 +1,11 @@
 """Claims become files and volumes once, say what is wrong with them, and go when they are given back."""
 
 import asyncio
+import fcntl
 import importlib.util
-from contextlib import asynccontextmanager
+import os
+import struct
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,12 +130,14 @@ async def home(tmp_path):
 
 
 @asynccontextmanager
-async def at_work(home):
+async def at_work(home, **settings):
     def clock():
         return datetime(2026, 1, 1, tzinfo=UTC)
 
     informers, recorder = SharedInformers(home.api), Recorder(home.api, "test", clock=clock)
-    made = provisioner.Provisioner(home.api, informers, node="here", places=home.places, recorder=recorder, clock=clock)
+    made = provisioner.Provisioner(
+        home.api, informers, node="here", places=home.places, recorder=recorder, clock=clock, **settings
+    )
     tasks = [asyncio.create_task(each) for each in (informers.run(), recorder.run(), made.controller.run())]
     try:
         yield
@@ -181,6 +186,27 @@ async def test_a_claim_given_back_takes_its_file_along(home):
         await home.api.delete(CLAIMS, "data", "default")
         await home.until(lambda: not home.api.all(VOLUMES))
     assert not Path(volume["spec"]["local"]["path"]).exists()
+
+
+async def test_a_claim_given_back_while_a_guest_uses_it_keeps_its_file_until_the_guest_is_gone(home):
+    await home.api.create(STORAGE_CLASSES, CLASS)
+    await home.api.create(CLAIMS, claim())
+    async with at_work(home, look_again=0.05):
+        file = Path((await home.bound())["spec"]["local"]["path"]) / "disk.img"
+        with written_by_a_guest(file):
+            await home.api.delete(CLAIMS, "data", "default")
+            await home.until(lambda: home.api.all(VOLUMES)[0].get("status", {}).get("phase") == "Released")
+            assert file.exists()
+        await home.until(lambda: not home.api.all(VOLUMES))
+    assert not file.parent.exists()
+
+
+@contextmanager
+def written_by_a_guest(file):
+    """Locked as QEMU does to tell others."""
+    with file.open("r+b") as opened:
+        fcntl.fcntl(opened, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 101, 1, 0))  # F_OFD_SETLK
+        yield
 
 
 async def test_a_volume_to_be_kept_is_kept(home):

@@ -17,9 +17,11 @@ from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers
 from hotvirt.kube.reconciler import DONE, Controller, Result
-from hotvirt.kube.resources import CLAIMS, STORAGE_CLASSES, VMIS, VOLUMES
+from hotvirt.kube.resources import CLAIMS, STORAGE_CLASSES, VOLUMES
 from hotvirt.kube.times import Clock
 from hotvirt.node.places import Places
+from hotvirt.node.volumes import CLAIM_FILES
+from hotvirt.qemu import locks
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +30,19 @@ DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 OWNED = "pv.kubernetes.io/provisioned-by"
 SECTOR = 512
 KEEP_FREE = 256 << 20
+LOOK_AGAIN = 15.0
+"""Seconds between looks at a file whose claim is gone and which a guest still has open."""
 
 
 class Provisioner:
     def __init__(
-        self, client: Client, informers: SharedInformers, *, node: str, places: Places, recorder: Recorder, clock: Clock
-    ) -> None:
+        self, client: Client, informers: SharedInformers, *, node: str, places: Places, recorder: Recorder,
+        clock: Clock, look_again: float = LOOK_AGAIN,
+    ) -> None:  # fmt: skip
+        self._look_again = look_again
         self._client, self._node, self._places, self._recorder, self._clock = client, node, places, recorder, clock
         self._claims, self._volumes = informers.of(CLAIMS), informers.of(VOLUMES)
-        self._classes, self._vmis = informers.of(STORAGE_CLASSES), informers.of(VMIS)
+        self._classes = informers.of(STORAGE_CLASSES)
         self.controller = Controller("provisioner", self.reconcile, workers=2)
         self.controller.watch(self._claims)
         self.controller.watch(self._volumes, _claim_of)
@@ -44,7 +50,11 @@ class Provisioner:
 
     async def reconcile(self, key: Key) -> Result:
         claim = self._claims.get(key.name, key.namespace)
-        await self._reclaim(key, claim)
+        is_held = await self._reclaim(key, claim)
+        result = await self._provide(claim)
+        return Result(requeue_after=self._look_again) if is_held and result == DONE else result
+
+    async def _provide(self, claim: Document | None) -> Result:
         if claim is None or claim["metadata"].get("deletionTimestamp") or _bound(claim):
             return DONE
         storage_class = self._class_of(claim)
@@ -100,8 +110,9 @@ class Provisioner:
         )
         self._recorder.event(claim, "Normal", "ProvisioningSucceeded", f"made {name}, {capacity['storage']}")
 
-    async def _reclaim(self, key: Key, claim: Document | None) -> None:
-        """Volumes whose claim is gone."""
+    async def _reclaim(self, key: Key, claim: Document | None) -> bool:
+        """Volumes whose claim is gone. Whether one must wait, as a guest still uses it."""
+        is_held = False
         for volume in self._volumes.list():
             reference = volume["spec"].get("claimRef") or {}
             if (reference.get("namespace"), reference.get("name")) != (key.namespace, key.name):
@@ -113,14 +124,24 @@ class Provisioner:
             name = volume["metadata"]["name"]
             if volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
                 path = Path(volume["spec"]["local"]["path"])
+                if _in_use(path):
+                    is_held = True
+                    await self._release(volume)
+                    continue
                 if path.parent == self._places.volumes and path.name == name:
                     shutil.rmtree(path, ignore_errors=True)
                 try:
                     await self._client.delete(VOLUMES, name)
                 except NotFound:
                     pass
-            elif (volume.get("status") or {}).get("phase") != "Released":
-                await self._client.patch(VOLUMES, name, {"status": {"phase": "Released"}}, subresource="status")
+            else:
+                await self._release(volume)
+        return is_held
+
+    async def _release(self, volume: Document) -> None:
+        if (volume.get("status") or {}).get("phase") != "Released":
+            name = volume["metadata"]["name"]
+            await self._client.patch(VOLUMES, name, {"status": {"phase": "Released"}}, subresource="status")
 
     def _class_of(self, claim: Document) -> Document | None:
         """The claim's storage class if it is ours. "" asks for a volume made by hand."""
@@ -177,6 +198,17 @@ def persistent_volume(
             },
         },
     }  # fmt: skip
+
+
+def _in_use(directory: Path) -> bool:
+    """Whether a QEMU has the disk in there open: its guest must not lose what it writes."""
+    for name, _ in CLAIM_FILES:
+        try:
+            if locks.taken(directory / name, read_only=False, shareable=False):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def _bound(claim: Document) -> bool:
