@@ -12,6 +12,7 @@ import os
 import signal
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 from msgspec import DecodeError, json
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 LAUNCHER = "virt-launcher"
 FINAL = ("Succeeded", "Failed")
+TEND = 60.0
 
 
 class PodRunner:
@@ -60,6 +62,13 @@ class PodRunner:
             if directory.name not in known:
                 log.info("pod %s is gone: cleaning up after it", directory.name)
                 await self._clear(directory.name)
+
+    async def tend(self, *, every: float = TEND) -> NoReturn:
+        """Keeps what each QEMU printed short: a guest that makes its QEMU complain must not fill the disk."""
+        while True:
+            await asyncio.sleep(every)
+            for uid in tuple(self._running):
+                launch.trim_log(self._places.pod(uid).log)
 
     async def reconcile(self, key: Key) -> Result:
         for uid in tuple(self._gone.pop(key, ())):

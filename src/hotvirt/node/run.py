@@ -52,6 +52,7 @@ class Node:
                 group.create_task(self._network.run())
                 await self._pods.synced()
                 await self._runner.sweep()
+                group.create_task(self._runner.tend())
                 for part in (self._runner, self._agent, self._provisioner):
                     group.create_task(part.controller.run())
         finally:
