@@ -1,11 +1,15 @@
 """Shares by Kubernetes' rule, and groups in a directory that stands in for the kernel's."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hotvirt.node import cgroups
-from hotvirt.node.cgroups import Cgroups
+from hotvirt.node.cgroups import Cgroups, Limits
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,82 @@ def test_without_groups_nothing_is_done_and_nothing_fails():
     groups.join("uid", 42, millis=100)
     groups.remove("uid")
     groups.stop()
+
+
+LIMITS = {
+    "none": ([{}], Limits()),
+    "both": ([{"cpu": "1500m", "memory": "1Gi"}], Limits(1 << 30, 1500)),
+    "several containers": ([{"memory": "1Mi", "cpu": "1"}, {"memory": "2Mi", "cpu": "1"}], Limits(3 << 20, 2000)),
+    "one without": ([{"memory": "1Mi"}, {"cpu": "1"}], Limits()),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), LIMITS.values(), ids=LIMITS)
+def test_a_pods_limits(given, expected):
+    containers = [{"resources": {"limits": each}} for each in given]
+    assert cgroups.limits({"spec": {"containers": containers}}) == expected
+
+
+def made(tmp_path, *, unified):
+    base, memory = tmp_path / "cpu", tmp_path / ("cpu" if unified else "memory")
+    for each in {base, memory}:
+        (each / "uid").mkdir(parents=True)
+    return Cgroups(base, unified, memory), base / "uid", memory / "uid"
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_a_pod_is_held_to_its_limits_and_let_go(tmp_path, unified):
+    groups, cpu, memory = made(tmp_path, unified=unified)
+    cpu_file, memory_file = ("cpu.max", "memory.max") if unified else ("cpu.cfs_quota_us", "memory.limit_in_bytes")
+    groups.confine("uid", 42, Limits(1 << 30, 1500))
+    assert (cpu / cpu_file).read_text() == ("150000 100000" if unified else "150000")
+    assert (memory / memory_file).read_text() == "1073741824"
+    assert (memory / "cgroup.procs").read_text() == "42"
+    groups.confine("uid", 42, Limits(1 << 20), may_lower=False)
+    assert (memory / memory_file).read_text() == "1073741824"
+    groups.confine("uid", 42, Limits(1 << 31), may_lower=False)
+    assert (memory / memory_file).read_text() == "2147483648"
+    groups.confine("uid", 42, Limits(1 << 20))
+    assert (memory / memory_file).read_text() == "1048576"
+    groups.confine("uid", 42, Limits())
+    assert (cpu / cpu_file).read_text() == ("max 100000" if unified else "-1")
+    assert (memory / memory_file).read_text() == ("max" if unified else "-1")
+
+
+def test_without_a_limit_a_pod_needs_no_group_for_its_memory(tmp_path):
+    groups, _, memory = made(tmp_path, unified=False)
+    groups.confine("uid", 42, Limits())
+    assert list(memory.iterdir()) == []
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_a_pod_that_was_killed_for_its_limit_is_known(tmp_path, unified):
+    groups, _, memory = made(tmp_path, unified=unified)
+    assert not groups.ran_out_of_memory("uid")
+    told = memory / ("memory.events" if unified else "memory.oom_control")
+    told.write_text("oom 3\noom_kill 0\n" if unified else "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
+    assert not groups.ran_out_of_memory("uid")
+    told.write_text(told.read_text().replace("oom_kill 0", "oom_kill 1"))
+    assert groups.ran_out_of_memory("uid")
+
+
+HUNGRY = "import sys; sys.stdin.readline(); held = bytearray(b'x' * (256 << 20)); print('alive')"
+
+
+def test_the_kernel_keeps_a_process_within():
+    groups = cgroups.find(f"hotvirt_test_{os.getpid()}")
+    if groups.memory is None:
+        groups.stop()
+        pytest.skip("no memory cgroups here")
+    with subprocess.Popen([sys.executable, "-c", HUNGRY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            groups.join("uid", process.pid, millis=100)
+            groups.confine("uid", process.pid, Limits(64 << 20, 1000))
+            assert process.communicate(b"go\n", timeout=30)[0] == b""
+            assert process.returncode == -signal.SIGKILL
+            assert groups.ran_out_of_memory("uid")
+        finally:
+            process.kill()
+    groups.remove("uid")
+    groups.stop()
+    assert not any(base.exists() for base in (groups.base, groups.memory))

@@ -1,8 +1,8 @@
-"""A launcher pod's share of the CPU, by cgroup v1 or v2, whichever there is; as root, else nothing.
+"""A launcher pod's share of the CPU and its limits, by cgroup v1 or v2, whichever there is; as root, else nothing.
 
 Kubernetes' rule: 1024 shares for each CPU requested. So when guests want more than the machine has, the home and its
-API get their turn first, and guests share by what they asked for. Best effort: a machine that does not allow it runs
-guests all the same.
+API get their turn first, and guests share by what they asked for. A pod with limits (a VM whose `domain.resources` has
+them) is held to them. Best effort: a machine that does not allow it runs guests all the same, and the log says so.
 """
 
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from hotvirt.api.quantity import QuantityError, parse_cpu
+from hotvirt.api.quantity import QuantityError, parse_bytes, parse_cpu
 from hotvirt.kube.client import Document
 
 log = logging.getLogger(__name__)
@@ -20,11 +20,24 @@ ROOT = Path("/sys/fs/cgroup")
 PARENT = "hotvirt"
 
 
+PERIOD = 100_000
+"""Microseconds over which a CPU limit holds."""
+
+
+class Limits(Struct, frozen=True):
+    """0: none."""
+
+    memory: int = 0
+    millis: int = 0
+
+
 class Cgroups(Struct, frozen=True):
-    """`base` is the directory below which pods get theirs; None when there is none to be had."""
+    """`base` is the directory below which pods get theirs, `memory` that for their memory (with v2 the same); None when
+    there is none to be had."""
 
     base: Path | None
     unified: bool = False
+    memory: Path | None = None
 
     def join(self, uid: str, pid: int, *, millis: int) -> None:
         """Put a pod's process into its group (made if need be)."""
@@ -41,17 +54,59 @@ class Cgroups(Struct, frozen=True):
         except OSError as error:
             log.warning("pod %s has no CPU share of its own: %s", uid, error)
 
+    def confine(self, uid: str, pid: int, limits: Limits, *, may_lower: bool = True) -> None:
+        """Hold a pod, which has joined, to its limits. `may_lower` False: only ever to more memory than it is held to,
+        for who does not know what the pod was last given."""
+        try:
+            if self.base is not None:
+                self._confine_cpu(self.base / uid, limits.millis)
+            if self.memory is not None:
+                self._confine_memory(self.memory / uid, pid, limits.memory, may_lower=may_lower)
+            elif self.base is not None and limits.memory:
+                log.warning("pod %s is not held to its memory limit: this machine has no memory cgroups", uid)
+        except OSError as error:
+            log.warning("pod %s is not held to its limits: %s", uid, error)
+
+    def _confine_cpu(self, group: Path, millis: int) -> None:
+        quota, file = millis * PERIOD // 1000, group / ("cpu.max" if self.unified else "cpu.cfs_quota_us")
+        if quota or file.exists():
+            file.write_text(f"{quota or 'max'} {PERIOD}" if self.unified else str(quota or -1))
+
+    def _confine_memory(self, group: Path, pid: int, limit: int, *, may_lower: bool) -> None:
+        file = group / ("memory.max" if self.unified else "memory.limit_in_bytes")
+        if not limit and not file.exists():
+            return
+        group.mkdir(exist_ok=True)
+        if limit and not may_lower and file.exists() and (known := file.read_text().strip()).isdigit():
+            limit = max(limit, int(known))
+        file.write_text(str(limit or ("max" if self.unified else -1)))
+        (group / "cgroup.procs").write_text(str(pid))
+
+    def ran_out_of_memory(self, uid: str) -> bool:
+        """Whether a process of the pod was killed for its limit."""
+        if self.memory is None:
+            return False
+        try:
+            told = (self.memory / uid / ("memory.events" if self.unified else "memory.oom_control")).read_text()
+        except OSError:
+            return False
+        return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in told.splitlines())
+
     def remove(self, uid: str) -> None:
-        if self.base is not None:
-            _remove(self.base / uid)
+        for base in self._bases():
+            _remove(base / uid)
 
     def stop(self) -> None:
         """Take all away, when no guest is left."""
-        if self.base is not None and self.base.is_dir():
-            for group in self.base.iterdir():
-                if group.is_dir():
-                    _remove(group)
-            _remove(self.base)
+        for base in self._bases():
+            if base.is_dir():
+                for group in base.iterdir():
+                    if group.is_dir():
+                        _remove(group)
+                _remove(base)
+
+    def _bases(self) -> set[Path]:
+        return {base for base in (self.base, self.memory) if base is not None}
 
 
 def find(name: str = PARENT, *, root: Path = ROOT) -> Cgroups:
@@ -69,8 +124,45 @@ def find(name: str = PARENT, *, root: Path = ROOT) -> Cgroups:
             except OSError as error:
                 log.info("no CPU shares for guests: %s", error)
                 return Cgroups(None)
-            return Cgroups(base, unified)
+            return Cgroups(base, unified, _memory_base(base, root, name, unified=unified))
     return Cgroups(None)
+
+
+def _memory_base(base: Path, root: Path, name: str, *, unified: bool) -> Path | None:
+    try:
+        if unified:
+            (base / "cgroup.subtree_control").write_text("+memory")
+            return base
+        # Below our own group, so that what holds the home as a whole goes on holding its guests.
+        above = next((each for each in (_own(root / "memory"), root / "memory") if each.is_dir()), None)
+        if above is None or not (above / "memory.limit_in_bytes").exists():
+            return None
+        (above / name).mkdir(exist_ok=True)
+        return above / name
+    except OSError as error:
+        log.info("no memory limits for guests: %s", error)
+        return None
+
+
+def _own(controller: Path) -> Path:
+    """This process's group of a v1 controller."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        if controller.name in names.split(","):
+            return controller / path.lstrip("/")
+    return controller
+
+
+def limits(pod: Document) -> Limits:
+    """What the pod may not exceed. A container without a limit leaves its pod without one."""
+    containers = pod["spec"].get("containers") or ()
+    given = [(container.get("resources") or {}).get("limits") or {} for container in containers]
+    try:
+        memory = [parse_bytes(each["memory"]) if each.get("memory") else 0 for each in given]
+        millis = [parse_cpu(each["cpu"]) if each.get("cpu") else 0 for each in given]
+    except QuantityError:
+        return Limits()
+    return Limits(sum(memory) if all(memory) else 0, sum(millis) if all(millis) else 0)
 
 
 def requested(pod: Document) -> int:

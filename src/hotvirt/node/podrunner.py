@@ -23,7 +23,7 @@ from hotvirt.kube.informer import Change, Informer, Key
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import PODS
 from hotvirt.kube.times import Clock, parse, stamp
-from hotvirt.node.cgroups import Cgroups, requested
+from hotvirt.node.cgroups import Cgroups, Limits, limits, requested
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu import launch
@@ -47,6 +47,7 @@ class PodRunner:
         self._running: dict[str, Process] = {}
         self._exits: dict[str, int | None] = {}
         self._addresses: dict[str, str] = {}
+        self._limits: dict[str, Limits] = {}
         self._gone: dict[Key, set[str]] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         self.controller = Controller("pod-runner", self.reconcile)
@@ -91,9 +92,18 @@ class PodRunner:
                 return DONE
             process = self._start(uid)
             self._cgroups.join(uid, process.identity.pid, millis=requested(pod))
+            self._limits[uid] = Limits()
+        self._confine(pod, process)
         if status.get("phase") != "Running":
             await self._patch_status(pod, running(pod, self._address(pod), self._clock()))
         return DONE
+
+    def _confine(self, pod: Document, process: Process) -> None:
+        """Keeps up with `pods/resize`."""
+        uid, wanted = pod["metadata"]["uid"], limits(pod)
+        if (known := self._limits.get(uid)) != wanted:
+            self._cgroups.confine(uid, process.identity.pid, wanted, may_lower=known is not None)
+            self._limits[uid] = wanted
 
     def _address(self, pod: Document) -> str:
         uid = pod["metadata"]["uid"]
@@ -175,11 +185,12 @@ class PodRunner:
         return DONE
 
     async def _finish(self, pod: Document) -> None:
-        place = self._places.pod(pod["metadata"]["uid"])
-        code = self._exits.get(pod["metadata"]["uid"])
+        uid = pod["metadata"]["uid"]
+        place = self._places.pod(uid)
         patch = ended(
-            pod, outcome=read_outcome(place), code=code, log_tail=launch.read_log(place.log), now=self._clock()
-        )
+            pod, outcome=read_outcome(place), code=self._exits.get(uid), log_tail=launch.read_log(place.log),
+            now=self._clock(), ran_out_of_memory=self._cgroups.ran_out_of_memory(uid),
+        )  # fmt: skip
         await self._patch_status(pod, patch)
 
     async def _clear(self, uid: str) -> None:
@@ -200,6 +211,7 @@ class PodRunner:
         place.remove()
         self._exits.pop(uid, None)
         self._addresses.pop(uid, None)
+        self._limits.pop(uid, None)
 
     async def _foreign(self, pod: Document) -> Result:
         if (pod.get("status") or {}).get("phase") in FINAL:
@@ -280,7 +292,9 @@ def running(pod: Document, address: str, now: datetime) -> Document:
     }
 
 
-def ended(pod: Document, *, outcome: str, code: int | None, log_tail: str, now: datetime) -> Document:
+def ended(
+    pod: Document, *, outcome: str, code: int | None, log_tail: str, now: datetime, ran_out_of_memory: bool = False
+) -> Document:
     """Status of a pod whose process is gone. What the node agent noted counts, else the exit status. Pure."""
     phase = outcome or ("Succeeded" if code == 0 else "Failed")
     found = (pod.get("status") or {}).get("conditions")
@@ -292,7 +306,7 @@ def ended(pod: Document, *, outcome: str, code: int | None, log_tail: str, now: 
     exit_code = 137 if code is None and not outcome else code or 0
     finished = {
         "exitCode": 0 if phase == "Succeeded" else exit_code if exit_code >= 0 else 128 - exit_code,
-        "reason": "Completed" if phase == "Succeeded" else "Error",
+        "reason": "Completed" if phase == "Succeeded" else "OOMKilled" if ran_out_of_memory else "Error",
         "message": log_tail[-1024:],
         "finishedAt": stamp(now),
     }
