@@ -109,7 +109,7 @@ def test_openapi_v3_holds_the_whole_schema(target: Any) -> None:
     url = paths[f"apis/{GROUP}/v1"]["serverRelativeURL"]
     answer = target.ask("GET", url)
     schemas = answer.doc["components"]["schemas"]
-    name, schema = next((k, v) for k, v in schemas.items() if k.endswith(".Widget"))
+    schema = next(v for k, v in schemas.items() if k.endswith(".Widget"))
     assert schema["x-kubernetes-group-version-kind"] == [{"group": GROUP, "kind": "Widget", "version": "v1"}]
     replicas = schema["properties"]["spec"]["properties"]["replicas"]
     assert (replicas["default"], replicas["minimum"], replicas["description"]) == (1, 0, "How many.")

@@ -360,7 +360,7 @@ async def test_claims_get_the_default_class_and_stay_as_asked(client: LocalClien
         await client.patch(CLAIMS, "c", {"spec": {"volumeName": "other"}}, ALL)
     with pytest.raises(Invalid) as refusal:
         await client.create(CLAIMS, {**claim, "metadata": {"name": "d"}, "spec": {}}, ALL)
-    assert {c.field for c in refusal.value.causes} == {"spec.accessModes", "spec.resources.requests.storage"}
+    assert {c.field for c in refusal.value.causes} == {"spec.accessModes", "spec.resources[storage]"}
 
 
 async def test_secrets_take_plain_text(client: LocalClient) -> None:

@@ -35,6 +35,10 @@ _HEALTH = ("/healthz", "/livez", "/readyz")
 _log = logging.getLogger(__name__)
 
 
+def _health_in_full(path: str) -> str:
+    return f"[+]ping ok\n{path.split('/')[1]} check passed\n"
+
+
 class HttpFront:
     def __init__(self, server: "ApiServer", groups: Sequence[AggregatedGroup], context: ssl.SSLContext) -> None:
         self._context = context
@@ -103,8 +107,8 @@ class HttpFront:
         self._access.require(user, Attributes(verb=request.method.lower(), path=path))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{path} can only be read")
-        if path.rstrip("/") in _HEALTH or path.startswith(tuple(f"{health}/" for health in _HEALTH)):
-            return text_response("ok")
+        if path.rstrip("/").removesuffix("/ping") in _HEALTH:
+            return text_response(_health_in_full(path) if "verbose" in request.query else "ok")
         return await self._describer.answer(request, path, target)
 
     async def _answer_aggregated(

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import crd, pods
+from hotvirt.server import crd, kind_checks, pods
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -80,7 +80,7 @@ def _check_claim(new: Document, old: Document | None) -> list[Cause]:
     if not spec.get("accessModes"):
         causes.append(Cause(REQUIRED, "Required value: at least 1 access mode is required", "spec.accessModes"))
     if not ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
-        causes.append(Cause(REQUIRED, "Required value: say how much storage", "spec.resources.requests.storage"))
+        causes.append(Cause(REQUIRED, "Required value: say how much storage", "spec.resources[storage]"))
     if old is not None:
         before = old.get("spec") or {}
         apart = {"resources", "volumeName" if not before.get("volumeName") else "resources"}
@@ -106,7 +106,7 @@ def _service(doc: Document, _: Lookup) -> Document:
 
 
 def _check_data(new: Document, old: Document | None) -> list[Cause]:
-    causes = []
+    causes = kind_checks.size(new)
     key_pattern = re.compile(r"[-._a-zA-Z0-9]{1,253}\Z")
     for where in ("data", "binaryData"):
         for key in new.get(where) or {}:
@@ -122,7 +122,7 @@ def _check_data(new: Document, old: Document | None) -> list[Cause]:
 
 
 def _check_secret(new: Document, old: Document | None) -> list[Cause]:
-    causes = _check_data(new, old)
+    causes = _check_data(new, old) + kind_checks.tls(new)
     for key, value in (new.get("data") or {}).items():
         try:
             base64.b64decode(value or "", validate=True)
@@ -214,7 +214,9 @@ _RULES: dict[str, Rules] = {
             {"volumeMode": "Filesystem", "persistentVolumeReclaimPolicy": "Retain"}, status={"phase": "Pending"}
         )
     ),
-    "/services": Rules(_service),
+    "/services": Rules(_service, kind_checks.service),
+    "/events": Rules(None, kind_checks.event),
+    "autoscaling/horizontalpodautoscalers": Rules(_spec_defaults({"minReplicas": 1}), kind_checks.autoscaler),
     "storage.k8s.io/storageclasses": Rules(
         _top_defaults({"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
     ),

@@ -22,7 +22,7 @@ def with_defaults(store: str, pod: Document, ranges: Iterable[Document]) -> Docu
         for item in items:
             usual: Document = item.get("default") or {}
             limits = {**usual, **(resources.get("limits") or {})}
-            requests = {**(item.get("defaultRequest") or usual), **(resources.get("requests") or {})}
+            requests = {**usual, **(item.get("defaultRequest") or {}), **(resources.get("requests") or {})}
             resources |= {k: v for k, v in (("limits", limits), ("requests", requests)) if v}
         containers.append({**container, "resources": resources})
     spec = {**spec, "containers": containers}

@@ -1,11 +1,15 @@
 """The rules of pods: defaults, what may not change once they exist, binding to a node, growing in place. Pure."""
 
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hotvirt.kube.errors import Cause
+from hotvirt.server import kind_checks
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
+Lookup = Callable[[str], Iterable[Document]]
 _DEFAULTS: Document = {
     "restartPolicy": "Always",
     "terminationGracePeriodSeconds": 30,
@@ -20,14 +24,17 @@ _CONTAINER_DEFAULTS: Document = {
     "terminationMessagePath": "/dev/termination-log",
     "terminationMessagePolicy": "File",
 }
+_RESTARTS = ("Always", "OnFailure", "Never")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+_SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 _CHANGEABLE = {"activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates"}
 
 
-def complete(doc: Document, _: Any) -> Document:
+def complete(doc: Document, lookup: Lookup) -> Document:
     spec = doc.get("spec")
     if not isinstance(spec, dict):
         return doc
-    filled = {**spec, **{k: v for k, v in _DEFAULTS.items() if k not in spec}}
+    filled = {**_priority(spec, lookup), **spec, **{k: v for k, v in _DEFAULTS.items() if k not in spec}}
     for key in ("containers", "initContainers"):
         if isinstance(filled.get(key), list):
             filled[key] = [_container(each) for each in filled[key]]
@@ -35,6 +42,17 @@ def complete(doc: Document, _: Any) -> Document:
     if "status" not in doc:
         doc["status"] = {"phase": "Pending", "qosClass": qos(filled)}
     return doc
+
+
+def _priority(spec: Document, lookup: Lookup) -> Document:
+    """The number of the class that is named, or of the one for all others. Nothing of a class that is not there."""
+    name = spec.get("priorityClassName")
+    if name in _SYSTEM_PRIORITIES:
+        return {"priority": _SYSTEM_PRIORITIES[name]}
+    for known in lookup("scheduling.k8s.io/priorityclasses"):
+        if known["metadata"]["name"] == name or (not name and known.get("globalDefault")):
+            return {"priority": known.get("value") or 0, "priorityClassName": known["metadata"]["name"]}
+    return {"priority": 0} if not name else {}
 
 
 def _container(container: Any) -> Any:
@@ -68,6 +86,11 @@ def check(new: Document, old: Document | None) -> list[Cause]:
     if not isinstance(spec, dict):
         return [Cause(REQUIRED, "Required value", "spec")]
     causes = _check_containers(spec)
+    if spec.get("restartPolicy") not in _RESTARTS:
+        causes.append(kind_checks.unsupported(spec.get("restartPolicy"), _RESTARTS, "spec.restartPolicy"))
+    if old is None and spec.get("priorityClassName") and "priority" not in spec:
+        message = f"Invalid value: no PriorityClass with name {spec['priorityClassName']} was found"
+        causes.append(Cause(INVALID, message, "spec.priorityClassName"))
     if old is not None and not causes and _fixed(spec) != _fixed(old.get("spec") or {}):
         changed = sorted(k for k in spec.keys() | old["spec"].keys() if spec.get(k) != old["spec"].get(k))
         message = (
@@ -92,13 +115,16 @@ def _check_containers(spec: Document) -> list[Cause]:
             causes.append(Cause(REQUIRED, "Required value", f"{at}.name"))
         elif name in seen:
             causes.append(Cause("FieldValueDuplicate", f'Duplicate value: "{name}"', f"{at}.name"))
+        elif not _NAME.match(name):
+            message = f'Invalid value: "{name}": use at most 63 lower-case letters, digits or "-"'
+            causes.append(Cause(INVALID, message, f"{at}.name"))
         else:
             seen.add(name)
     return causes
 
 
 def _fixed(spec: Document) -> Document:
-    kept = {k: v for k, v in spec.items() if k not in _CHANGEABLE}
+    kept = {"priority": 0, **{k: v for k, v in spec.items() if k not in _CHANGEABLE}}
     for key in ("containers", "initContainers"):
         if isinstance(kept.get(key), list):
             kept[key] = [{k: v for k, v in c.items() if k != "image"} for c in kept[key]]

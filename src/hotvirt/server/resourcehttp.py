@@ -88,7 +88,8 @@ class ResourceHandler:
             if sub is None or target.rest:
                 raise NotFound("the server could not find the requested resource")
             allowed = sub.verbs
-        if verb not in allowed:
+        lone = target.name and verb == "create" and not target.subresource
+        if verb not in allowed or lone or (verb in ("update", "patch") and not target.name):
             raise MethodNotAllowed(
                 "the server does not allow this method on the requested resource", kind=target.plural
             )

@@ -4,7 +4,7 @@ review kinds that are asked but never stored. In documents, out documents; the s
 from typing import Any
 
 from hotvirt.kube.client import PatchKind
-from hotvirt.kube.errors import Invalid, MethodNotAllowed, NotFound, TooManyRequests
+from hotvirt.kube.errors import Cause, Invalid, MethodNotAllowed, NotFound, TooManyRequests
 from hotvirt.server import bodies, reviews
 from hotvirt.server.access import Access
 from hotvirt.server.calls import Call, DeleteOptions
@@ -101,10 +101,15 @@ class Subresources:
             if selector is None or not from_object(selector).matches(labels):
                 continue
             if int((budget.get("status") or {}).get("disruptionsAllowed") or 0) < 1:
+                name, status = budget["metadata"]["name"], budget.get("status") or {}
+                needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+                cause = Cause(
+                    "DisruptionBudget",
+                    f"The disruption budget {name} needs {needs} healthy pods and has {has} currently",
+                )
                 raise TooManyRequests(
-                    "Cannot evict pod as it would violate the pod's disruption budget "
-                    f"{budget['metadata']['name']!r}: wait until it allows one",
-                    retry_after=10, **call.about(call.name),
+                    f"Cannot evict pod as it would violate the pod's disruption budget {name!r}: wait until it allows "
+                    "one", causes=[cause], retry_after=10, **call.about(call.name),
                 )  # fmt: skip
         options = eviction.get("deleteOptions") or {}
         main = Call(served=call.served, user=call.user, namespace=call.namespace, name=call.name, dry_run=call.dry_run)

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from hotvirt.kube.admission import User
-from hotvirt.kube.errors import BadRequest, NotFound, Unauthorized
+from hotvirt.kube.errors import BadRequest, Cause, Invalid, NotFound, Unauthorized
 from hotvirt.server.calls import Call
 from hotvirt.server.keys import Key
 from hotvirt.server.objectmeta import timestamp
@@ -42,7 +42,8 @@ class Tokens:
         spec = request.get("spec") or {}
         seconds = spec.get("expirationSeconds") or USUAL
         if not isinstance(seconds, int) or seconds < SHORTEST:
-            raise BadRequest(f"spec.expirationSeconds: may not be less than {SHORTEST}")
+            at, why = "spec.expirationSeconds", f"may not specify a duration less than {SHORTEST} seconds"
+            raise Invalid(f"TokenRequest is invalid: {at}: {why}", causes=[Cause("FieldValueInvalid", why, at)])
         audiences = spec.get("audiences") or list(AUDIENCES)
         now, end = self._now(), self._now() + timedelta(seconds=min(seconds, LONGEST))
         bound: Document = {"namespace": call.namespace}

@@ -1,0 +1,78 @@
+"""What single built-in kinds may not say beyond their schema, as far as something here or a client acts on it. Pure.
+
+Each check gives every fault it finds; `kinds` says which kind has which.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hotvirt.kube.errors import Cause
+from hotvirt.server.objectmeta import INVALID, REQUIRED
+
+Document = dict[str, Any]
+NOT_SUPPORTED = "FieldValueNotSupported"
+MOST_DATA = 1024 * 1024
+_SERVICE_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+_PROTOCOLS = ("SCTP", "TCP", "UDP")
+_TLS = ("tls.crt", "tls.key")
+
+
+def unsupported(value: Any, known: Iterable[str], at: str) -> Cause:
+    names = ", ".join(f'"{each}"' for each in known)
+    return Cause(NOT_SUPPORTED, f'Unsupported value: "{value}": supported values: {names}', at)
+
+
+def service(new: Document, _: Document | None) -> list[Cause]:
+    spec = new.get("spec") or {}
+    causes = []
+    if spec.get("type") not in _SERVICE_TYPES:
+        causes.append(unsupported(spec.get("type"), _SERVICE_TYPES, "spec.type"))
+    ports = spec.get("ports") or ()
+    for index, port in enumerate(ports):
+        at = f"spec.ports[{index}]"
+        number = port.get("port")
+        if not isinstance(number, int) or not 1 <= number <= 65535:
+            message = f"Invalid value: {number}: must be between 1 and 65535, inclusive"
+            causes.append(Cause(INVALID, message, f"{at}.port"))
+        if port.get("protocol") not in _PROTOCOLS:
+            causes.append(unsupported(port.get("protocol"), _PROTOCOLS, f"{at}.protocol"))
+        if len(ports) > 1 and not port.get("name"):
+            causes.append(Cause(REQUIRED, "Required value: each of several ports needs a name", f"{at}.name"))
+    return causes
+
+
+def event(new: Document, old: Document | None) -> list[Cause]:
+    about = (new.get("involvedObject") or {}).get("namespace")
+    if old is not None or not about or about == new["metadata"].get("namespace"):
+        return []
+    message = f'Invalid value: "{about}": does not match event.namespace'
+    return [Cause(INVALID, message, "involvedObject.namespace")]
+
+
+def autoscaler(new: Document, _: Document | None) -> list[Cause]:
+    spec = new.get("spec") or {}
+    most, fewest = spec.get("maxReplicas"), spec.get("minReplicas", 1)
+    causes = []
+    if not isinstance(most, int) or most < 1:
+        causes.append(Cause(INVALID, f"Invalid value: {most}: must be greater than 0", "spec.maxReplicas"))
+    elif isinstance(fewest, int) and most < fewest:
+        message = f"Invalid value: {most}: must be greater than or equal to `minReplicas`"
+        causes.append(Cause(INVALID, message, "spec.maxReplicas"))
+    if isinstance(fewest, int) and fewest < 0:
+        causes.append(Cause(INVALID, f"Invalid value: {fewest}: must be greater than 0", "spec.minReplicas"))
+    return causes
+
+
+def size(new: Document) -> list[Cause]:
+    """Of what a ConfigMap or Secret holds."""
+    held = sum(len(v) for where in ("data", "binaryData") for v in (new.get(where) or {}).values() if v)
+    if held <= MOST_DATA:
+        return []
+    return [Cause("FieldValueTooLong", f"Too long: may not be more than {MOST_DATA} bytes", "data")]
+
+
+def tls(new: Document) -> list[Cause]:
+    if new.get("type") != "kubernetes.io/tls":
+        return []
+    data = new.get("data") or {}
+    return [Cause(REQUIRED, "Required value", f"data[{key}]") for key in _TLS if key not in data]
