@@ -132,3 +132,29 @@ def test_a_viewer_cannot_start_what_he_may_see(home):
 
 def port(home):
     return json.loads((home.directory / "home.lock").read_text())["url"].rpartition(":")[2]
+
+
+def test_a_backup_is_taken_and_restored_while_the_home_runs(home):
+    home.hotvirt("up", "--detach")
+    home.apply("ConfigMap", "kept", data={"x": "1"})
+    file = home.directory / "monday.db"
+    said = home.hotvirt("backup", str(file)).stdout
+    assert f"hotvirt restore {file}" in said
+    assert file.stat().st_mode & 0o777 == 0o600
+    home.kubectl("delete", "configmap", "kept")
+    home.apply("ConfigMap", "later", data={"x": "2"})
+    address = port(home)
+    said = home.hotvirt("restore", str(file)).stdout
+    assert f"the API answers again at https://127.0.0.1:{address}" in said
+    assert port(home) == address
+    names = home.kubectl("get", "configmaps", "-o", "name").stdout.split()
+    assert names == ["configmap/kept", "configmap/kube-root-ca.crt"]
+    refused = home.hotvirt("restore", str(home.directory / "kubeconfig"), check=False)
+    assert refused.returncode == 1
+    assert "not a SQLite database" in refused.stderr
+    assert home.kubectl("get", "--raw", "/readyz").stdout == "ok", "a file that is no good stops nothing"
+    undone = home.hotvirt("restore", str(home.directory / "state.db.before-restore"))
+    assert "to undo" in undone.stdout
+    assert "configmap/later" in home.kubectl("get", "configmaps", "-o", "name").stdout.split()
+    mine = home.kubectl("auth", "can-i", "get", "/backup", "--as", "somebody", check=False)
+    assert mine.stdout.strip() == "no"

@@ -7,7 +7,7 @@ commands run. One `Api` is one thread's: requests share a connection, one at a t
 import http.client
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -20,6 +20,7 @@ from hotvirt.kube.resources import Resource
 from hotvirt.kube.tls import client_context
 
 TIMEOUT = 30.0
+PART = 256 * 1024
 CONTENT_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
 
 
@@ -57,6 +58,23 @@ class Api:
         if response.status >= 400:
             raise from_status(_status(data, response), response.status)
         return json.decode(data) if data.strip() else {}
+
+    def download(self, path: str, write: Callable[[bytes], object]) -> int:
+        """Hands the answer's bytes to `write` as they come; how many there were. Unreachable when it breaks off."""
+        response = self._send("GET", path, body=None, content_type="", query=None)
+        if response.status >= 400:
+            raise from_status(_status(response.read(), response), response.status)
+        wanted, got = response.length, 0
+        try:
+            while part := response.read(PART):
+                write(part)
+                got += len(part)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"{self.access.server} ended the answer: {_reason(error)}") from error
+        if wanted is not None and got != wanted:
+            raise Unreachable(f"{self.access.server} ended the answer after {got} of {wanted} bytes")
+        return got
 
     def watch(
         self, resource: Resource, namespace: str | None, *, name: str = "", version: str = "", timeout: float

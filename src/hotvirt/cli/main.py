@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "addvolume": ("volumes", "addvolume", "Attach a volume to a VM while it runs."),
     "removevolume": ("volumes", "removevolume", "Detach a volume from a VM while it runs."),
     "guest": ("guest", "guest", "Ask a guest what it has: memory, CPUs, disks, uptime."),
+    "backup": ("backup", "backup", "Save what the API holds to a file, while the home runs."),
+    "restore": ("backup", "restore", "Make a home's API hold what a backup file does."),
     "images": ("images", "images", "List, build and import disk images."),
     "version": ("version", "version", "Show the versions of this command and of the API it talks to."),
     "completion": ("completion", "completion", "Print shell completion for bash, zsh or fish."),

@@ -25,7 +25,7 @@ async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[st
     if running is None:
         say(f"no home runs in {place.state}")
     else:
-        await _stop_home(running, say)
+        await stop_home(running, say)
     found = leftovers.find(place.pods)
     if keep_guests:
         alive = sum(each.identity is not None for each in found)
@@ -38,7 +38,8 @@ async def _down(place: Paths, keep_guests: bool, grace: float, say: Callable[[st
     return ended
 
 
-async def _stop_home(running: lock.Holder, say: Callable[[str], None]) -> None:
+async def stop_home(running: lock.Holder, say: Callable[[str], None]) -> None:
+    """The home alone; its guests go on."""
     process = Process.open(running.identity)
     if process is None:
         return

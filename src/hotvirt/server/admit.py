@@ -1,7 +1,7 @@
 """The way of a document from what was sent to what is stored: schema, plug-ins, rules. Every fault is reported at once.
 
-Order: prune and default by schema, types, the kind's defaults, mutating plug-ins, defaults again, then the rest. Never
-writes; plug-ins are awaited one after the other.
+Order: prune and default by schema, types, the kind's defaults, mutating plug-ins, defaults again, mutating webhooks,
+the rest, and last the validating webhooks. Never writes; plug-ins are awaited one after the other.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +13,7 @@ from hotvirt.server import kinds, limits, objectmeta
 from hotvirt.server.calls import Call
 from hotvirt.server.schema import field_warnings, invalid, strict_error
 from hotvirt.server.schema_checks import TYPE
+from hotvirt.server.webhooks import Webhooks
 
 Document = dict[str, Any]
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
@@ -21,8 +22,13 @@ Operation = Literal["CREATE", "UPDATE", "DELETE"]
 class Chain:
     """`lookup` gives the objects of another kind by its store name, for defaults that depend on them."""
 
-    def __init__(self, admissions: Sequence[Admission], lookup: Callable[[str], Iterable[Document]]) -> None:
-        self._lookup = lookup
+    def __init__(
+        self,
+        admissions: Sequence[Admission],
+        lookup: Callable[[str], Iterable[Document]],
+        webhooks: Webhooks | None = None,
+    ) -> None:
+        self._lookup, self._webhooks = lookup, webhooks
         self._plugins: dict[tuple[str, str], list[Admission]] = {}
         for admission in admissions:
             for resource in admission.resources:
@@ -44,15 +50,12 @@ class Chain:
         if ranges and old is None:
             new = limits.with_defaults(served.store, new, ranges)
         plugins = self._plugins.get((served.resource.group, served.resource.plural), ())
+        new = self._mutate(call, operation, new, old)
+        if self._webhooks:
+            new = await self._webhooks.mutate(
+                call, operation, new, old, lambda doc: self._settle(call, operation, doc, old)
+            ) or new  # fmt: skip
         request = _request(call, operation, new, old) if plugins else None
-        for plugin in plugins:
-            changed = plugin.mutate(request) if request else None
-            if changed is not None:
-                new = {**(schema.default(changed) if schema else changed)}
-                new["metadata"] = {**changed["metadata"]}
-                if old is not None:
-                    objectmeta.count_generation(served, new, old, subresource=call.subresource)
-                request = _request(call, operation, new, old)
         if schema and new is not shaped:
             faults = schema.validate(new, old)
         causes = [*self._check_meta(call, new, old), *faults]
@@ -65,7 +68,35 @@ class Chain:
             call.warnings += [w for w in verdict.warnings if w not in call.warnings]
             denied = denied or verdict.denied
         self._refuse(call, new, causes, denied)
+        if self._webhooks:
+            await self._webhooks.validate(call, operation, new, old)
         return new
+
+    def _mutate(self, call: Call, operation: Operation, new: Document, old: Document | None) -> Document:
+        """What the plug-ins make of it."""
+        schema = call.served.any_schema
+        for plugin in self._plugins.get((call.served.resource.group, call.served.resource.plural), ()):
+            changed = plugin.mutate(_request(call, operation, new, old))
+            if changed is not None:
+                new = {**(schema.default(changed) if schema else changed)}
+                new["metadata"] = {**changed["metadata"]}
+                if old is not None:
+                    objectmeta.count_generation(call.served, new, old, subresource=call.subresource)
+        return new
+
+    def _settle(self, call: Call, operation: Operation, new: Document, old: Document | None) -> Document:
+        """What webhooks left, as an object that the rest may expect: only what this write may change, with defaults."""
+        schema = call.served.any_schema
+        if old is not None:
+            new = objectmeta.carry(call.served, new, old, subresource=call.subresource)
+        if schema:
+            pruned, _ = schema.prune(new)
+            new = {**schema.default(pruned)}
+            new["metadata"] = {**new["metadata"]}
+            faults = schema.validate(new, old)
+            if any(fault.reason == TYPE for fault in faults):
+                self._refuse(call, new, faults, "")
+        return self._mutate(call, operation, new, old)
 
     async def admit_delete(self, call: Call, old: Document) -> None:
         plugins = self._plugins.get((call.served.resource.group, call.served.resource.plural), ())
@@ -73,6 +104,9 @@ class Chain:
             verdict = await plugin.validate(_request(call, "DELETE", None, old))
             call.warnings += verdict.warnings
             self._refuse(call, old, list(verdict.causes), verdict.denied)
+        if self._webhooks:
+            await self._webhooks.mutate(call, "DELETE", None, old, lambda doc: doc)
+            await self._webhooks.validate(call, "DELETE", None, old)
 
     def _shape(self, call: Call, new: Document) -> Document:
         """Prunes and defaults, and says or refuses what nobody knows."""

@@ -33,6 +33,7 @@ from hotvirt.server.subresources import Subresources
 from hotvirt.server.tokens import Tokens
 from hotvirt.server.verbs import Verbs
 from hotvirt.server.watch import Bookmarks
+from hotvirt.server.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -95,9 +96,11 @@ class ApiServer:
         store = self.store
         self.registry = Registry(builtin.kinds())
         definitions = DefinitionWatcher(store, self.registry)
+        self.webhooks = Webhooks(store, self.registry)
         self.verbs = Verbs(
-            store, self.registry, self._admissions, now=self._now, complete_status=definitions.complete_status
-        )
+            store, self.registry, self._admissions, now=self._now, webhooks=self.webhooks,
+            complete_status=definitions.complete_status,
+        )  # fmt: skip
         self.access = Access(store)
         self.tokens = Tokens(store, pki.token_secret(), self._now)
         self.subresources = Subresources(self.verbs, self.access, self.tokens)
@@ -112,6 +115,7 @@ class ApiServer:
         for keeper in self._keepers:
             keeper.start()
         await self._bootstrap_objects()
+        self.webhooks.start()
         if self.config.listen:
             from hotvirt.server.http import HttpFront  # aiohttp: not for those who only serve in process
 
@@ -130,6 +134,7 @@ class ApiServer:
             await keeper.stop()
         if hasattr(self, "bookmarks"):
             self.bookmarks.stop()
+            await self.webhooks.stop()
         await self.store.close()
 
     @property

@@ -266,6 +266,33 @@ subjects obj[] Who gets it.
   namespace str Namespace of a service account.
   apiGroup str Group of the subject's kind.
 """,
+    "webhook": """
+name str! Name, a domain.
+clientConfig obj! How to reach it; url or service.
+  url str Where it is, https.
+  service obj A service of this server.
+    namespace str! Its namespace.
+    name str! Its name.
+    path str Path of the URL.
+    port int=443 Its port.
+  caBundle bytes Certificates to trust, PEM.
+rules obj[] Writes it is asked about.
+  operations str[] CREATE, UPDATE, DELETE or *.
+  apiGroups str[] Groups of the resources.
+  apiVersions str[] Versions of the resources.
+  resources str[] Resources, such as pods, pods/status or */*.
+  scope str=* Cluster, Namespaced or *.
+failurePolicy str=Fail What happens when it fails; Fail or Ignore.
+matchPolicy str=Equivalent Whether rules mean other versions of a resource too; Equivalent or Exact.
+namespaceSelector obj Namespaces it is asked about.
+  *selector
+objectSelector obj Objects it is asked about.
+  *selector
+sideEffects str Whether it does more than answer; None or NoneOnDryRun.
+timeoutSeconds int=10 How long it may take, 1 to 30.
+admissionReviewVersions str[] Versions of AdmissionReview it knows; v1 is sent.
+matchConditions any[] Not evaluated here, so refused.
+""",
 }
 
 _OTHERS = """
@@ -312,11 +339,12 @@ EndpointSlice obj Addresses behind a service.
   endpoints any[] The addresses.
   ports any[] The ports.
 ValidatingWebhookConfiguration obj Who is asked before a write.
-  webhooks open[name] Those asked.
-    name str! Name, a domain.
+  webhooks obj[name] Those asked.
+    *webhook
 MutatingWebhookConfiguration obj Who may change what is written.
-  webhooks open[name] Those asked.
-    name str! Name, a domain.
+  webhooks obj[name] Those asked.
+    *webhook
+    reinvocationPolicy str=Never Never, or IfNeeded: asked again when others changed the object since.
 """
 
 _EVENT = """

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import apsw
 from msgspec import Struct
@@ -37,6 +37,10 @@ INSERT INTO facts VALUES('compacted', 0), ('revision', 0);
 
 class StateFileError(Exception):
     """The state file can't be used. The text names it, says why and what to do; the file was not changed."""
+
+
+class InUse(StateFileError):
+    """Another process has the state file open."""
 
 
 class Full(Exception):
@@ -66,7 +70,7 @@ class Database:
             self._db.set_busy_timeout(250)
             self._prepare()
         except apsw.BusyError as error:
-            raise StateFileError(f"{path} is in use by another process: stop that one first") from error
+            raise InUse(f"{path} is in use by another process: stop that one first") from error
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise _corrupt(path, error) from error
         except apsw.Error as error:
@@ -157,6 +161,14 @@ class Database:
             raise Full(str(error)) from error
         return end < upto
 
+    def begin_anew(self, *, after: int) -> None:
+        """Forgets all history, and lets the next revision come after `after` too."""
+        newest = max(self.revision(), after) + 1
+        with self._transaction():
+            self._db.execute("DELETE FROM revisions WHERE id IN (SELECT previous FROM revisions)")
+            self._db.execute("DELETE FROM revisions WHERE deleted = 1")
+            self._db.execute("UPDATE facts SET value = ? WHERE name IN ('compacted', 'revision')", (newest,))
+
     def backup(self, target: Path) -> None:
         """A complete copy, written beside `target` and then moved there."""
         partial = target.with_name(f".{target.name}.partial")
@@ -165,8 +177,19 @@ class Database:
             self._db.execute("VACUUM INTO ?", (str(partial),))
             partial.chmod(0o600)
             partial.replace(target)
+        except apsw.FullError as error:
+            raise Full(str(error)) from error
         finally:
             partial.unlink(missing_ok=True)
+
+    def snapshot(self) -> BinaryIO:
+        """A complete copy as an open file without a name: it is gone when it is closed, however this process ends."""
+        copy = self.path.with_name(f".{self.path.name}.snapshot")
+        self.backup(copy)
+        try:
+            return copy.open("rb")
+        finally:
+            copy.unlink()
 
     def limit_pages(self, pages: int) -> None:
         """The file may not grow beyond this many pages (0: no limit). For tests of a full disk."""
@@ -196,10 +219,12 @@ def _create(path: Path) -> None:
         raise StateFileError(f"{path} can't be made: {error}; check the disk and the rights on it") from error
 
 
-def check_file(path: Path) -> None:
-    """Raises StateFileError when the file is none of ours, newer than this program, or damaged; it is not changed."""
+def check_file(path: Path, *, largest: int = CHECKED_SIZE) -> None:
+    """Raises StateFileError when the file is none of ours, newer than this program, or damaged; it is not changed.
+    What is in a file of more than `largest` bytes is not looked at."""
     check_header(path)
-    _check_content(path)
+    if path.stat().st_size <= largest:
+        _check_content(path)
 
 
 def check_sqlite(version: str) -> None:
@@ -234,8 +259,6 @@ def check_header(path: Path) -> None:
 
 def _check_content(path: Path) -> None:
     """Read-only, so that a damaged file stays as it is."""
-    if path.stat().st_size > CHECKED_SIZE:
-        return
     try:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         db.set_busy_timeout(250)
@@ -244,7 +267,7 @@ def _check_content(path: Path) -> None:
         finally:
             db.close()
     except apsw.BusyError as error:
-        raise StateFileError(f"{path} is in use by another process: stop that one first") from error
+        raise InUse(f"{path} is in use by another process: stop that one first") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise _corrupt(path, error) from error
     except apsw.Error as error:

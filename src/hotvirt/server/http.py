@@ -15,7 +15,7 @@ from aiohttp import web
 
 from hotvirt.kube.aggregated import AggregatedGroup, RequestContext
 from hotvirt.kube.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, TooLarge
-from hotvirt.server import paths
+from hotvirt.server import backups, paths
 from hotvirt.server.access import Attributes
 from hotvirt.server.authn import Authenticator
 from hotvirt.server.describe import Describer
@@ -31,6 +31,7 @@ LARGEST_BODY = 3 * 1024 * 1024
 IDLE_SECONDS = 180.0
 FIRST_REQUEST_SECONDS = 30.0
 _VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+BACKUP = "/backup"  # for whoever may `get` this path: of the roles that come with the server, cluster-admin alone
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class HttpFront:
     def __init__(self, server: "ApiServer", groups: Sequence[AggregatedGroup], context: ssl.SSLContext) -> None:
         self._context = context
         self._groups = {group.name: group for group in groups}
-        self._access = server.access
+        self._access, self._store = server.access, server.store
         self._authenticator = Authenticator(server.tokens, server.access)
         self._describer = Describer(server.registry, groups, version=server.config.version)
         self._resources = ResourceHandler(server)
@@ -109,6 +110,8 @@ class HttpFront:
             raise MethodNotAllowed(f"{path} can only be read")
         if path.rstrip("/").removesuffix("/ping") in _HEALTH:
             return text_response(_health_in_full(path) if "verbose" in request.query else "ok")
+        if path == BACKUP:
+            return await backups.send(request, await self._store.snapshot())
         return await self._describer.answer(request, path, target)
 
     async def _answer_aggregated(

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import crd, kind_checks, pods
+from hotvirt.server import crd, kind_checks, pods, webhook_configs
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -201,7 +201,16 @@ def _check_crd(new: Document, old: Document | None) -> list[Cause]:
     return causes
 
 
+def _complete_webhooks(doc: Document, _: Lookup) -> Document:
+    return webhook_configs.complete(doc)
+
+
+def _check_webhooks(new: Document, _: Document | None) -> list[Cause]:
+    return webhook_configs.check(new)
+
+
 _NONE = Rules()
+_webhooks = Rules(_complete_webhooks, _check_webhooks)
 _binding = Rules(_complete_binding, _check_binding)
 _RULES: dict[str, Rules] = {
     "/namespaces": Rules(_namespace),
@@ -224,5 +233,7 @@ _RULES: dict[str, Rules] = {
     f"{RBAC}/clusterroles": Rules(_top_defaults({"rules": None}), _check_role),
     f"{RBAC}/rolebindings": _binding,
     f"{RBAC}/clusterrolebindings": _binding,
+    webhook_configs.VALIDATING: _webhooks,
+    webhook_configs.MUTATING: _webhooks,
     "apiextensions.k8s.io/customresourcedefinitions": Rules(_complete_crd, _check_crd),
 }

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -193,6 +193,15 @@ class Store:
     def remove(self, key: Key, doc: Document) -> Awaitable[Entry]:
         """Removes the object; `doc` is its last state, told to watchers."""
         return self._submit("DELETED", key, doc, self.get(key))
+
+    async def snapshot(self) -> BinaryIO:
+        """A complete copy, as an open file that has no name. StorageFull when there is no room for it."""
+        try:
+            return await self._writer.run(lambda db: db.snapshot())
+        except Full as error:
+            raise StorageFull(
+                "there is no room for a copy beside the home's state file; free space, try again"
+            ) from error
 
     async def backup(self, target: Path) -> None:
         await self._writer.run(lambda db: db.backup(target))

@@ -4,56 +4,28 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from hotvirt.server import table_workloads
+from hotvirt.server.table_cells import NONE, Doc, at, column, columns, count, field, pairs
 from hotvirt.server.table_pods import POD_COLUMNS
 from hotvirt.server.tables import AGE, CREATED_AT, NAME, Column, Columns, age_of
 
-Doc = dict[str, Any]
-NONE = "<none>"
 UNSET = "<unset>"
-
-
-def _at(doc: Any, *path: str) -> Any:
-    for name in path:
-        doc = doc.get(name) if isinstance(doc, dict) else None
-    return doc
-
-
-def _column(
-    name: str, read: Callable[[Doc], Any], description: str = "", *, wide: bool = False, kind: str = "string"
-) -> Column:
-    return Column(name, read, type=kind, description=description, priority=int(wide))
-
-
-def _field(name: str, *path: str, empty: Any = "", wide: bool = False, kind: str = "string") -> Column:
-    def read(doc: Doc) -> Any:
-        value = _at(doc, *path)
-        return empty if value is None or value == "" else value
-
-    return _column(name, read, f"From {'.'.join(path)}.", wide=wide, kind=kind)
-
-
-def _count(name: str, *path: str) -> Column:
-    return _column(name, lambda doc: len(_at(doc, *path) or ()), f"How many entries {path[-1]} has.", kind="integer")
-
-
-def _columns(*columns: Column) -> Columns:
-    return Columns((NAME, *columns))
 
 
 # --- nodes
 
 
 def _node_status(doc: Doc) -> str:
-    ready = [c.get("status") for c in _at(doc, "status", "conditions") or () if c.get("type") == "Ready"]
+    ready = [c.get("status") for c in at(doc, "status", "conditions") or () if c.get("type") == "Ready"]
     words = [{"True": "Ready"}.get(ready[0], "NotReady") if ready else "Unknown"]
-    if _at(doc, "spec", "unschedulable"):
+    if at(doc, "spec", "unschedulable"):
         words.append("SchedulingDisabled")
     return ",".join(words)
 
 
 def _node_roles(doc: Doc) -> str:
     prefix = "node-role.kubernetes.io/"
-    labels = _at(doc, "metadata", "labels") or {}
+    labels = at(doc, "metadata", "labels") or {}
     roles = {key.removeprefix(prefix) for key in labels if key.startswith(prefix) and key != prefix}
     if role := labels.get("kubernetes.io/role"):
         roles.add(role)
@@ -62,45 +34,38 @@ def _node_roles(doc: Doc) -> str:
 
 def _node_address(kind: str) -> Callable[[Doc], str]:
     def read(doc: Doc) -> str:
-        found = (a.get("address") for a in _at(doc, "status", "addresses") or () if a.get("type") == kind)
+        found = (a.get("address") for a in at(doc, "status", "addresses") or () if a.get("type") == kind)
         return next(found, None) or NONE
 
     return read
 
 
 def _node_info(name: str, key: str, *, wide: bool = True, empty: str = "<unknown>") -> Column:
-    return _field(name, "status", "nodeInfo", key, empty=empty, wide=wide)
+    return field(name, "status", "nodeInfo", key, empty=empty, wide=wide)
 
 
 # --- services
 
 
 def _external_ip(doc: Doc) -> str:
-    kind = _at(doc, "spec", "type") or "ClusterIP"
-    extra = _at(doc, "spec", "externalIPs") or []
+    kind = at(doc, "spec", "type") or "ClusterIP"
+    extra = at(doc, "spec", "externalIPs") or []
     if kind == "ExternalName":
-        return str(_at(doc, "spec", "externalName") or NONE)
+        return str(at(doc, "spec", "externalName") or NONE)
     if kind == "LoadBalancer":
-        ingress = _at(doc, "status", "loadBalancer", "ingress") or ()
+        ingress = at(doc, "status", "loadBalancer", "ingress") or ()
         found = [entry.get("ip") or entry.get("hostname") or "" for entry in ingress]
         return ",".join(found + extra) or "<pending>"
     return ",".join(extra) or NONE
 
 
 def _service_ports(doc: Doc) -> str:
-    ports = _at(doc, "spec", "ports") or ()
+    ports = at(doc, "spec", "ports") or ()
     shown = [
         f"{p.get('port')}{':' + str(p['nodePort']) if p.get('nodePort') else ''}/{p.get('protocol') or 'TCP'}"
         for p in ports
     ]
     return ",".join(shown) or NONE
-
-
-def _pairs(*path: str) -> Callable[[Doc], str]:
-    def read(doc: Doc) -> str:
-        return ",".join(f"{key}={value}" for key, value in sorted((_at(doc, *path) or {}).items())) or NONE
-
-    return read
 
 
 # --- storage
@@ -110,25 +75,25 @@ _MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX",
 
 def _modes(*path: str) -> Callable[[Doc], str]:
     def read(doc: Doc) -> str:
-        given = set(_at(doc, *path) or ())
+        given = set(at(doc, *path) or ())
         return ",".join(short for mode, short in _MODES.items() if mode in given)
 
     return read
 
 
 def _volume_phase(doc: Doc) -> str:
-    phase = _at(doc, "status", "phase") or ""
-    return "Terminating" if _at(doc, "metadata", "deletionTimestamp") else phase
+    phase = at(doc, "status", "phase") or ""
+    return "Terminating" if at(doc, "metadata", "deletionTimestamp") else phase
 
 
 def _claim_of_volume(doc: Doc) -> str:
-    claim = _at(doc, "spec", "claimRef")
+    claim = at(doc, "spec", "claimRef")
     return f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else ""
 
 
 def _class_name(doc: Doc) -> str:
-    name = str(_at(doc, "metadata", "name") or "")
-    default = _at(doc, "metadata", "annotations", "storageclass.kubernetes.io/is-default-class")
+    name = str(at(doc, "metadata", "name") or "")
+    default = at(doc, "metadata", "annotations", "storageclass.kubernetes.io/is-default-class")
     return f"{name} (default)" if default == "true" else name
 
 
@@ -136,7 +101,7 @@ def _class_name(doc: Doc) -> str:
 
 
 def _role_ref(doc: Doc) -> str:
-    return f"{_at(doc, 'roleRef', 'kind') or ''}/{_at(doc, 'roleRef', 'name') or ''}"
+    return f"{at(doc, 'roleRef', 'kind') or ''}/{at(doc, 'roleRef', 'name') or ''}"
 
 
 def _subjects(kind: str) -> Column:
@@ -146,18 +111,18 @@ def _subjects(kind: str) -> Column:
             return ", ".join(f"{s.get('namespace', '')}/{s.get('name', '')}" for s in found)
         return ", ".join(str(s.get("name", "")) for s in found)
 
-    return _column(f"{kind}s", read, f"Subjects of kind {kind}.", wide=True)
+    return column(f"{kind}s", read, f"Subjects of kind {kind}.", wide=True)
 
 
-_BINDING = _columns(_column("Role", _role_ref), AGE, *(_subjects(kind) for kind in ("User", "Group", "ServiceAccount")))
+_BINDING = columns(column("Role", _role_ref), AGE, *(_subjects(kind) for kind in ("User", "Group", "ServiceAccount")))
 
 
 # --- events
 
 
 def _event_time(doc: Doc) -> Any:
-    series = _at(doc, "series", "lastObservedTime")
-    return series or doc.get("lastTimestamp") or doc.get("eventTime") or _at(doc, "metadata", "creationTimestamp")
+    series = at(doc, "series", "lastObservedTime")
+    return series or doc.get("lastTimestamp") or doc.get("eventTime") or at(doc, "metadata", "creationTimestamp")
 
 
 def _last_seen(doc: Doc, now: datetime) -> str:
@@ -180,7 +145,7 @@ def _event_source(doc: Doc) -> str:
 
 
 def _event_count(doc: Doc) -> int:
-    return int(_at(doc, "series", "count") or doc.get("count") or doc.get("deprecatedCount") or 1)
+    return int(at(doc, "series", "count") or doc.get("count") or doc.get("deprecatedCount") or 1)
 
 
 def _event_message(doc: Doc) -> str:
@@ -190,14 +155,14 @@ def _event_message(doc: Doc) -> str:
 _EVENTS = Columns(
     (
         Column("Last Seen", read_at=_last_seen, description="Time since it happened last."),
-        _field("Type", "type"),
-        _field("Reason", "reason"),
-        _column("Object", _event_object, "What it is about."),
-        _field("Subobject", "involvedObject", "fieldPath", wide=True),
-        _column("Source", _event_source, "Who reported it.", wide=True),
-        _column("Message", _event_message, "What happened."),
+        field("Type", "type"),
+        field("Reason", "reason"),
+        column("Object", _event_object, "What it is about."),
+        field("Subobject", "involvedObject", "fieldPath", wide=True),
+        column("Source", _event_source, "Who reported it.", wide=True),
+        column("Message", _event_message, "What happened."),
         Column("First Seen", read_at=_first_seen, description="Time since it happened first.", priority=1),
-        _column("Count", _event_count, "How often it happened.", wide=True, kind="integer"),
+        column("Count", _event_count, "How often it happened.", wide=True, kind="integer"),
         Column("Name", NAME.read, format="name", description="The event's own name.", priority=1),
     )
 )
@@ -207,7 +172,7 @@ _EVENTS = Columns(
 
 
 def _controller(doc: Doc) -> str:
-    owner = next((o for o in _at(doc, "metadata", "ownerReferences") or () if o.get("controller")), None)
+    owner = next((o for o in at(doc, "metadata", "ownerReferences") or () if o.get("controller")), None)
     if owner is None:
         return NONE
     group = str(owner.get("apiVersion", "")).rpartition("/")[0]
@@ -239,7 +204,7 @@ def _slice_addresses(doc: Doc) -> str:
 
 def _quota(word: str) -> Callable[[Doc], str]:
     def read(doc: Doc) -> str:
-        hard, used = _at(doc, "status", "hard") or {}, _at(doc, "status", "used") or {}
+        hard, used = at(doc, "status", "hard") or {}, at(doc, "status", "used") or {}
         limits = word == "limits"
         names = sorted(name for name in hard if name.startswith("limits.") is limits)
         return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in names)
@@ -248,90 +213,91 @@ def _quota(word: str) -> Callable[[Doc], str]:
 
 
 def _api_service(doc: Doc) -> str:
-    service = _at(doc, "spec", "service")
+    service = at(doc, "spec", "service")
     return f"{service.get('namespace')}/{service.get('name')}" if service else "Local"
 
 
 def _api_available(doc: Doc) -> str:
-    state: Doc = next((c for c in _at(doc, "status", "conditions") or () if c.get("type") == "Available"), {})
+    state: Doc = next((c for c in at(doc, "status", "conditions") or () if c.get("type") == "Available"), {})
     status = str(state.get("status") or "Unknown")
     return status if status == "True" or not state.get("reason") else f"{status} ({state['reason']})"
 
 
-_WEBHOOKS = _columns(_count("Webhooks", "webhooks"), AGE)
-_CREATED = _columns(CREATED_AT)
+_WEBHOOKS = columns(count("Webhooks", "webhooks"), AGE)
+_CREATED = columns(CREATED_AT)
 
 COLUMNS: dict[tuple[str, str], Columns] = {
+    **table_workloads.COLUMNS,
     ("", "pods"): POD_COLUMNS,
-    ("", "nodes"): _columns(
-        _column("Status", _node_status, "Whether the node takes pods."),
-        _column("Roles", _node_roles, "Roles by label."),
+    ("", "nodes"): columns(
+        column("Status", _node_status, "Whether the node takes pods."),
+        column("Roles", _node_roles, "Roles by label."),
         AGE,
         _node_info("Version", "kubeletVersion", wide=False, empty=""),
-        _column("Internal-IP", _node_address("InternalIP"), wide=True),
-        _column("External-IP", _node_address("ExternalIP"), wide=True),
+        column("Internal-IP", _node_address("InternalIP"), wide=True),
+        column("External-IP", _node_address("ExternalIP"), wide=True),
         _node_info("OS-Image", "osImage"),
         _node_info("Kernel-Version", "kernelVersion"),
         _node_info("Container-Runtime", "containerRuntimeVersion"),
     ),
-    ("", "namespaces"): _columns(_field("Status", "status", "phase"), AGE),
-    ("", "services"): _columns(
-        _field("Type", "spec", "type", empty="ClusterIP"),
-        _field("Cluster-IP", "spec", "clusterIP", empty=NONE),
-        _column("External-IP", _external_ip, "Addresses from outside."),
-        _column("Port(s)", _service_ports, "Ports and protocols."),
+    ("", "namespaces"): columns(field("Status", "status", "phase"), AGE),
+    ("", "services"): columns(
+        field("Type", "spec", "type", empty="ClusterIP"),
+        field("Cluster-IP", "spec", "clusterIP", empty=NONE),
+        column("External-IP", _external_ip, "Addresses from outside."),
+        column("Port(s)", _service_ports, "Ports and protocols."),
         AGE,
-        _column("Selector", _pairs("spec", "selector"), "Labels of the pods behind it.", wide=True),
+        column("Selector", pairs("spec", "selector"), "Labels of the pods behind it.", wide=True),
     ),
-    ("", "persistentvolumeclaims"): _columns(
-        _column("Status", _volume_phase, "Phase of the claim."),
-        _field("Volume", "spec", "volumeName"),
-        _field("Capacity", "status", "capacity", "storage"),
-        _column("Access Modes", _modes("status", "accessModes"), "How it may be mounted."),
-        _field("StorageClass", "spec", "storageClassName"),
-        _field("VolumeAttributesClass", "spec", "volumeAttributesClassName", empty=UNSET),
+    ("", "persistentvolumeclaims"): columns(
+        column("Status", _volume_phase, "Phase of the claim."),
+        field("Volume", "spec", "volumeName"),
+        field("Capacity", "status", "capacity", "storage"),
+        column("Access Modes", _modes("status", "accessModes"), "How it may be mounted."),
+        field("StorageClass", "spec", "storageClassName"),
+        field("VolumeAttributesClass", "spec", "volumeAttributesClassName", empty=UNSET),
         AGE,
-        _field("VolumeMode", "spec", "volumeMode", empty=UNSET, wide=True),
+        field("VolumeMode", "spec", "volumeMode", empty=UNSET, wide=True),
     ),
-    ("", "persistentvolumes"): _columns(
-        _field("Capacity", "spec", "capacity", "storage"),
-        _column("Access Modes", _modes("spec", "accessModes"), "How it may be mounted."),
-        _field("Reclaim Policy", "spec", "persistentVolumeReclaimPolicy"),
-        _column("Status", _volume_phase, "Phase of the volume."),
-        _column("Claim", _claim_of_volume, "The claim it is bound to."),
-        _field("StorageClass", "spec", "storageClassName"),
-        _field("VolumeAttributesClass", "spec", "volumeAttributesClassName", empty=UNSET),
-        _field("Reason", "status", "reason"),
+    ("", "persistentvolumes"): columns(
+        field("Capacity", "spec", "capacity", "storage"),
+        column("Access Modes", _modes("spec", "accessModes"), "How it may be mounted."),
+        field("Reclaim Policy", "spec", "persistentVolumeReclaimPolicy"),
+        column("Status", _volume_phase, "Phase of the volume."),
+        column("Claim", _claim_of_volume, "The claim it is bound to."),
+        field("StorageClass", "spec", "storageClassName"),
+        field("VolumeAttributesClass", "spec", "volumeAttributesClassName", empty=UNSET),
+        field("Reason", "status", "reason"),
         AGE,
-        _field("VolumeMode", "spec", "volumeMode", empty=UNSET, wide=True),
+        field("VolumeMode", "spec", "volumeMode", empty=UNSET, wide=True),
     ),
     ("storage.k8s.io", "storageclasses"): Columns(
         (
             Column("Name", _class_name, format="name", description="Name of the class."),
-            _field("Provisioner", "provisioner"),
-            _field("ReclaimPolicy", "reclaimPolicy", empty="Delete"),
-            _field("VolumeBindingMode", "volumeBindingMode", empty="Immediate"),
-            _column("AllowVolumeExpansion", lambda doc: bool(doc.get("allowVolumeExpansion")), kind="boolean"),
+            field("Provisioner", "provisioner"),
+            field("ReclaimPolicy", "reclaimPolicy", empty="Delete"),
+            field("VolumeBindingMode", "volumeBindingMode", empty="Immediate"),
+            column("AllowVolumeExpansion", lambda doc: bool(doc.get("allowVolumeExpansion")), kind="boolean"),
             AGE,
         )
     ),
-    ("", "secrets"): _columns(_field("Type", "type", empty="Opaque"), _count("Data", "data"), AGE),
-    ("", "configmaps"): _columns(
-        _column("Data", lambda doc: len(doc.get("data") or ()) + len(doc.get("binaryData") or ()), kind="integer"), AGE
+    ("", "secrets"): columns(field("Type", "type", empty="Opaque"), count("Data", "data"), AGE),
+    ("", "configmaps"): columns(
+        column("Data", lambda doc: len(doc.get("data") or ()) + len(doc.get("binaryData") or ()), kind="integer"), AGE
     ),
-    ("", "serviceaccounts"): _columns(_count("Secrets", "secrets"), AGE),
+    ("", "serviceaccounts"): columns(count("Secrets", "secrets"), AGE),
     ("", "events"): _EVENTS,
     ("events.k8s.io", "events"): _EVENTS,
-    ("", "endpoints"): _columns(_column("Endpoints", _endpoints, "Addresses and ports."), AGE),
-    ("discovery.k8s.io", "endpointslices"): _columns(
-        _field("AddressType", "addressType"),
-        _column("Ports", _slice_ports, "Ports of all addresses."),
-        _column("Endpoints", _slice_addresses, "Addresses."),
+    ("", "endpoints"): columns(column("Endpoints", _endpoints, "Addresses and ports."), AGE),
+    ("discovery.k8s.io", "endpointslices"): columns(
+        field("AddressType", "addressType"),
+        column("Ports", _slice_ports, "Ports of all addresses."),
+        column("Endpoints", _slice_addresses, "Addresses."),
         AGE,
     ),
-    ("", "resourcequotas"): _columns(
-        _column("Request", _quota("requests"), "Used and allowed requests."),
-        _column("Limit", _quota("limits"), "Used and allowed limits."),
+    ("", "resourcequotas"): columns(
+        column("Request", _quota("requests"), "Used and allowed requests."),
+        column("Limit", _quota("limits"), "Used and allowed limits."),
         AGE,
     ),
     ("", "limitranges"): _CREATED,
@@ -339,28 +305,28 @@ COLUMNS: dict[tuple[str, str], Columns] = {
     ("rbac.authorization.k8s.io", "clusterroles"): _CREATED,
     ("rbac.authorization.k8s.io", "rolebindings"): _BINDING,
     ("rbac.authorization.k8s.io", "clusterrolebindings"): _BINDING,
-    ("coordination.k8s.io", "leases"): _columns(_field("Holder", "spec", "holderIdentity"), AGE),
+    ("coordination.k8s.io", "leases"): columns(field("Holder", "spec", "holderIdentity"), AGE),
     ("apiextensions.k8s.io", "customresourcedefinitions"): _CREATED,
-    ("apiregistration.k8s.io", "apiservices"): _columns(
-        _column("Service", _api_service, "Who serves it."),
-        _column("Available", _api_available, "Whether it answers."),
+    ("apiregistration.k8s.io", "apiservices"): columns(
+        column("Service", _api_service, "Who serves it."),
+        column("Available", _api_available, "Whether it answers."),
         AGE,
     ),
-    ("apps", "controllerrevisions"): _columns(
-        _column("Controller", _controller, "The owner in charge."), _field("Revision", "revision", kind="integer"), AGE
+    ("apps", "controllerrevisions"): columns(
+        column("Controller", _controller, "The owner in charge."), field("Revision", "revision", kind="integer"), AGE
     ),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
-    ("scheduling.k8s.io", "priorityclasses"): _columns(
-        _field("Value", "value", kind="integer", empty=0),
-        _column("Global-Default", lambda doc: bool(doc.get("globalDefault")), kind="boolean"),
+    ("scheduling.k8s.io", "priorityclasses"): columns(
+        field("Value", "value", kind="integer", empty=0),
+        column("Global-Default", lambda doc: bool(doc.get("globalDefault")), kind="boolean"),
         AGE,
-        _field("PreemptionPolicy", "preemptionPolicy", empty="PreemptLowerPriority"),
+        field("PreemptionPolicy", "preemptionPolicy", empty="PreemptLowerPriority"),
     ),
-    ("policy", "poddisruptionbudgets"): _columns(
-        _column("Min Available", lambda doc: str(_at(doc, "spec", "minAvailable") or "N/A")),
-        _column("Max Unavailable", lambda doc: str(_at(doc, "spec", "maxUnavailable") or "N/A")),
-        _field("Allowed Disruptions", "status", "disruptionsAllowed", kind="integer", empty=0),
+    ("policy", "poddisruptionbudgets"): columns(
+        column("Min Available", lambda doc: str(at(doc, "spec", "minAvailable") or "N/A")),
+        column("Max Unavailable", lambda doc: str(at(doc, "spec", "maxUnavailable") or "N/A")),
+        field("Allowed Disruptions", "status", "disruptionsAllowed", kind="integer", empty=0),
         AGE,
     ),
 }  # fmt: skip

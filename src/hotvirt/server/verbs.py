@@ -25,6 +25,7 @@ from hotvirt.server.patches import json_patch, merge_patch, strategic_merge
 from hotvirt.server.quotas import QuotaGuard
 from hotvirt.server.registry import Registry
 from hotvirt.server.store import Entry, Store
+from hotvirt.server.webhooks import Webhooks
 
 Document = dict[str, Any]
 Change = Callable[[Document], Document]
@@ -52,11 +53,12 @@ class Verbs:
         now: Callable[[], datetime] = _utc_now,
         uid: Callable[[], str] = lambda: str(uuid.uuid4()),
         suffix: Callable[[], str] = _suffix,
+        webhooks: Webhooks | None = None,
         complete_status: Callable[[str, Document, str], Document] = lambda _store, doc, _now: doc,
     ) -> None:
         self.store, self.registry = store, registry
         self.now, self._uid, self._suffix = now, uid, suffix
-        self._chain = Chain(admissions, self._lookup)
+        self._chain = Chain(admissions, self._lookup, webhooks)
         self._complete_status = complete_status
         self._quotas = QuotaGuard(store)
 
