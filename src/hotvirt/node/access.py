@@ -12,7 +12,7 @@ from hotvirt.node.agent import NodeAgent
 from hotvirt.node.guest import Guest
 from hotvirt.qemu import facts as guest_facts
 from hotvirt.qemu import vnc
-from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QemuError
+from hotvirt.qemu.errors import AgentError, AgentRefused, HotplugError, QemuError
 from hotvirt.qemu.streams import GuestStream
 
 
@@ -48,7 +48,7 @@ class LocalGuestAccess:
             reader, writer = await asyncio.open_unix_connection(str(guest.place.serial))
         except OSError as error:
             raise InternalError(f"the console of {name} cannot be opened: {error}") from error
-        self._consoles[guest.uid] = writer
+        self._keep(self._consoles, guest, writer)
         return GuestStream(reader, writer)
 
     async def vnc(self, namespace: str, name: str) -> GuestStream:
@@ -61,7 +61,7 @@ class LocalGuestAccess:
         except QemuError as error:
             raise InternalError(f"{name}: {error}") from error
         reader, writer = await asyncio.open_unix_connection(sock=sock)
-        self._screens[guest.uid] = writer
+        self._keep(self._screens, guest, writer)
         return GuestStream(reader, writer)
 
     async def pause(self, namespace: str, name: str) -> None:
@@ -120,15 +120,24 @@ class LocalGuestAccess:
 
     @staticmethod
     def _displace(streams: dict[str, asyncio.StreamWriter], guest: Guest) -> None:
+        """At once, as what the first still has to say may never be read, and QEMU talks to one at a time."""
         if (first := streams.pop(guest.uid, None)) is not None:
-            first.close()
+            first.transport.abort()
+
+    def _keep(self, streams: dict[str, asyncio.StreamWriter], guest: Guest, writer: asyncio.StreamWriter) -> None:
+        self._displace(streams, guest)  # one that came while this one was being opened
+        for uid in [uid for uid, each in streams.items() if each.is_closing()]:
+            del streams[uid]
+        streams[guest.uid] = writer
 
 
 async def _optional(call: Any) -> Any:
     try:
         return await call
-    except AgentLacks:
+    except AgentRefused:
         return None
+    except AgentError as error:
+        raise InternalError(f"the guest's agent failed: {error}") from error
 
 
 def _camel(name: str) -> str:

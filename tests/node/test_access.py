@@ -1,0 +1,163 @@
+"""The API's way into a guest: one console at a time, whoever came last; and words for what cannot be."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from hotvirt.kube.errors import Conflict, InternalError, NotFound
+from hotvirt.node.access import LocalGuestAccess
+from hotvirt.qemu.errors import AgentLacks, AgentTimeout, QemuTimeout
+from hotvirt.qemu.guestagent import AgentInfo
+
+
+class Agent:
+    """Of the guest: answers, or raises, what it is given."""
+
+    def __init__(self, **answers):
+        self.answers = answers
+
+    def __getattr__(self, name):
+        async def answer(**_):
+            found = self.answers.get(name)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        return answer
+
+
+class Monitor:
+    def __init__(self):
+        self.asked = []
+
+    async def execute(self, command, arguments=None):
+        self.asked.append(command)
+
+
+class Guest:
+    is_gone = False
+
+    def __init__(self, directory, *, status="running", agent=None, uid="u-1"):
+        self.uid, self.status, self.answering = uid, status, agent
+        self.place = SimpleNamespace(serial=directory / "serial.sock")
+        self.monitor = Monitor()
+        self.view = SimpleNamespace(info=AgentInfo("7.2", frozenset({"guest-ping"})), hostname="web", os={"id": "x"})
+
+    async def observe(self):
+        if isinstance(self.status, Exception):
+            raise self.status
+        return SimpleNamespace(status=self.status)
+
+
+def access(*guests):
+    async def guest_of(key, *, answering=False):
+        return next((guest for guest in guests if key.name == "web"), None)
+
+    return LocalGuestAccess(SimpleNamespace(guest_of=guest_of))
+
+
+@pytest.fixture
+async def serial(tmp_path):
+    """A console as QEMU has it: whoever comes second is not listened to before the first is gone."""
+    turn = asyncio.Lock()
+
+    async def serve(reader, writer):
+        async with turn:
+            while line := await reader.readline():
+                writer.write(b"guest heard " + line)
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, tmp_path / "serial.sock")
+    async with server:
+        yield
+
+
+async def say(stream, text):
+    stream.writer.write(text + b"\n")
+    async with asyncio.timeout(5):
+        return await stream.reader.readline()
+
+
+async def test_a_second_console_displaces_the_first(serial, tmp_path):
+    into = access(Guest(tmp_path))
+    first = await into.console("default", "web")
+    assert await say(first, b"one") == b"guest heard one\n"
+    second = await into.console("default", "web")
+    assert await first.reader.read() == b""
+    assert await say(second, b"two") == b"guest heard two\n"
+    second.writer.close()
+    third = await into.console("default", "web")
+    assert await say(third, b"three") == b"guest heard three\n"
+    third.writer.close()
+
+
+async def test_of_consoles_opened_at_once_one_is_left(serial, tmp_path):
+    into = access(Guest(tmp_path))
+    streams = await asyncio.gather(*(into.console("default", "web") for _ in range(3)))
+    (last,) = [each for each in streams if not each.writer.is_closing()]
+    assert await say(last, b"it") == b"guest heard it\n"
+    last.writer.close()
+
+
+async def test_consoles_of_guests_that_are_gone_are_forgotten(serial, tmp_path):
+    first, second = Guest(tmp_path, uid="u-1"), Guest(tmp_path, uid="u-2")
+    guests = [first]
+    into = access()
+    into._agent = SimpleNamespace(guest_of=lambda key: asyncio.sleep(0, guests[0]))
+    (await into.console("default", "web")).writer.close()
+    guests[0] = second
+    (await into.console("default", "web")).writer.close()
+    assert list(into._consoles) == ["u-2"]
+
+
+async def test_no_guest_no_console(tmp_path):
+    with pytest.raises(NotFound, match="no guest of web runs in namespace default: start the VM first"):
+        await access().console("default", "web")
+    with pytest.raises(InternalError, match="the console of web cannot be opened"):
+        await access(Guest(tmp_path)).console("default", "web")
+
+
+PAUSES = {
+    "pause": ("pause", "running", ["stop"]),
+    "pause again": ("pause", "paused", None),
+    "unpause": ("unpause", "paused", ["cont"]),
+    "unpause again": ("unpause", "running", None),
+}
+
+
+@pytest.mark.parametrize(("verb", "status", "expected"), PAUSES.values(), ids=PAUSES)
+async def test_pause_and_unpause(tmp_path, verb, status, expected):
+    guest = Guest(tmp_path, status=status)
+    if expected is None:
+        with pytest.raises(Conflict):
+            await getattr(access(guest), verb)("default", "web")
+    else:
+        await getattr(access(guest), verb)("default", "web")
+    assert guest.monitor.asked == (expected or [])
+
+
+async def test_a_qemu_that_hangs_is_said(tmp_path):
+    guest = Guest(tmp_path, status=QemuTimeout("QEMU of web did not answer"))
+    with pytest.raises(InternalError, match="web: QEMU of web did not answer"):
+        await access(guest).pause("default", "web")
+
+
+async def test_without_an_agent_what_needs_it_says_what_to_do(tmp_path):
+    for ask in ("facts", "guest_os_info"):
+        with pytest.raises(Conflict, match="install qemu-guest-agent in the guest"):
+            await getattr(access(Guest(tmp_path)), ask)("default", "web")
+    with pytest.raises(Conflict, match="use restart"):
+        await access(Guest(tmp_path)).soft_reboot("default", "web")
+
+
+async def test_what_an_agent_will_not_tell_is_left_out_and_what_hangs_is_said(tmp_path):
+    lacks = AgentLacks("guest-get-users", "CommandNotFound", "no")
+    guest = Guest(tmp_path, agent=Agent(timezone="UTC", users=lacks, fsinfo=[{"name": "vda"}]))
+    assert await access(guest).guest_os_info("default", "web") == {
+        "guestAgentVersion": "7.2", "supportedCommands": [{"name": "guest-ping", "enabled": True}], "hostname": "web",
+        "os": {"id": "x"}, "timezone": "UTC", "userList": [], "fsInfo": {"disks": [{"name": "vda"}]},
+    }  # fmt: skip
+    guest.answering = Agent(timezone=AgentTimeout("the guest agent did not answer"))
+    with pytest.raises(InternalError, match="did not answer"):
+        await access(guest).guest_os_info("default", "web")
