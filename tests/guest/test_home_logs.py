@@ -15,12 +15,21 @@ def test_logs_are_followed_to_qemus_last_words(home):
     pod = home.kubectl_json("get", "pods")["items"][0]["metadata"]["name"]
     quiet = home.hotvirt("logs", "vm/web")
     assert (quiet.stdout, quiet.stderr) == ("", "QEMU of web has printed nothing.\n")
-    pipe = subprocess.PIPE
-    commands = [["kubectl", "logs", pod, "-f"], ["hotvirt", "logs", "vm/web", "--follow"]]
-    followers = [subprocess.Popen([home.bin / name, *rest], env=home.env, stdout=pipe, text=True)
-                 for name, *rest in commands]  # fmt: skip
+    refused = home.kubectl("logs", pod, "--previous", check=False)
+    assert "previous terminated container" in refused.stderr
+
+    (log,) = (home.directory / "run" / "pods").glob("*/log")
+    log.write_text("one\ntwo\n")  # as QEMU would, which here has nothing to complain about
+    assert home.kubectl("logs", pod, "-c", "compute").stdout == "one\ntwo\n"
+    assert home.hotvirt("logs", "web", "--tail=1").stdout == "two\n"
+    commands = [["kubectl", "logs", pod, "-f", "--tail=1"], ["hotvirt", "logs", "vm/web", "-f", "--tail=1"]]
+    followers = [
+        subprocess.Popen([home.bin / name, *rest], env=home.env, stdout=subprocess.PIPE, text=True)
+        for name, *rest in commands
+    ]
     try:
-        (qemu,) = home.guest_processes()
+        assert [each.stdout.readline() for each in followers] == ["two\n", "two\n"]
+        (qemu,) = set(home.guest_processes()) - {home.pid}  # which has the log open for the followers
         os.kill(qemu, signal.SIGTERM)
         for each in followers:
             said, _ = each.communicate(timeout=home.patience)
@@ -30,8 +39,3 @@ def test_logs_are_followed_to_qemus_last_words(home):
         for each in followers:
             each.kill()
             each.communicate()
-    # What a pod that has ended printed can still be read, for as long as there is the pod.
-    home.wait(f"pod/{pod}", "jsonpath={.status.containerStatuses[0].ready}=false")
-    assert "terminating on signal 15" in home.kubectl("logs", pod, "-c", "compute", "--tail=1").stdout
-    refused = home.kubectl("logs", pod, "--previous", check=False)
-    assert "previous terminated container" in refused.stderr
