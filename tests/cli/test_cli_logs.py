@@ -1,4 +1,6 @@
-"""hotvirt logs: the newest launcher pod is found, and its log shown as it is."""
+"""hotvirt logs: the newest launcher pod is found, and its log shown."""
+
+from hotvirt.cli.logs import harmless
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -30,3 +32,7 @@ def test_a_refusal_is_shown(api, run):
     api.answers["GET", f"{PODS}/p/log"] = (400, {"message": "waiting to start", "code": 400, "reason": "BadRequest"})
     _, _, said = run("logs", "web")
     assert "waiting to start" in said
+
+
+def test_what_a_guest_made_up_cannot_steer_the_terminal():
+    assert harmless("virtio: bad \x1b[2Jname\x9b\r\n\tand ü\n") == "virtio: bad \\x1b[2Jname\\x9b\\x0d\n\tand ü\n"

@@ -1,5 +1,6 @@
-"""What a VM's QEMU printed: the log of its launcher pod, as `kubectl logs` shows it."""
+"""What a VM's QEMU printed: the log of its launcher pod, which `kubectl logs` shows too."""
 
+import codecs
 import sys
 
 import click
@@ -27,13 +28,18 @@ def logs(api: Api, machine: Machine, *, follow: bool, tail: int | None) -> None:
     """
     pod = launcher(api, machine[1])
     query = {**({"follow": "true"} if follow else {}), **({} if tail is None else {"tailLines": str(tail)})}
-    out, said = sys.stdout.buffer, False
+    decoder, said = codecs.getincrementaldecoder("utf-8")("replace"), False
     for data in api.stream(f"{PODS.path(api.namespace, pod)}/log", query=query):
         said = True
-        out.write(data)
-        out.flush()
+        sys.stdout.write(harmless(decoder.decode(data)))
+        sys.stdout.flush()
     if not said and tail != 0:
         click.echo(f"QEMU of {machine[1]} has printed nothing.", err=True)
+
+
+def harmless(text: str) -> str:
+    """QEMU may repeat what a guest made up: control characters are shown, not sent to the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def launcher(api: Api, name: str) -> str:
