@@ -1,5 +1,6 @@
 """A whole home for guest tests: started with `hotvirt up`, driven with a real kubectl, killed and cleaned by pid."""
 
+import contextlib
 import json
 import os
 import select
@@ -23,6 +24,8 @@ PATIENCE = 90
 
 class Home:
     """One embedded home in a directory of its own, with the images of the cache shared by all tests."""
+
+    bin, patience = BIN, PATIENCE
 
     def __init__(self, directory: Path, *, path: str | None = None) -> None:
         self.directory = directory
@@ -53,7 +56,9 @@ class Home:
 
     # -- commands --------------------------------------------------------------------------------------------------
     def _run(self, argv: list[str], *, check: bool, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(argv, env=self.env, input=text, capture_output=True, text=True, timeout=PATIENCE + 30)
+        done = subprocess.run(
+            argv, env=self.env, input=text, capture_output=True, text=True, timeout=self.patience + 30
+        )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -70,7 +75,22 @@ class Home:
     def table(self, *args: str) -> list[list[str]]:
         return [line.split() for line in self.kubectl(*args).stdout.splitlines()]
 
+    @contextlib.contextmanager
+    def console(self, name: str) -> "Iterator[Console]":
+        """`hotvirt console` with pipes for a terminal; it ends with the block."""
+        pipe = subprocess.PIPE
+        argv = [str(BIN / "hotvirt"), "console", f"vm/{name}"]
+        process = subprocess.Popen(argv, env=self.env, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+        try:
+            yield Console(process, patience=self.patience)
+        finally:
+            process.kill()
+            process.communicate()
+
     # -- objects ---------------------------------------------------------------------------------------------------
+    def apply(self, document: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", text=json.dumps(document))
+
     def apply_vm(self, name: str, *, check: bool = True, **settings: Any) -> subprocess.CompletedProcess[str]:
         return self.kubectl("apply", "-f", "-", check=check, text=yaml.safe_dump(manifest(name, **settings)))
 
@@ -81,7 +101,7 @@ class Home:
             "metadata": {"name": name},
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
         }
-        self.kubectl("apply", "-f", "-", text=json.dumps(claim))
+        self.apply(claim)
 
     def patch_vm(self, name: str, *, memory: str | None = None, sockets: int | None = None) -> None:
         domain: dict[str, Any] = {}
@@ -112,7 +132,7 @@ class Home:
     # -- waiting: kubectl watches, so nothing here polls unless an event cannot be named ----------------------------
     def wait(self, what: str, *conditions: str) -> None:
         for condition in conditions:
-            self.kubectl("wait", what, f"--for={condition}", f"--timeout={PATIENCE}s")
+            self.kubectl("wait", what, f"--for={condition}", f"--timeout={self.patience}s")
 
     def wait_agent(self, name: str) -> None:
         # The VMI may not exist yet: the VM does, and mirrors its conditions.
@@ -122,9 +142,9 @@ class Home:
         self.wait(f"vmi/{name}", f'jsonpath={{.status.volumeStatus[?(@.name=="{volume}")].phase}}={phase}')
 
     def wait_until(self, what: str, holds: Any) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while not holds():
-            assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}"
+            assert time.monotonic() < deadline, f"not within {self.patience} s: {what}"
             time.sleep(0.2)
 
     def wait_volume_gone(self, name: str, volume: str) -> None:
@@ -189,6 +209,35 @@ class Home:
     def assert_nothing_left_of_guests(self) -> None:
         self.wait_until("no guest process left", lambda: not self.guest_processes())
         assert list((self.directory / "run" / "pods").iterdir()) == []
+
+
+class Console:
+    """What a person does at a console: types, and reads what comes."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", *, patience: float) -> None:
+        self.process, self._patience, self._heard = process, patience, b""
+
+    def type(self, text: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(text.encode())
+
+    def read_until(self, text: str) -> str:
+        """What came since the last call, up to and with `text`."""
+        assert self.process.stdout
+        deadline = time.monotonic() + self._patience
+        while text.encode() not in self._heard:
+            left = max(0.0, deadline - time.monotonic())
+            ready = select.select([self.process.stdout], [], [], left)[0]
+            assert ready, f"no {text!r} within {self._patience} s, only {self._heard!r}"
+            part = os.read(self.process.stdout.fileno(), 4096)
+            assert part, f"the console ended without {text!r}, after {self._heard!r}"
+            self._heard += part
+        found, _, self._heard = self._heard.partition(text.encode())
+        return found.decode(errors="replace") + text
+
+    def ended(self) -> int:
+        """Waits for its end, and gives the exit code."""
+        return self.process.wait(self._patience)
 
 
 def manifest(
@@ -269,3 +318,9 @@ def home_without_qemu(tmp_path: Path) -> Iterator[Home]:
                 (tools / tool.name).unlink(missing_ok=True)
                 (tools / tool.name).symlink_to(tool)
     yield from _home(Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp")), path=f"{BIN}:{tools}")
+
+
+@pytest.fixture
+def home_class() -> type[Home]:
+    """For tests that need another kind of home, as this file is no module that could be imported."""
+    return Home

@@ -107,6 +107,22 @@ class Api:
         finally:
             connection.close()
 
+    def stream(self, path: str, *, query: dict[str, str]) -> Iterator[bytes]:
+        """An answer that is no document, as it comes; it may go on for as long as the server has something to say."""
+        connection = self._connect(TIMEOUT)
+        try:
+            response = _ask(connection, "GET", f"{path}?{urlencode(query)}", None, self._headers() | {"Accept": "*/*"})
+            if response.status >= 400:
+                raise from_status(_status(response.read(), response), response.status)
+            if connection.sock is not None:
+                connection.sock.settimeout(None)
+            while data := response.read1(1 << 16):
+                yield data
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{self.access.server} ended the answer: {_reason(error)}") from error
+        finally:
+            connection.close()
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "down": ("up", "down", "Stop the guests and the home."),
     "status": ("status", "status", "Show the home, what runs in it, and what each VM asked for and has."),
     "console": ("streams", "console", "Use a VM's serial console. Ctrl+] leaves."),
+    "logs": ("logs", "logs", "Show what a VM's QEMU printed."),
     "vnc": ("streams", "vnc", "Offer a VM's display on a local port."),
     "start": ("lifecycle", "start", "Start a VM."),
     "stop": ("lifecycle", "stop", "Stop a VM."),

@@ -9,15 +9,18 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 
+from aiohttp import web
+
 from hotvirt import __version__, controllers
 from hotvirt.api.crds import crds
+from hotvirt.home import podlogs
 from hotvirt.home.paths import Paths
 from hotvirt.kube.admission import User
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Informer
 from hotvirt.kube.kubeconfig import Access
-from hotvirt.kube.resources import KUBEVIRTS, NODES, Resource
+from hotvirt.kube.resources import KUBEVIRTS, NODES, PODS, Resource
 from hotvirt.node import bridge, cgroups, hostfacts
 from hotvirt.node.places import Places
 from hotvirt.node.run import Node
@@ -43,6 +46,7 @@ class Home:
 
     def __init__(self, place: Paths, *, port: int) -> None:
         self._place = place
+        self._places = Places(pods=place.pods, images=place.images, volumes=place.volumes)
         self._kubevirts: Informer | None = None
         self._guests: GuestAccess | None = None
         self._node_began = asyncio.Event()
@@ -54,6 +58,7 @@ class Home:
                 HotvirtSubresources(lambda: self.client("api"), self._access),
             ),
             crds=crds(),
+            pod_logs=self._pod_logs,
         )
 
     async def start(self) -> Access:
@@ -89,7 +94,6 @@ class Home:
         }
 
     async def _node(self) -> None:
-        places = Places(pods=self._place.pods, images=self._place.images, volumes=self._place.volumes)
         network = await bridge.choose(self._place.run, is_default=self._place.is_default)
         if network.notice:
             log.warning("guests get user-mode networking: %s", network.notice)
@@ -97,7 +101,7 @@ class Home:
             hostfacts.gather, socket.gethostname(), cache=self._place.state / "acceleration.json", network=network.kind
         )
         shares = cgroups.find(bridge.names(self._place.run, is_default=self._place.is_default).table)
-        node = Node(self.client("node"), facts=facts, places=places, network=network, cgroups=shares)
+        node = Node(self.client("node"), facts=facts, places=self._places, network=network, cgroups=shares)
         self._guests = node.access
         self._node_began.set()
         try:
@@ -109,6 +113,10 @@ class Home:
         if self._guests is None:
             raise InternalError("the node agent is starting or has failed; try again, or see the home's log")
         return self._guests
+
+    async def _pod_logs(self, request: web.Request, namespace: str, name: str) -> web.StreamResponse:
+        pod = await self.client("node").get(PODS, name, namespace)
+        return await podlogs.serve(request, pod, self._places.pod(pod["metadata"]["uid"]))
 
     def _kubevirt(self) -> Document | None:
         return self._kubevirts.get("kubevirt", NAMESPACE) if self._kubevirts else None

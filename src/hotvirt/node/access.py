@@ -24,10 +24,14 @@ class LocalGuestAccess:
 
     async def facts(self, namespace: str, name: str) -> dict[str, Any]:
         agent = await self._answering(namespace, name)
+        guest = await self._guest(namespace, name)
+        before = guest.vcpus
         try:
             found = await guest_facts.facts(agent)
         except AgentError as error:
             raise InternalError(f"the guest of {name}: {error}") from error
+        if found.online_cpus is not None:
+            guest.counted(found.online_cpus, before=before)
         return {
             "memTotalBytes": found.mem_total_bytes,
             "memAvailableBytes": found.mem_available_bytes,

@@ -200,6 +200,7 @@ class NodeAgent:
             published = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
             now = observed.memory.current
             guest.settled = min(now, quantity.parse_bytes(published)) if published else now
+        guest.recount()
         changes.memory(vmi, guest, observed)
         changes.vcpus(vmi, guest, observed)
         waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))

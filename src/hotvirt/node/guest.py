@@ -36,6 +36,8 @@ KILL_AFTER = 10.0
 """Seconds beyond the guest's own for QEMU to end."""
 SETTLES = (1.0, 4.0, 15.0, 60.0)
 """Pauses between looks at a guest that has just started."""
+RECOUNT_EVERY = 5.0
+"""Seconds between two counts of a guest's vCPUs: a guest that keeps changing them keeps the node no busier."""
 
 
 class AgentView(Struct, frozen=True, kw_only=True):
@@ -83,6 +85,8 @@ class Guest:
         self._poke = poke
         self._greeting: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
+        self._recounting: asyncio.Task[None] | None = None
+        self._recount_at = 0.0
         self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
         self._greet()
 
@@ -146,6 +150,7 @@ class Guest:
             except AgentError as error:
                 log.info("guest agent of %s: %s", self.monitor.name, error)
                 await asyncio.sleep(next(waits))
+        self._recount_at = asyncio.get_running_loop().time() + RECOUNT_EVERY
         self.vcpus, self.view = None if vcpus is None else sum(each.online for each in vcpus), view
         self._poke()
         self._settling = asyncio.create_task(self._settle(), name=f"guest-settling {self.uid}")
@@ -173,11 +178,39 @@ class Guest:
                 self.view = view
                 self._poke()
 
+    def recount(self) -> None:
+        """Have the guest's vCPUs counted again, as it may take some on- or offline by itself and no event tells. Called
+        whenever the guest is looked at for some other cause, so nothing is asked of a guest that nobody looks at."""
+        if self.view is not None and (self._recounting is None or self._recounting.done()):
+            self._recounting = asyncio.create_task(self._recount(), name=f"guest-recount {self.uid}")
+
+    async def _recount(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._recount_at - loop.time())
+        self._recount_at = loop.time() + RECOUNT_EVERY
+        if any(job.is_running for job in self.jobs.values()):
+            return  # its end is the next cause to look
+        before = self.vcpus
+        try:
+            self.counted(sum(each.online for each in await self.agent.get_vcpus()), before=before)
+        except AgentError as error:
+            log.debug("guest agent of %s: %s", self.monitor.name, error)
+
+    def counted(self, online: int, *, before: int | None) -> None:
+        """The guest says it has so many vCPUs online, asked when `vcpus` was `before`: what changed them meanwhile
+        knows better."""
+        job = self.jobs.get("cpu")
+        if before is None or self.vcpus != before or online == before or (job is not None and job.is_running):
+            return
+        self.vcpus = online
+        self._poke()
+
     def _forget(self) -> None:
         """What the guest said of itself counts no more."""
         self.view = self.vcpus = None
-        if self._settling is not None:
-            self._settling.cancel()
+        for task in (self._settling, self._recounting):
+            if task is not None:
+                task.cancel()
 
     # Changes
 
@@ -273,7 +306,7 @@ class Guest:
             log.debug("quit: %s", error)
 
     async def close(self) -> None:
-        helpers = [*self._tasks, self._greeting, self._settling, self.stopping]
+        helpers = [*self._tasks, self._greeting, self._settling, self._recounting, self.stopping]
         for task in [*helpers, *(job.task for job in self.jobs.values())]:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()

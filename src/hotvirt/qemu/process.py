@@ -44,8 +44,8 @@ class Process:
         self._pidfd = pidfd
 
     @classmethod
-    def open(cls, identity: Identity) -> Self | None:
-        """None when it no longer runs."""
+    def open(cls, identity: Identity, *, collect: bool = True) -> Self | None:
+        """None when it no longer runs. `collect` False leaves its exit status to somebody else."""
         try:
             pidfd = os.pidfd_open(identity.pid)
         except ProcessLookupError:
@@ -53,12 +53,18 @@ class Process:
         # Compared after opening: from here on the pidfd means this process and no other.
         if not alive(identity):
             os.close(pidfd)
-            _collect(identity.pid)
+            if collect:
+                _collect(identity.pid)
             return None
         return cls(identity, pidfd)
 
     async def wait(self) -> int | None:
         """Until it ended. Its exit status (negative: by that signal) when it is our child, else None."""
+        await self.ended()
+        return _collect(self.identity.pid)
+
+    async def ended(self) -> None:
+        """Until it ended; its exit status is left to whoever calls `wait`."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         pidfd = os.dup(self._pidfd)  # one reader per descriptor on a loop, but any number may wait
@@ -68,7 +74,6 @@ class Process:
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
-        return _collect(self.identity.pid)
 
     def send(self, number: signal.Signals) -> bool:
         """False: it had already ended."""
