@@ -52,6 +52,7 @@ def test_priorities() -> None:
     assert given(high, usual, priorityClassName="high") == 1000
     assert given(high, usual) == 5
     assert given(high) == 0
+    assert given(usual, priority=0) == 0  # from before there was a usual class
     assert given(priorityClassName="system-node-critical") == 2_000_001_000
 
 

@@ -47,6 +47,8 @@ def complete(doc: Document, lookup: Lookup) -> Document:
 def _priority(spec: Document, lookup: Lookup) -> Document:
     """The number of the class that is named, or of the one for all others. Nothing of a class that is not there."""
     name = spec.get("priorityClassName")
+    if "priority" in spec:
+        return {}
     if name in _SYSTEM_PRIORITIES:
         return {"priority": _SYSTEM_PRIORITIES[name]}
     for known in lookup("scheduling.k8s.io/priorityclasses"):
