@@ -81,34 +81,49 @@ def checksum(header):
     return ~(total + (total >> 16)) & 0xFFFF
 
 
-def discover(mac):
-    """A DHCPDISCOVER that asks for the answer to be broadcast, from the Ethernet header on."""
+def message(mac, kind, *options):
+    """A DHCP message that asks for the answer to be broadcast, from the Ethernet header on."""
     hardware = bytes.fromhex(mac.replace(":", ""))
-    options = b"\x63\x82\x53\x63" + b"\x35\x01\x01" + b"\x37\x03\x01\x03\x0c" + b"\xff"
-    boot = struct.pack("!BBBBIHH16x16s64x128x", 1, 1, 6, 0, 7, 0, 0x8000, hardware.ljust(16, b"\0")) + options
+    tail = b"\x63\x82\x53\x63" + bytes([53, 1, kind]) + b"".join(options) + b"\x37\x03\x01\x03\x0c" + b"\xff"
+    boot = struct.pack("!BBBBIHH16x16s64x128x", 1, 1, 6, 0, 7, 0, 0x8000, hardware.ljust(16, b"\0")) + tail
     udp = struct.pack("!HHHH", 68, 67, 8 + len(boot), 0) + boot
     head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, b"\0" * 4, b"\xff" * 4)
     head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     return b"\xff" * 6 + hardware + b"\x08\x00" + head + udp
 
 
-async def offered(interface, mac):
-    """The address and the host name that DHCP offers to a guest of this MAC; asked again until it answers."""
+async def answered(interface, asked):
+    """What the DHCP server says, from the Ethernet header on; asked again until it does."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
         wire.bind((interface, 0))
         wire.setblocking(False)
         async with asyncio.timeout(10):
             while True:
-                await loop.sock_sendall(wire, discover(mac))
+                await loop.sock_sendall(wire, asked)
                 try:
                     async with asyncio.timeout(1):
                         while True:
                             frame = await loop.sock_recv(wire, 2048)
                             if frame[23] == 17 and frame[34:38] == b"\0\x43\0\x44":
-                                return socket.inet_ntoa(frame[58:62]), frame
+                                return frame
                 except TimeoutError:
                     continue
+
+
+async def offered(interface, mac):
+    """The address that DHCP offers to a guest of this MAC."""
+    frame = await answered(interface, message(mac, 1))
+    return socket.inet_ntoa(frame[58:62]), frame
+
+
+async def leased(interface, mac):
+    """The address that a guest of this MAC now has."""
+    address, frame = await offered(interface, mac)
+    server = frame[frame.index(b"\x36\x04") :][:6]
+    frame = await answered(interface, message(mac, 3, b"\x32\x04" + socket.inet_aton(address), server))
+    assert b"\x35\x01\x05" in frame, "no DHCPACK"
+    return socket.inet_ntoa(frame[58:62])
 
 
 def plug(network):
@@ -129,6 +144,29 @@ async def test_a_guest_is_offered_its_pods_address_and_name(network):
     assert found == address
     assert b"\x0c\x03web" in frame
     assert bridge.tap_name(network._names, UID, 0) not in links(), "a tap goes with its last holder"
+
+
+async def test_an_address_given_back_is_the_next_guests(network):
+    interface, address = plug(network), network.address(())
+    other = "02:00:00:00:00:02"
+    with Descriptors() as descriptors:
+        await network.nics(VMI, address=address, uid=UID, descriptors=descriptors)
+        assert await leased(interface, MAC) == address
+        await network.release(UID)
+        network._dhcp.lease("pod-2", other, address, "db")
+        assert await leased(interface, other) == address
+
+
+async def test_a_guest_whose_address_changed_gets_the_new_one(network):
+    """A machine started anew: same MAC, another pod."""
+    interface, first, second = plug(network), network.address(()), network.address({network.address(())})
+    network._dhcp.lease("pod-1", MAC, first, "web")
+    assert await leased(interface, MAC) == first
+    network._dhcp.lease("pod-2", MAC, second, "web")
+    await network.release("pod-1")
+    assert await leased(interface, MAC) == second
+    network._dhcp.lease("pod-3", "02:00:00:00:00:03", first, "db")
+    assert await leased(interface, "02:00:00:00:00:03") == first
 
 
 async def test_dnsmasq_that_dies_is_started_again_and_leases_are_as_before(network):

@@ -10,6 +10,8 @@ import logging
 import os
 import shutil
 import signal
+import socket
+import struct
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NoReturn
@@ -37,12 +39,20 @@ def pid_option(directory: Path) -> str:
     return f"--pid-file={directory / 'dnsmasq.pid'}"
 
 
+def release_message(mac: str, address: str, *, server: str) -> bytes:
+    """DHCPRELEASE (RFC 2131). Pure."""
+    client, hardware = socket.inet_aton(address), bytes.fromhex(mac.replace(":", ""))
+    head = struct.pack("!BBBB8x4s12x16s192x", 1, 1, len(hardware), 0, client, hardware)
+    return head + b"\x63\x82\x53\x63" + b"\x35\x01\x07" + b"\x36\x04" + socket.inet_aton(server) + b"\xff"
+
+
 class Dhcp:
     """What `directory` holds is ours alone."""
 
     def __init__(self, directory: Path, bridge: str) -> None:
         self._directory, self._bridge = directory, bridge
         self._hosts = directory / "hosts"
+        self._server: str | None = None
 
     async def start(self, subnet: IPv4Network) -> None:
         """Answers guests from now on. Idempotent; NetworkError when it cannot."""
@@ -54,6 +64,7 @@ class Dhcp:
             self._hosts.chmod(0o755)
         except OSError as error:
             raise NetworkError(f"{error.filename} cannot be made for dnsmasq: {error.strerror}") from error
+        self._server = str(subnet.network_address + 1)
         if (running := self._find()) is not None:
             running.close()
             return
@@ -93,6 +104,9 @@ class Dhcp:
 
     def lease(self, uid: str, mac: str, address: str, hostname: str) -> None:
         """Fixes the address of a MAC. dnsmasq reads new files by itself, and forgets old ones when told."""
+        for owner, leased in self._leases():
+            if leased == address and owner != mac:
+                self._give_back(owner, address)
         for other in self._hosts.iterdir():
             if other.name != uid and other.read_text().startswith(f"{mac},"):
                 other.unlink()
@@ -105,7 +119,34 @@ class Dhcp:
                 process.send(signal.SIGHUP)
 
     def release(self, uid: str) -> None:
-        (self._hosts / uid).unlink(missing_ok=True)
+        """Gives a pod's address back: dnsmasq would not offer it to another guest as long as this one has it."""
+        file = self._hosts / uid
+        try:
+            mac, address = file.read_text().split(",")[:2]
+        except FileNotFoundError:
+            return
+        self._give_back(mac, address)
+        file.unlink()
+
+    def _leases(self) -> list[tuple[str, str]]:
+        """(MAC, address) of every lease."""
+        try:
+            lines = (self._directory / "leases").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [(fields[1], fields[2]) for fields in map(str.split, lines) if len(fields) > 2]
+
+    def _give_back(self, mac: str, address: str) -> None:
+        """In the guest's name, as it may be gone without a word. Nothing answers a DHCPRELEASE."""
+        if self._server is None:
+            return
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                # So that dnsmasq sees it come by the bridge.
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._bridge.encode())
+                sender.sendto(release_message(mac, address, server=self._server), (self._server, 67))
+        except OSError as error:
+            log.warning("the lease of %s stays with %s: %s", address, mac, error)
 
     def _find(self) -> Process | None:
         """Ours, by whichever home started it: no other process was given our pid file."""
