@@ -36,7 +36,7 @@ def faults(store: str, doc: Document, *, classes: tuple[Document, ...] = ()) -> 
         ("/pods", {"spec": {"containers": [{"name": "a"}], "restartPolicy": "Maybe"}}, {"spec.restartPolicy"}),
         ("/pods", {"spec": {"containers": [{"name": "a"}], "priorityClassName": "x"}}, {"spec.priorityClassName"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value))[:60] if isinstance(value, set) else str(value)[:60],
 )  # fmt: skip
 def test_faults(store: str, doc: Document, wanted: set[str]) -> None:
     assert faults(store, doc) == wanted
