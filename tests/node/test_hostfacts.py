@@ -1,6 +1,7 @@
 """The Node object a machine makes of itself, and the user each guest's QEMU runs as."""
 
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,13 +72,17 @@ def test_a_node_that_starts_again_keeps_its_times():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.uuids())
-def test_each_guest_has_a_user_of_systemds_free_range(uid):
-    user = start.user_of(str(uid))
+@given(st.ip_addresses(v=4))
+def test_each_guest_has_a_user_of_systemds_free_range(address):
+    user = start.user_of(str(address))
     assert 61184 <= user <= 65519
-    assert user == start.user_of(str(uid))
+    assert user == start.user_of(str(address))
 
 
-def test_guests_do_not_share_a_user():
-    users = [start.user_of(f"0f8fad5b-d9cb-469f-a165-7086772895{number:02x}") for number in range(50)]
-    assert len(set(users)) == len(users)
+def test_no_two_guests_of_a_home_share_a_user():
+    network = IPv4Network("10.213.16.0/20")
+    assert len({start.user_of(str(address)) for address in network}) == network.num_addresses
+
+
+def test_guests_of_homes_beside_each_other_do_not_meet_as_a_rule():
+    assert start.user_of("10.213.0.2") != start.user_of("10.213.16.2") != start.user_of("127.64.0.2")

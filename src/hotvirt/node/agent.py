@@ -153,6 +153,7 @@ class NodeAgent:
             place, name=str(key), uid=uid, accelerator=self._facts.acceleration.kind,
             poke=lambda: self._poked(key), timeout=timeout,
         )  # fmt: skip
+        place.launch.unlink(missing_ok=True)  # left by a home that died just as QEMU began
         self.guests[key] = guest
         self._tell_waiting()
         return guest

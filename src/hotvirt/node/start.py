@@ -2,6 +2,7 @@
 
 import logging
 import zlib
+from ipaddress import IPv4Address
 
 from hotvirt.kube.client import Document
 from hotvirt.node import render
@@ -15,8 +16,9 @@ from hotvirt.qemu.launch import Descriptors, Request
 
 log = logging.getLogger(__name__)
 
-FIRST_USER, USERS = 61184, 4336
-"""Numbers systemd sets aside for users that live as long as a service. Each guest's QEMU is one of them."""
+FIRST_USER = 61184
+"""Of the 4336 numbers systemd sets aside for users that live as long as a service. Each guest's QEMU is one of them."""
+HOST_BITS = 12
 
 
 class StartError(Exception):
@@ -27,9 +29,11 @@ class StartError(Exception):
         self.reason = reason
 
 
-def user_of(uid: str) -> int:
-    """QEMU's user for a pod: another one, with next to certainty, than any other guest's."""
-    return FIRST_USER + zlib.crc32(uid.encode()) % USERS
+def user_of(address: str) -> int:
+    """QEMU's user for a pod, by its address: no two pods of a home have one at a time (its network is a /20). So a
+    guest that takes over its QEMU finds no other to signal or trace. Homes beside each other rarely meet. Pure."""
+    network, host = divmod(int(IPv4Address(address)), 1 << HOST_BITS)
+    return FIRST_USER + (host + zlib.crc32(network.to_bytes(4, "big"))) % (1 << HOST_BITS)
 
 
 async def start(
@@ -61,7 +65,7 @@ async def start(
             line = argv.argv(machine, qemu=qemu)
         except ValueError as error:
             raise StartError("FailedStart", f"the machine cannot be made: {error}") from error
-        user = user_of(uid) if facts.is_root else None
+        user = user_of(address) if facts.is_root else None
         request = Request(argv=tuple(line), uid=user, gid=user, isolate=network.isolation)
         await launch.send_launch(place.launch, request, descriptors=descriptors.mapping)
     # From here on a socket that is still there would mean that the receiver waits.
