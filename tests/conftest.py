@@ -1,8 +1,15 @@
 """For every test of the project."""
 
 import asyncio
+import os
 
 import pytest
+from hypothesis import settings
+
+# CI tries the same examples each time, so that a change is judged by what it changed; here the search goes on.
+settings.register_profile("ci", derandomize=True, database=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_configure() -> None:

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hotvirt.api.quantity import parse_bytes
@@ -352,6 +352,7 @@ def test_nothing_differs_from_itself(document):
 
 @settings(max_examples=50, deadline=None)
 @given(maps, maps)
+@example({}, {"a": {"a": []}})
 def test_what_differs_is_found(old, new):
     if not list(diff(old, new)):
 

@@ -29,8 +29,13 @@ def diff(old: Any, new: Any, path: str = "") -> Iterator[Difference]:
     if _is_empty(old) and _is_empty(new):
         return
     if (mine := _as_map(old, new)) is not None and (theirs := _as_map(new, old)) is not None:
-        for key in sorted(mine.keys() | theirs.keys()):
-            yield from diff(mine.get(key), theirs.get(key), f"{path}.{key}" if path else str(key))
+        inner = [
+            each
+            for key in sorted(mine.keys() | theirs.keys())
+            for each in diff(mine.get(key), theirs.get(key), f"{path}.{key}" if path else str(key))
+        ]
+        # A map whose entries are all empty lists chooses as much as an empty one does.
+        yield from inner or ([] if (old is None) == (new is None) else [Difference(path, old, new)])
     elif (mine := _by_name(old)) is not None and (theirs := _by_name(new)) is not None:
         for name in sorted(mine.keys() | theirs.keys()):
             if name in mine and name in theirs:
