@@ -6,8 +6,13 @@ import struct
 
 import pytest
 
-from hotvirt.node.volumes import ClaimFile, VolumeError, free
+from hotvirt.node import changes
+from hotvirt.node.guest import Job
+from hotvirt.node.places import Places
+from hotvirt.node.volumes import ClaimFile, VolumeError, Volumes, free
 from hotvirt.qemu import locks
+from hotvirt.qemu.errors import HotplugError
+from hotvirt.qemu.state import DiskState, MemoryState, Observed
 
 SET_LOCK = 37  # F_OFD_SETLK
 READS, WRITES, DENIES_WRITING = 100, 101, 201
@@ -91,3 +96,56 @@ async def test_readers_share_and_so_do_disks_that_say_so(image, hold):
 async def test_writers_that_both_share(image, hold):
     hold("a writer that shares")
     await ask(image, disk={"disk": {}, "shareable": True})
+
+
+class Guest:
+    """What `changes` asks of a guest, written down rather than done."""
+
+    def __init__(self, jobs=None):
+        self.jobs, self.asked = jobs or {}, []
+
+    def want(self, kind, target, run):
+        self.asked.append(kind)
+
+    def drop(self, kind):
+        self.jobs.pop(kind, None)
+
+
+async def hot_plug(image, guest, *disks):
+    """Volume `data` of claim `data`, whose file is the image; (what is begun, what waits)."""
+
+    async def lookup(kind, name):
+        return {
+            "claim": {"spec": {"volumeName": "pv"}, "status": {"phase": "Bound"}},
+            "volume": {"spec": {"local": {"path": str(image.parent)}}},
+        }.get(kind)
+
+    source = {"name": "data", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}}
+    spec = {"domain": {"devices": {"disks": [{"name": "data", "disk": {"bus": "scsi"}}]}}, "volumes": [source]}
+    observed = Observed(status="running", running=True, version=(7, 2, 0), memory=MemoryState(boot=1), disks=disks)
+    waiting = await changes.volumes({"spec": spec}, guest, observed, Volumes(Places(*[image.parent] * 3)), lookup)
+    return guest.asked, {name: reason for name, (reason, _) in waiting.items()}
+
+
+async def test_a_disk_waits_for_whoever_uses_its_claim(image, hold):
+    assert await hot_plug(image, Guest()) == (["volume data"], {})
+    hold("a writer")
+    assert await hot_plug(image, Guest()) == ([], {"data": "ClaimInUse"})
+
+
+OWN = {
+    "on its way": (Guest({"volume data": Job(target=None)}), ()),
+    "half attached": (Guest(), (DiskState(name="data", device=False, nodes=("disk-data",)),)),
+}
+
+
+@pytest.mark.parametrize(("guest", "disks"), OWN.values(), ids=OWN)
+async def test_a_disk_that_the_guest_itself_has_open_is_not_in_its_own_way(image, hold, guest, disks):
+    hold("a writer")
+    assert await hot_plug(image, guest, *disks) == (["volume data"], {})
+
+
+async def test_a_disk_that_failed_and_is_not_open_is_looked_at_again(image, hold):
+    hold("a writer")
+    failed = Guest({"volume data": Job(target=None, error=HotplugError("QemuRefused", "no"))})
+    assert await hot_plug(image, failed) == ([], {"data": "ClaimInUse"})
