@@ -189,6 +189,20 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
                 found.ask("DELETE", f"{CRD}/{name}")
 
 
+@pytest.fixture(scope="session")
+def spare_target(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Any]:
+    """Makes a server of ours to take apart, whatever --server says."""
+
+    @contextlib.contextmanager
+    def start() -> Iterator[Target]:
+        with _own_server(tmp_path_factory.mktemp("spare")) as kubeconfig:
+            found = Target(kubeconfig)
+            _definitions(found)
+            yield found
+
+    return start
+
+
 def _definitions(target: Target) -> list[str]:
     """Makes the sample kind, and hotvirt's own where they are missing."""
     from hotvirt.api.crds import crds

@@ -32,7 +32,7 @@ def service(new: Document, _: Document | None) -> list[Cause]:
         at = f"spec.ports[{index}]"
         number = port.get("port")
         if not isinstance(number, int) or not 1 <= number <= 65535:
-            message = f"Invalid value: {number}: must be between 1 and 65535, inclusive"
+            message = f"Invalid value: {number or 0}: must be between 1 and 65535, inclusive"
             causes.append(Cause(INVALID, message, f"{at}.port"))
         if port.get("protocol") not in _PROTOCOLS:
             causes.append(unsupported(port.get("protocol"), _PROTOCOLS, f"{at}.protocol"))
@@ -54,7 +54,7 @@ def autoscaler(new: Document, _: Document | None) -> list[Cause]:
     most, fewest = spec.get("maxReplicas"), spec.get("minReplicas", 1)
     causes = []
     if not isinstance(most, int) or most < 1:
-        causes.append(Cause(INVALID, f"Invalid value: {most}: must be greater than 0", "spec.maxReplicas"))
+        causes.append(Cause(INVALID, f"Invalid value: {most or 0}: must be greater than 0", "spec.maxReplicas"))
     elif isinstance(fewest, int) and most < fewest:
         message = f"Invalid value: {most}: must be greater than or equal to `minReplicas`"
         causes.append(Cause(INVALID, message, "spec.maxReplicas"))
