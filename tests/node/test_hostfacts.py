@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,3 +87,17 @@ def test_no_two_guests_of_a_home_share_a_user():
 
 def test_guests_of_homes_beside_each_other_do_not_meet_as_a_rule():
     assert start.user_of("10.213.0.2") != start.user_of("10.213.16.2") != start.user_of("127.64.0.2")
+
+
+MAPS = {
+    "a machine's own": ("         0          0 4294967295\n", True),
+    "a container of an ordinary user": ("0 1000 1\n1 100000 65536\n", True),
+    "only root": ("         0       1000          1\n", False),
+    "too few": ("0 100000 65000\n", False),
+    "nobody": ("", False),
+}
+
+
+@pytest.mark.parametrize(("map_", "expected"), MAPS.values(), ids=MAPS)
+def test_guests_run_as_users_of_their_own_where_there_are_any(map_, expected):
+    assert hostfacts.maps_all(map_) is expected

@@ -18,6 +18,8 @@ MIB = 1 << 20
 RESERVE = 512 * MIB
 """Left to the host and the home itself."""
 PODS = 250
+FIRST_USER, USERS = 61184, 4096
+"""Of the 4336 numbers systemd sets aside for users that live as long as a service. Each guest's QEMU is one of them."""
 
 
 class HostFacts(Struct, frozen=True, kw_only=True):
@@ -33,6 +35,8 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     fault: str = ""
     address: str = "127.0.0.1"
     network: str = "user"
+    has_users: bool = True
+    """Whether root here can become the users that guests run as."""
 
     @property
     def emulates(self) -> bool:
@@ -58,7 +62,15 @@ def gather(node_name: str, *, cache: Path, network: str) -> HostFacts:
         qemu=qemu,
         fault=fault,
         network=network,
+        has_users=all(maps_all(Path(f"/proc/self/{kind}_map").read_text()) for kind in ("uid", "gid")),
     )
+
+
+def maps_all(map_: str) -> bool:
+    """Whether a user namespace, by its uid_map or gid_map, has every user that a guest may run as: one that an ordinary
+    user makes has often nobody but root, who is that user. Pure."""
+    ranges = [(int(first), int(count)) for first, _, count in map(str.split, map_.splitlines())]
+    return any(first <= FIRST_USER and first + count >= FIRST_USER + USERS for first, count in ranges)
 
 
 def node(facts: HostFacts, now: Any, *, known: Document | None = None) -> Document:

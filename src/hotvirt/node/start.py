@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from hotvirt.kube.client import Document
 from hotvirt.node import render
-from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.hostfacts import FIRST_USER, USERS, HostFacts
 from hotvirt.node.network import Network, NetworkError
 from hotvirt.node.places import PodPlace
 from hotvirt.node.volumes import Lookup, Volumes
@@ -15,10 +15,6 @@ from hotvirt.qemu.errors import QemuMissing
 from hotvirt.qemu.launch import Descriptors, Request
 
 log = logging.getLogger(__name__)
-
-FIRST_USER = 61184
-"""Of the 4336 numbers systemd sets aside for users that live as long as a service. Each guest's QEMU is one of them."""
-HOST_BITS = 12
 
 
 class StartError(Exception):
@@ -32,8 +28,8 @@ class StartError(Exception):
 def user_of(address: str) -> int:
     """QEMU's user for a pod, by its address: no two pods of a home have one at a time (its network is a /20). So a
     guest that takes over its QEMU finds no other to signal or trace. Homes beside each other rarely meet. Pure."""
-    network, host = divmod(int(IPv4Address(address)), 1 << HOST_BITS)
-    return FIRST_USER + (host + zlib.crc32(network.to_bytes(4, "big"))) % (1 << HOST_BITS)
+    network, host = divmod(int(IPv4Address(address)), USERS)
+    return FIRST_USER + (host + zlib.crc32(network.to_bytes(4, "big"))) % USERS
 
 
 async def start(
@@ -65,7 +61,7 @@ async def start(
             line = argv.argv(machine, qemu=qemu)
         except ValueError as error:
             raise StartError("FailedStart", f"the machine cannot be made: {error}") from error
-        user = user_of(address) if facts.is_root else None
+        user = user_of(address) if facts.is_root and facts.has_users else None
         request = Request(argv=tuple(line), uid=user, gid=user, isolate=network.isolation)
         await launch.send_launch(place.launch, request, descriptors=descriptors.mapping)
     # From here on a socket that is still there would mean that the receiver waits.
