@@ -1,5 +1,6 @@
 """The Node object a machine makes of itself, and the user each guest's QEMU runs as."""
 
+import os
 from datetime import UTC, datetime
 from ipaddress import IPv4Network
 
@@ -101,3 +102,23 @@ MAPS = {
 @pytest.mark.parametrize(("map_", "expected"), MAPS.values(), ids=MAPS)
 def test_guests_run_as_users_of_their_own_where_there_are_any(map_, expected):
     assert hostfacts.maps_all(map_) is expected
+
+
+WORKS = Acceleration("kvm", "KVM runs 900 million guest instructions a second")
+DEVICES = {
+    "everybody's": (0o666, 0, "kvm", ()),
+    "a group's, as on Debian": (0o660, 108, "kvm", (108,)),
+    "root's alone": (0o600, 0, "tcg", ()),
+    "the group of root's": (0o660, 0, "tcg", ()),
+    "a group's to read": (0o640, 108, "tcg", ()),
+}
+
+
+@pytest.mark.parametrize(("mode", "group", "kind", "groups"), DEVICES.values(), ids=DEVICES)
+def test_guests_that_are_not_root_are_let_to_kvm_or_it_is_said_what_keeps_them(mode, group, kind, groups):
+    device = os.stat_result((0o020000 | mode, 0, 0, 1, 0, group, 0, 0, 0, 0))
+    found, needed = hostfacts.for_others(WORKS, device)
+    assert (found.kind, needed) == (kind, groups)
+    if kind == "tcg":
+        assert "/dev/kvm belongs to root alone" in found.reason
+        assert "chgrp kvm /dev/kvm; chmod 660 /dev/kvm" in found.mend

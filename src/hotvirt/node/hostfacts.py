@@ -1,6 +1,7 @@
 """What this machine can do, and the Node object that says so. `gather` looks; the rest is pure."""
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ MIB = 1 << 20
 RESERVE = 512 * MIB
 """Left to the host and the home itself."""
 PODS = 250
+KVM = Path("/dev/kvm")
 FIRST_USER, USERS = 61184, 4096
 """Of the 4336 numbers systemd sets aside for users that live as long as a service. Each guest's QEMU is one of them."""
 
@@ -37,6 +39,13 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     network: str = "user"
     has_users: bool = True
     """Whether root here can become the users that guests run as."""
+    groups: tuple[int, ...] = ()
+    """What these users must be members of to use KVM."""
+
+    @property
+    def gives_users(self) -> bool:
+        """Whether each guest runs as a user of its own."""
+        return self.is_root and self.has_users
 
     @property
     def emulates(self) -> bool:
@@ -52,18 +61,37 @@ def gather(node_name: str, *, cache: Path, network: str) -> HostFacts:
     except QemuMissing as error:
         fault = str(error)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    is_root = os.geteuid() == 0
+    has_users = all(maps_all(Path(f"/proc/self/{kind}_map").read_text()) for kind in ("uid", "gid"))
+    acceleration = probe.probe(cache)
+    groups: tuple[int, ...] = ()
+    if acceleration.kind == "kvm" and is_root and has_users:
+        acceleration, groups = for_others(acceleration, KVM.stat())
     return HostFacts(
         node_name=node_name,
         cpus=len(os.sched_getaffinity(0)),
         memory=pages,
-        is_root=os.geteuid() == 0,
-        acceleration=probe.probe(cache),
+        is_root=is_root,
+        acceleration=acceleration,
         kernel=os.uname().release,
         qemu=qemu,
         fault=fault,
         network=network,
-        has_users=all(maps_all(Path(f"/proc/self/{kind}_map").read_text()) for kind in ("uid", "gid")),
+        has_users=has_users,
+        groups=groups,
     )
+
+
+def for_others(found: Acceleration, device: os.stat_result) -> tuple[Acceleration, tuple[int, ...]]:
+    """KVM that root found working, for users who are not root: what it is to them, and the groups they need. Pure."""
+    both = stat.S_IROTH | stat.S_IWOTH
+    if device.st_mode & both == both:
+        return found, ()
+    both = stat.S_IRGRP | stat.S_IWGRP
+    if device.st_mode & both == both and device.st_gid != 0:
+        return found, (device.st_gid,)
+    reason = f"KVM works, but {KVM} belongs to root alone, and guests run as users of their own"
+    return Acceleration("tcg", reason, f"groupadd -f kvm; chgrp kvm {KVM}; chmod 660 {KVM}; then hotvirt up again"), ()
 
 
 def maps_all(map_: str) -> bool:

@@ -61,8 +61,8 @@ async def start(
             line = argv.argv(machine, qemu=qemu)
         except ValueError as error:
             raise StartError("FailedStart", f"the machine cannot be made: {error}") from error
-        user = user_of(address) if facts.is_root and facts.has_users else None
-        request = Request(argv=tuple(line), uid=user, gid=user, isolate=network.isolation)
+        user = user_of(address) if facts.gives_users else None
+        request = Request(argv=tuple(line), uid=user, gid=user, groups=facts.groups, isolate=network.isolation)
         await launch.send_launch(place.launch, request, descriptors=descriptors.mapping)
     # From here on a socket that is still there would mean that the receiver waits.
     place.launch.unlink(missing_ok=True)
