@@ -29,7 +29,9 @@ VMI = {
 }
 UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
-pytestmark = pytest.mark.skipif(bool(bridge.missing()), reason=f"no bridge network here: {bridge.missing()}")
+pytestmark = pytest.mark.skipif(
+    bool(bridge.missing()) or not shutil.which("ip"), reason=f"no bridge network here: {bridge.missing()}"
+)
 
 
 def told(*argv):

@@ -33,7 +33,7 @@ TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 NAME_LIMIT = 15
 CAP_SYS_ADMIN = 21
-TOOLS = {"nft": "nftables", "dnsmasq": "dnsmasq-base", "ip": "iproute2"}
+TOOLS = {"nft": "nftables", "dnsmasq": "dnsmasq-base"}
 
 
 class BridgeNames(Struct, frozen=True):
