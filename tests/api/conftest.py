@@ -405,14 +405,13 @@ class Kubectl:
     def watch(self, kind: str, ns: str, act: Callable[[], object], *, count: int, labels: str = "") -> list[Any]:
         """The next `count` (type, object) after those that were there, while `act` is done."""
         there = len(self.names(kind, ns, labels=labels))
+        assert there, "that the watch is on shows with the first object: have one there"
         chosen = ("-l", labels) if labels else ()
         with self.start("get", KINDS[kind], "-n", ns, "-w", "--output-watch-events", "-o", "json", *chosen) as process:
             try:
                 events = self._events(process)
                 for _ in range(there):
                     next(events)
-                if not there:  # the watch is known to be on only by its first event
-                    time.sleep(0.7)
                 act()
                 return list(itertools.islice(events, count))
             finally:
