@@ -14,6 +14,7 @@ every version once, in order, and holds what the server holds. The first thing t
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -34,6 +35,7 @@ PATHS = ("/api/v1/namespaces/default/configmaps", f"/apis/{GROUP}/v1/namespaces/
 LANES = 8
 NAMES = 5  # to a lane and kind
 GONE = -1
+STEPS = itertools.count()  # no write is like another: one that changes nothing gets an old version
 CONNECTION_LOST = (aiohttp.ClientError, ConnectionError, OSError)
 SERVER = """
 import asyncio, sys
@@ -142,7 +144,7 @@ async def write(home: Home, seen: Seen, lane: int, chance: random.Random) -> Non
 async def _one(session: aiohttp.ClientSession, path: str, name: str, *, exists: bool, doubted: bool,
                chance: random.Random) -> int:  # fmt: skip
     """The version that was acknowledged, or GONE."""
-    obj = sealed(path, name, chance.randrange(10_000))
+    obj = sealed(path, name, next(STEPS))
     if doubted:  # settle it first: is it there?
         async with session.get(f"{path}/{name}") as answer:
             exists = answer.status == 200
