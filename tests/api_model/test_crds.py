@@ -13,14 +13,14 @@ CRDS = {each["spec"]["names"]["kind"]: each for each in crds.crds()}
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def version(kind, name="v1"):
-    return next(each for each in CRDS[kind]["spec"]["versions"] if each["name"] == name)
+def version(kind, name=None):
+    """By name, or the one that is stored."""
+    return next(v for v in CRDS[kind]["spec"]["versions"] if v["name"] == name or (name is None and v["storage"]))
 
 
 def columns(kind):
-    return [
-        (c["name"], c["type"], c["jsonPath"], c.get("priority", 0)) for c in version(kind)["additionalPrinterColumns"]
-    ]
+    found = version(kind).get("additionalPrinterColumns", ())
+    return [(c["name"], c["type"], c["jsonPath"], c.get("priority", 0)) for c in found]
 
 
 @pytest.fixture(scope="module")
@@ -35,31 +35,55 @@ def test_the_server_takes_it(kind):
 
 def test_each_is_made_once_and_shares_nothing_that_differs():
     assert crds.crds() is crds.crds()
-    assert list(CRDS) == ["VirtualMachine", "VirtualMachineInstance", "KubeVirt"]
+    assert CRDS.keys() == NAMES.keys()
 
 
-NAMES = {
-    "VirtualMachine": ("virtualmachines", ["vm", "vms"], {"status": {}}),
-    "VirtualMachineInstance": ("virtualmachineinstances", ["vmi", "vmis"], None),
-    "KubeVirt": ("kubevirts", ["kv", "kvs"], {"status": {}}),
+SCALE = {
+    "specReplicasPath": ".spec.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.labelSelector",
 }
+V1, POOL, SIZE = ("kubevirt.io", ["v1", "v1alpha3"]), ("pool.kubevirt.io", ["v1beta1", "v1alpha1"]), (
+    "instancetype.kubevirt.io", ["v1beta1"])  # fmt: skip
+NAMES = {
+    "VirtualMachine": (V1, "virtualmachines", ["vm", "vms"], {"status": {}}),
+    "VirtualMachineInstance": (V1, "virtualmachineinstances", ["vmi", "vmis"], None),
+    "KubeVirt": (V1, "kubevirts", ["kv", "kvs"], {"status": {}}),
+    "VirtualMachineInstanceReplicaSet": (
+        V1, "virtualmachineinstancereplicasets", ["vmirs", "vmirss"], {"status": {}, "scale": SCALE}),
+    "VirtualMachinePool": (POOL, "virtualmachinepools", ["vmpool", "vmpools"], {"status": {}, "scale": SCALE}),
+    "VirtualMachineInstancetype": (
+        SIZE, "virtualmachineinstancetypes", ["vminstancetype", "vminstancetypes", "vmf", "vmfs"], None),
+    "VirtualMachineClusterInstancetype": (
+        SIZE, "virtualmachineclusterinstancetypes",
+        ["vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"], None),
+    "VirtualMachinePreference": (SIZE, "virtualmachinepreferences", ["vmpref", "vmprefs", "vmp", "vmps"], None),
+    "VirtualMachineClusterPreference": (SIZE, "virtualmachineclusterpreferences", ["vmcp", "vmcps"], None),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", CRDS)
 def test_names_and_subresources_are_kubevirts(kind):
-    plural, short_names, subresources = NAMES[kind]
-    names = CRDS[kind]["spec"]["names"]
-    assert (names["plural"], names["shortNames"], names["categories"]) == (plural, short_names, ["all"])
-    assert CRDS[kind]["metadata"]["name"] == f"{plural}.kubevirt.io"
-    assert [version(kind, v).get("subresources") for v in ("v1", "v1alpha3")] == [subresources] * 2
+    (group, versions), plural, short_names, subresources = NAMES[kind]
+    spec, cluster = CRDS[kind]["spec"], "Cluster" in kind
+    assert (spec["names"]["plural"], spec["names"]["shortNames"]) == (plural, short_names)
+    assert (spec["scope"], spec["names"].get("categories")) == (
+        ("Cluster", None) if cluster else ("Namespaced", ["all"])
+    )
+    assert CRDS[kind]["metadata"]["name"] == f"{plural}.{group}"
+    assert [each["name"] for each in spec["versions"]] == versions
+    assert [each.get("subresources") for each in spec["versions"]] == [subresources] * len(versions)
 
 
 @pytest.mark.parametrize("kind", CRDS)
-def test_v1_is_stored_and_the_old_version_warns(kind):
-    assert (version(kind)["storage"], version(kind).get("deprecated")) == (True, None)
-    old = version(kind, "v1alpha3")
-    assert (old["served"], old["storage"], old["deprecated"]) == (True, False, True)
-    assert old["deprecationWarning"] == f"kubevirt.io/v1alpha3 {kind} is deprecated: use kubevirt.io/v1"
+def test_the_new_version_is_stored_and_the_old_one_warns(kind):
+    group, (new, *older) = NAMES[kind][0]
+    assert version(kind)["name"] == new
+    assert version(kind).get("deprecated") is None
+    for name in older:
+        old = version(kind, name)
+        assert (old["served"], old["storage"], old["deprecated"]) == (True, False, True)
+        assert old["deprecationWarning"] == f"{group}/{name} {kind} is deprecated: use {group}/{new}"
 
 
 def test_columns_are_kubevirts():
@@ -76,6 +100,17 @@ def test_columns_are_kubevirts():
         ("Paused", "string", ".status.conditions[?(@.type=='Paused')].status", 1),
     ]
     assert columns("KubeVirt") == [age, ("Phase", "string", ".status.phase", 0)]
+    assert (
+        columns("VirtualMachinePool")
+        == columns("VirtualMachineInstanceReplicaSet")
+        == [
+            ("Desired", "integer", ".spec.replicas", 0),
+            ("Current", "integer", ".status.replicas", 0),
+            ("Ready", "integer", ".status.readyReplicas", 0),
+            age,
+        ]
+    )
+    assert columns("VirtualMachineInstancetype") == []  # which shows the name and the age
 
 
 def descriptions(schema):
@@ -95,7 +130,7 @@ def descriptions(schema):
 def test_explain_has_our_words_and_none_are_empty(kind):
     found = dict(descriptions(version(kind)["schema"]["openAPIV3Schema"]))
     assert found[".spec"] == explain.WORDS[f"{kind}.spec"]
-    assert found[".status"] == explain.WORDS[f"{kind}.status"]
+    assert found.get(".status") == explain.WORDS.get(f"{kind}.status")
     assert [path for path, words in found.items() if not words] == []
 
 

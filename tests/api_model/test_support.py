@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import hotvirt
-from hotvirt.api import explain, fields, schemas, support
+from hotvirt.api import crds, explain, fields, schemas, support
 from hotvirt.api.support import Support
 
 SOURCE = Path(hotvirt.__file__).parent
-KINDS = ("VirtualMachine", "VirtualMachineInstance", "KubeVirt")
+KINDS = tuple(each["spec"]["names"]["kind"] for each in crds.crds())
 
 
 def split(key):

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions of kubevirt.io, made from the table in `api.schemas`. Pure.
+"""CustomResourceDefinitions of KubeVirt's groups, made from the table in `api.schemas`. Pure.
 
 Columns, short names and categories are KubeVirt's. `VirtualMachineInstance` has no status subresource, as upstream:
 admission restores the status for people instead.
@@ -6,6 +6,8 @@ admission restores the status for people instead.
 
 from functools import cache
 from typing import Any
+
+from msgspec import Struct
 
 from hotvirt.api import explain, schemas, support
 from hotvirt.api.fields import ROOTS, accounts
@@ -58,6 +60,33 @@ _VMI_COLUMNS = [
     _column("Paused", _condition("Paused"), priority=1),
 ]
 _KUBEVIRT_COLUMNS = [_AGE, _column("Phase", ".status.phase")]
+_REPLICA_COLUMNS = [
+    _column("Desired", ".spec.replicas", "integer", description="How many there shall be"),
+    _column("Current", ".status.replicas", "integer", description="How many there are, ended and leaving ones aside"),
+    _column("Ready", ".status.readyReplicas", "integer", description="How many are ready"),
+    _AGE,
+]
+_SUBRESOURCES: dict[str, Document] = {
+    "status": {},
+    "scale": {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.labelSelector",
+    },
+}
+
+
+class _Group(Struct, frozen=True):
+    """An API group: the version stored, and the one that is served beside it for old manifests."""
+
+    name: str
+    version: str
+    old: str = ""
+
+
+_KUBEVIRT = _Group("kubevirt.io", "v1", "v1alpha3")
+_POOL = _Group("pool.kubevirt.io", "v1beta1", "v1alpha1")
+_INSTANCETYPE = _Group("instancetype.kubevirt.io", "v1beta1")
 
 
 @cache
@@ -67,7 +96,19 @@ def crds() -> tuple[Document, ...]:
         _crd("VirtualMachine", "virtualmachines", ("vm", "vms"), _VM_COLUMNS, subresources=("status",)),
         _crd("VirtualMachineInstance", "virtualmachineinstances", ("vmi", "vmis"), _VMI_COLUMNS),
         _crd("KubeVirt", "kubevirts", ("kv", "kvs"), _KUBEVIRT_COLUMNS, subresources=("status",), required=()),
-    )
+        _crd(
+            "VirtualMachineInstanceReplicaSet", "virtualmachineinstancereplicasets", ("vmirs", "vmirss"),
+            _REPLICA_COLUMNS, subresources=("status", "scale"),
+        ),
+        _crd(
+            "VirtualMachinePool", "virtualmachinepools", ("vmpool", "vmpools"),
+            _REPLICA_COLUMNS, group=_POOL, subresources=("status", "scale"),
+        ),
+        *(
+            _crd(kind, f"{kind.lower()}s", short_names, [], group=_INSTANCETYPE)
+            for kind, short_names in _SIZES.items()
+        ),
+    )  # fmt: skip
 
 
 def _crd(
@@ -76,53 +117,81 @@ def _crd(
     short_names: tuple[str, ...],
     columns: list[Document],
     *,
+    group: _Group = _KUBEVIRT,
     subresources: tuple[str, ...] = (),
     required: tuple[str, ...] = ("spec",),
 ) -> Document:
-    schema = {
-        "type": "object",
-        "description": _OF_KIND[kind],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": {**_object(f"{kind}Spec"), "description": explain.WORDS.get(f"{kind}.spec", "")},
-            "status": {**_object(f"{kind}Status"), "description": explain.WORDS.get(f"{kind}.status", "")},
-        },
-    }
-    if required:
-        schema["required"] = list(required)
-    version: Document = {"served": True, "schema": {"openAPIV3Schema": schema}, "additionalPrinterColumns": columns}
+    version: Document = {"served": True, "schema": {"openAPIV3Schema": _schema(kind, required)}}
+    if columns:
+        version["additionalPrinterColumns"] = columns
     if subresources:
-        version["subresources"] = {name: {} for name in subresources}
-    old = {"deprecated": True, "deprecationWarning": f"kubevirt.io/v1alpha3 {kind} is deprecated: use kubevirt.io/v1"}
+        version["subresources"] = {name: _SUBRESOURCES[name] for name in subresources}
+    versions = [{"name": group.version, "storage": True, **version}]
+    if group.old:
+        warning = f"{group.name}/{group.old} {kind} is deprecated: use {group.name}/{group.version}"
+        old = {"deprecated": True, "deprecationWarning": warning}
+        versions.append({"name": group.old, "storage": False, **version, **old})
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.kubevirt.io", "labels": {"app.kubernetes.io/managed-by": "hotvirt"}},
+        "metadata": {"name": f"{plural}.{group.name}", "labels": {"app.kubernetes.io/managed-by": "hotvirt"}},
         "spec": {
-            "group": "kubevirt.io",
-            "scope": "Namespaced",
+            "group": group.name,
+            "scope": "Cluster" if "Cluster" in kind else "Namespaced",
             "names": {
                 "kind": kind,
                 "listKind": f"{kind}List",
                 "plural": plural,
                 "singular": kind.lower(),
                 "shortNames": list(short_names),
-                "categories": ["all"],
+                **({} if "Cluster" in kind else {"categories": ["all"]}),
             },
-            "versions": [
-                {"name": "v1", "storage": True, **version},
-                {"name": "v1alpha3", "storage": False, **version, **old},
-            ],
+            "versions": versions,
         },
     }
 
 
+def _schema(kind: str, required: tuple[str, ...]) -> Document:
+    parts = {part: name for part in ("spec", "status") if (name := _type_of(kind, part)) in schemas.types()}
+    schema: Document = {
+        "type": "object",
+        "description": _OF_KIND[kind],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            **{
+                part: {**_object(name), "description": explain.WORDS.get(f"{kind}.{part}", "")}
+                for part, name in parts.items()
+            },
+        },
+    }
+    if required:
+        schema["required"] = list(required)
+    return schema
+
+
+def _type_of(kind: str, part: str) -> str:
+    """`VirtualMachineClusterPreference` has the spec of `VirtualMachinePreference`."""
+    return f"{kind.replace('Cluster', '')}{part.capitalize()}"
+
+
+_SIZES = {
+    "VirtualMachineInstancetype": ("vminstancetype", "vminstancetypes", "vmf", "vmfs"),
+    "VirtualMachineClusterInstancetype": ("vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"),
+    "VirtualMachinePreference": ("vmpref", "vmprefs", "vmp", "vmps"),
+    "VirtualMachineClusterPreference": ("vmcp", "vmcps"),
+}
 _OF_KIND = {
     "VirtualMachine": "A virtual machine: what it is, and whether it shall run.",
     "VirtualMachineInstance": "One running guest. Made from its VM, and edited there.",
     "KubeVirt": "Settings of the whole installation.",
+    "VirtualMachineInstanceReplicaSet": "A number of running guests that are all alike and keep nothing.",
+    "VirtualMachinePool": "A number of machines made from one template, each with a number in its name.",
+    "VirtualMachineInstancetype": "CPU and memory of machines by name, for this namespace.",
+    "VirtualMachineClusterInstancetype": "CPU and memory of machines by name, for all namespaces.",
+    "VirtualMachinePreference": "What a guest works best with, for this namespace. Machines' words come first.",
+    "VirtualMachineClusterPreference": "What a guest works best with, for all namespaces. Machines' words come first.",
 }
 
 

@@ -4,7 +4,10 @@ Keyed `Type.field` by the names of `api.schemas`. A field without words here is 
 """
 # ruff: noqa: E501 (a sentence a line)
 
+from hotvirt.api import explain_sets
+
 WORDS = {
+    **explain_sets.WORDS,
     "VirtualMachine.spec": "The desired state of the machine.",
     "VirtualMachine.status": "What is, as the controllers see it.",
     "VirtualMachineInstance.spec": "What the running guest was started with, and what it is being resized to. Edit the VM, not this.",

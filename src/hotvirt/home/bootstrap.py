@@ -24,6 +24,9 @@ VM_VERBS = ["start", "stop", "restart", "addvolume", "removevolume"]
 VMI_PUTS = ["pause", "unpause", "softreboot", "addvolume", "removevolume"]
 VMI_READS = ["guestosinfo", "guestfacts"]
 VMI_STREAMS = ["console", "vnc"]
+SIZES = ["virtualmachineinstancetypes", "virtualmachinepreferences"]
+CLUSTER_SIZES = ["virtualmachineclusterinstancetypes", "virtualmachineclusterpreferences"]
+CLUSTER_SIZES_ROLE = "instancetype.kubevirt.io:view"
 
 
 def made_once() -> list[tuple[Resource, str | None, Document]]:
@@ -36,11 +39,12 @@ def made_once() -> list[tuple[Resource, str | None, Document]]:
 
 
 def kept_current() -> list[tuple[Resource, Document]]:
-    return [*((CLUSTER_ROLES, role) for role in roles()), (CLUSTER_ROLE_BINDINGS, _default_binding())]
+    bindings = [_to_everybody(name) for name in ("kubevirt.io:default", CLUSTER_SIZES_ROLE)]
+    return [*((CLUSTER_ROLES, role) for role in roles()), *((CLUSTER_ROLE_BINDINGS, each) for each in bindings)]
 
 
 def roles() -> list[Document]:
-    """KubeVirt's four: what an administrator, an editor, a viewer of a namespace, and anybody may do."""
+    """KubeVirt's: what an administrator, an editor, a viewer of a namespace, and anybody may do."""
     everything = [*VMI_READS, *VMI_STREAMS]
     return [
         _role("admin", kinds=[*WRITE, "deletecollection"], update=True, get=everything),
@@ -54,6 +58,7 @@ def roles() -> list[Document]:
                 _rule("subresources.kubevirt.io", ["version", "guestfs"], ["get", "list"]),
             ],
         ),
+        _object(CLUSTER_ROLES, CLUSTER_SIZES_ROLE, rules=[_rule("instancetype.kubevirt.io", CLUSTER_SIZES, READ)]),
     ]
 
 
@@ -98,8 +103,17 @@ def _storage_class() -> Document:
 
 def _role(name: str, *, kinds: list[str], update: bool, get: list[str]) -> Document:
     of_vmi = [f"virtualmachineinstances/{verb}" for verb in get]
+    scale = ["get", "update", "patch"] if update else ["get"]
     rules = [
-        _rule("kubevirt.io", ["virtualmachines", "virtualmachineinstances"], kinds),
+        _rule(
+            "kubevirt.io",
+            ["virtualmachines", "virtualmachineinstances", "virtualmachineinstancereplicasets"],
+            kinds,
+        ),
+        _rule("kubevirt.io", ["virtualmachineinstancereplicasets/scale"], scale),
+        _rule("pool.kubevirt.io", ["virtualmachinepools"], kinds),
+        _rule("pool.kubevirt.io", ["virtualmachinepools/scale"], scale),
+        _rule("instancetype.kubevirt.io", [*CLUSTER_SIZES, *SIZES], kinds),
         _rule("subresources.kubevirt.io", of_vmi, ["get"]),
         _rule("subresources.hotvirt.io", of_vmi, ["get"]),
     ]
@@ -112,12 +126,13 @@ def _role(name: str, *, kinds: list[str], update: bool, get: list[str]) -> Docum
     return role
 
 
-def _default_binding() -> Document:
+def _to_everybody(name: str) -> Document:
+    """A role for whoever is known to the API, bound under its own name."""
     group = "rbac.authorization.k8s.io"
     return _object(
         CLUSTER_ROLE_BINDINGS,
-        "kubevirt.io:default",
-        roleRef={"apiGroup": group, "kind": "ClusterRole", "name": "kubevirt.io:default"},
+        name,
+        roleRef={"apiGroup": group, "kind": "ClusterRole", "name": name},
         subjects=[{"apiGroup": group, "kind": "Group", "name": "system:authenticated"}],
     )
 

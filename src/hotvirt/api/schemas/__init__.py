@@ -16,6 +16,8 @@ SCALARS = frozenset(
     ("string", "int32", "int64", "uint32", "number", "boolean", "quantity", "time", "duration", "object", "any",
      "bytes", "intstr")
 )  # fmt: skip
+TABLES = ("kubevirt", "replicas", "instancetypes")
+"""Virtual machines and settings; replica sets and pools; instancetypes and preferences."""
 
 
 class Kind(Struct, frozen=True):
@@ -35,7 +37,9 @@ class Kind(Struct, frozen=True):
 @cache
 def types() -> dict[str, dict[str, str]]:
     """Type name -> field name -> notation."""
-    found: dict[str, dict[str, str]] = json.decode(files(__name__).joinpath("kubevirt.json").read_bytes())
+    found: dict[str, dict[str, str]] = {}
+    for table in TABLES:
+        found |= json.decode(files(__name__).joinpath(f"{table}.json").read_bytes())
     return found
 
 
