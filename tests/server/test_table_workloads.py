@@ -104,3 +104,24 @@ def test_ingresses_and_who_serves_them() -> None:
     served = printed("networking.k8s.io", "ingressclasses", {"spec": spec})
     assert served == {"Controller": "example.com/c", "Parameters": "P.k.example.com/p"}
     assert printed("networking.k8s.io", "networkpolicies", {"spec": {"podSelector": {}}}) == {"Pod-Selector": "<none>"}
+
+
+def _metric(kind: str, key: str, **source: Any) -> dict[str, Any]:
+    return {"type": kind, key: source}
+
+
+def test_horizontal_pod_autoscalers() -> None:
+    spec = {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 5}
+    wanted = [
+        _metric("Resource", "resource", name="cpu", target={"type": "Utilization", "averageUtilization": 80}),
+        _metric("Pods", "pods", metric={"name": "hits"}, target={"averageValue": "10"}),
+        _metric("External", "external", metric={"name": "queue"}, target={"value": "30"}),
+    ]
+    seen = [_metric("Resource", "resource", name="cpu", current={"averageUtilization": 55})]
+    doc = {"spec": {**spec, "metrics": wanted}, "status": {"currentReplicas": 2, "currentMetrics": seen}}
+    shown = {"Reference": "Deployment/web", "Targets": "cpu: 55%/80%, <unknown>/10 + 1 more...", "MinPods": 1,
+             "MaxPods": 5, "Replicas": 2}  # fmt: skip
+    assert printed("autoscaling", "horizontalpodautoscalers", doc) == shown
+    doc = {"spec": {**spec, "metrics": wanted[2:]}}
+    assert printed("autoscaling", "horizontalpodautoscalers", doc)["Targets"] == "<unknown>/30"
+    assert printed("autoscaling", "horizontalpodautoscalers", {"spec": spec})["Targets"] == "<none>"

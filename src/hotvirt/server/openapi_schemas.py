@@ -53,7 +53,7 @@ def published(schema: Mapping[str, Any], *, v3: bool, root: bool = False) -> Doc
         result["properties"] = {name: published(below, v3=v3) for name, below in schema["properties"].items()}
     if resource:
         about = (schema.get("properties") or {}).get("metadata", {}).get("description") or OBJECT_META["description"]
-        result["properties"] = {**_head(v3=v3, about=about), **_without_metadata(result.get("properties"))}
+        result["properties"] = {**(result.get("properties") or {}), **_head(v3=v3, about=about)}
     if isinstance(schema.get("items"), dict):
         result["items"] = published(schema["items"], v3=v3)
     if isinstance(schema.get("additionalProperties"), dict):
@@ -83,10 +83,6 @@ def _is_anything(schema: Mapping[str, Any], *, root: bool) -> bool:
     if schema.get("nullable") or schema.get("x-kubernetes-int-or-string"):
         return True
     return bool(schema.get("x-kubernetes-preserve-unknown-fields")) and not root
-
-
-def _without_metadata(properties: Document | None) -> Document:
-    return {name: below for name, below in (properties or {}).items() if name != "metadata"}
 
 
 def _head(*, v3: bool, about: str) -> Document:

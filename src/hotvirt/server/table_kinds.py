@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from hotvirt.server import table_workloads
+from hotvirt.server import table_autoscaling, table_workloads
 from hotvirt.server.table_cells import NONE, Doc, at, column, columns, count, field, pairs
 from hotvirt.server.table_pods import POD_COLUMNS
 from hotvirt.server.tables import AGE, CREATED_AT, NAME, Column, Columns, age_of
@@ -228,6 +228,7 @@ _CREATED = columns(CREATED_AT)
 
 COLUMNS: dict[tuple[str, str], Columns] = {
     **table_workloads.COLUMNS,
+    **table_autoscaling.COLUMNS,
     ("", "pods"): POD_COLUMNS,
     ("", "nodes"): columns(
         column("Status", _node_status, "Whether the node takes pods."),
