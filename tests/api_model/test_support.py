@@ -107,12 +107,8 @@ def test_refused(spec, paths):
 
 
 def test_the_mend_says_what_to_do_instead():
-    spec = {"instancetype": {"name": "u1.small"}}
-    assert list(support.refused(spec, "VirtualMachineSpec", "spec")) == [
-        (
-            "spec.instancetype",
-            "instancetype is not supported by hotvirt yet: write CPU and memory into template.spec.domain",
-        )
+    assert list(support.refused({"multus": {"networkName": "lan"}}, "Network", "spec.networks[0]")) == [
+        ("spec.networks[0].multus", "multus is not supported by hotvirt yet: use the pod network")
     ]
 
 

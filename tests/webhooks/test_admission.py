@@ -89,11 +89,14 @@ async def test_running_is_accepted_with_a_warning():
 
 
 async def test_a_stored_vm_stays_writable_when_the_rules_change():
-    stored = vm(instancetype={"name": "u1.small"})
+    stored = vm()
+    stored["spec"]["template"]["spec"]["domain"]["devices"] = {"gpus": [{"name": "g", "deviceName": "x"}]}
     labelled = {**stored, "metadata": {**stored["metadata"], "labels": {"a": "b"}}}
     assert await judged(VMS, labelled, stored) == Verdict()
     edited = {**labelled, "spec": {**stored["spec"], "runStrategy": "Halted"}}
-    assert [cause.field for cause in (await judged(VMS, edited, stored)).causes] == ["spec.instancetype"]
+    assert [cause.field for cause in (await judged(VMS, edited, stored)).causes] == [
+        "spec.template.spec.domain.devices.gpus"
+    ]
 
 
 async def test_a_vm_on_its_way_out_is_let_go():

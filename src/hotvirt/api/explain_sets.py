@@ -52,6 +52,26 @@ WORDS = {
     "VirtualMachineTemplateSpec.spec": "The machine's spec.",
     **dict.fromkeys(("VirtualMachineInstancetype.spec", "VirtualMachineClusterInstancetype.spec"), _SIZES),
     **dict.fromkeys(("VirtualMachinePreference.spec", "VirtualMachineClusterPreference.spec"), _TASTES),
+    **{
+        f"VirtualMachineSpec.{what}": f"{words}, by name or as a volume's labels tell."
+        for what, words in (
+            ("instancetype", "Where CPU and memory come from"),
+            ("preference", "What is filled in where the template is silent"),
+        )
+    },
+    **{
+        f"{kind}.{field}": words
+        for kind in ("InstancetypeMatcher", "PreferenceMatcher")
+        for field, words in {
+            "name": "Which one. A running machine follows a change of it as far as that is live.",
+            "kind": "The namespaced or the cluster's kind; the cluster's if absent.",
+            "revisionName": "A ControllerRevision that keeps an earlier state of it. Remove it when you change the name.",
+            "inferFromVolume": "Name of a volume whose claim, data volume or data source has labels that name it.",
+            "inferFromVolumeFailurePolicy": "Reject refuses the machine when the labels are missing, Ignore goes on without. Default Reject.",
+        }.items()
+    },
+    "VirtualMachineStatus.instancetypeRef": "The instancetype in force, and the ControllerRevision that keeps its state.",
+    "VirtualMachineStatus.preferenceRef": "The preference in force, and the ControllerRevision that keeps its state.",
     "VirtualMachineInstancetypeSpec.cpu": "The machine's vCPUs.",
     "VirtualMachineInstancetypeSpec.memory": "The machine's memory.",
     "VirtualMachineInstancetypeSpec.annotations": "Annotations that the instance gets.",

@@ -61,6 +61,24 @@ def kind_of(what: str, said: str | None) -> str:
     return next((kind for kind in _KINDS[what] if said.lower() in (kind.lower(), f"{kind.lower()}s")), "")
 
 
+def revision_of(vm: Document, found: Matcher) -> str:
+    """The ControllerRevision that keeps what the matcher stands for; "" while there is none."""
+    if found.revision:
+        return found.revision
+    reference = (vm.get("status") or {}).get(f"{found.what}Ref") or {}
+    same = reference.get("name") == found.name and kind_of(found.what, reference.get("kind")) == found.kind
+    return str((reference.get("controllerRevisionRef") or {}).get("name") or "") if same else ""
+
+
+def completed(vm: Document) -> Document:
+    """The VM with the kinds of what it names, where it left them out. The same object when nothing is missing."""
+    for what in BOTH:
+        said = vm["spec"].get(what)
+        if said and said.get("name") and not said.get("kind"):
+            vm = {**vm, "spec": {**vm["spec"], what: {**said, "kind": _KINDS[what][0].lower()}}}
+    return vm
+
+
 def check(vm: Document, old: Document | None) -> Iterator[Fault]:
     """What is wrong with the matchers themselves. `old` is the VM before an edit."""
     for what in BOTH:

@@ -94,8 +94,6 @@ _OPEN = frozenset(("Features", "Clock", "ClockOffsetUTC", "BlockSize"))
 
 _MEND = {
     "dataVolumeTemplates": "make a PersistentVolumeClaim and name it in volumes",
-    "instancetype": "write CPU and memory into template.spec.domain",
-    "preference": "write what it says into template.spec.domain",
     "efi": "leave out efi to boot by BIOS",
     "multus": "use the pod network",
     "timezone": "remove it, and set the time zone in the guest",

@@ -4,6 +4,7 @@
 pure towards the request: they never write, and are called again on dry runs.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct, field
@@ -34,6 +35,10 @@ class AdmissionRequest(Struct, frozen=True):
     obj: dict[str, Any] | None
     old: dict[str, Any] | None
     dry_run: bool = False
+
+
+Read = Callable[[Resource, str, str], dict[str, Any] | None]
+"""(resource, name, namespace) -> what is stored now, at once; None for what is not there, or is of no known kind."""
 
 
 class Verdict(Struct, frozen=True):

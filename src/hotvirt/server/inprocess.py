@@ -41,6 +41,15 @@ class LocalClient:
         call = self._call("get", resource, namespace, name)
         return self._doc(call, await self._verbs.get(call))
 
+    def peek(self, resource: Resource, name: str, namespace: str = "") -> Document | None:
+        """What is stored now, for those who may not wait; None also when nobody knows the kind."""
+        registry, store = self._verbs.registry, self._verbs.store
+        if registry.find(resource.group, resource.version, resource.plural) is None:
+            return None
+        call = self._call("get", resource, namespace, name)
+        entry = store.get(call.key)
+        return self._doc(call, entry) if entry is not None else None
+
     async def list(
         self,
         resource: Resource,

@@ -10,9 +10,10 @@ from typing import Any
 from hotvirt.api import defaults, schemas, validation, validation_settings
 from hotvirt.api.defaults import ClusterSettings
 from hotvirt.api.faults import Fault
-from hotvirt.kube.admission import Admission, AdmissionRequest, User, Verdict
+from hotvirt.kube.admission import Admission, AdmissionRequest, Read, User, Verdict
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
+from hotvirt.webhooks.instancetypes import SizeKinds, Sizes
 
 Document = dict[str, Any]
 KubeVirtSource = Callable[[], Document | None]
@@ -26,9 +27,13 @@ RESERVED_LABELS = tuple(
 )  # fmt: skip
 
 
-def admissions(kubevirt: KubeVirtSource) -> tuple[Admission, ...]:
-    """The plug-ins the API server is given."""
-    return (VirtualMachines(kubevirt), Instances(kubevirt), KubeVirts())
+def _nothing(resource: Resource, name: str, namespace: str) -> Document | None:  # noqa: ARG001
+    return None
+
+
+def admissions(kubevirt: KubeVirtSource, read: Read = _nothing) -> tuple[Admission, ...]:
+    """The plug-ins the API server is given. `read` looks up what objects refer to."""
+    return (VirtualMachines(kubevirt, read), Instances(kubevirt), KubeVirts(), SizeKinds())
 
 
 def is_ours(user: User) -> bool:
@@ -42,14 +47,15 @@ class VirtualMachines:
 
     resources: tuple[Resource, ...] = (VMS,)
 
-    def __init__(self, kubevirt: KubeVirtSource) -> None:
-        self._kubevirt = kubevirt
+    def __init__(self, kubevirt: KubeVirtSource, read: Read = _nothing) -> None:
+        self._kubevirt, self._sizes = kubevirt, Sizes(read)
 
     def mutate(self, request: AdmissionRequest) -> Document | None:
         obj = request.obj
         if obj is None or request.subresource or is_deleting(obj) or not _has_template(obj):
             return None
-        filled = defaults.machine(obj, ClusterSettings.of(self._kubevirt()), old=request.old)
+        sized = self._sizes.completed(obj)
+        filled = defaults.machine(sized, ClusterSettings.of(self._kubevirt()), old=request.old)
         return None if filled is obj else filled
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
@@ -58,7 +64,7 @@ class VirtualMachines:
             return Verdict()
         if old is not None and obj.get("spec") == old.get("spec"):
             return Verdict()
-        checked = validation.virtual_machine(obj)
+        checked = self._sizes.check(obj, old) if _has_template(obj) else validation.virtual_machine(obj)
         return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
 
 
