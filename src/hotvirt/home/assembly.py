@@ -52,7 +52,7 @@ class Home:
         self._node_began = asyncio.Event()
         self._server = ApiServer(
             ServerConfig(state_db=place.database, pki=place.pki, port=port),
-            admissions=admissions(self._kubevirt),
+            admissions=admissions(self._kubevirt, self._stored),
             groups=(
                 KubeVirtSubresources(lambda: self.client("api"), self._access, version=version_document()),
                 HotvirtSubresources(lambda: self.client("api"), self._access),
@@ -120,6 +120,9 @@ class Home:
 
     def _kubevirt(self) -> Document | None:
         return self._kubevirts.get("kubevirt", NAMESPACE) if self._kubevirts else None
+
+    def _stored(self, resource: Resource, name: str, namespace: str) -> Document | None:
+        return self._server.client().peek(resource, name, namespace)
 
     def _administrator(self) -> Access:
         pki = Pki(self._place.pki)
