@@ -103,7 +103,7 @@ def test_start_waits_for_the_guest_to_run(run, api):
     starting = {"metadata": {"name": "web", "resourceVersion": "5"}, "status": {"printableStatus": "Starting"}}
     api.answers["GET", f"{vms}/web"] = starting
     api.streams[vms] = [{"type": "MODIFIED", "object": {**starting, "status": {"printableStatus": "Running"}}}]
-    assert run("start", "web", "--wait") == (0, "vm/web is started\n", "")
+    assert run("start", "web", "--wait") == (0, "VM web was scheduled to start\nVM web is started\n", "")
 
 
 def test_no_server_is_one_line_with_the_mend(api):
@@ -121,7 +121,7 @@ def test_no_server_is_one_line_with_the_mend(api):
 
 def test_version_tells_both_sides(run, api):
     api.answers["GET", "/apis/subresources.kubevirt.io/v1/version"] = {"gitVersion": "v9"}
-    assert "Server:  v9" in run("version")[1]
+    assert 'Server Version: version.Info{GitVersion:"v9", ' in run("version")[1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -28,6 +28,7 @@ class Api:
     def __init__(self, access: Access) -> None:
         self.access = access
         self.namespace = access.namespace
+        self.patience = TIMEOUT
         self._tls = client_context(access) if access.server.startswith("https:") else None
         self._connection: http.client.HTTPConnection | None = None
 
@@ -137,7 +138,7 @@ class Api:
         headers = self._headers() | ({"Content-Type": content_type} if data is not None else {})
         try:
             if self._connection is None:
-                self._connection = self._connect(TIMEOUT)
+                self._connection = self._connect(self.patience)
             return _ask(self._connection, method, path, data, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()

@@ -7,12 +7,12 @@ import click
 
 from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
-from hotvirt.cli.targets import connected
-from hotvirt.cli.up import home_option
+from hotvirt.cli.targets import connected, home_option
+from hotvirt.cli.verbs import verb
 from hotvirt.home import paths
 
 
-@click.command()
+@verb()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @connected
 def backup(api: Api, file: Path) -> None:
@@ -40,7 +40,7 @@ def backup(api: Api, file: Path) -> None:
     click.echo(f"saved to {file} ({size / 1024 / 1024:.1f} MiB); to go back to it: hotvirt restore {file}")
 
 
-@click.command()
+@verb()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @home_option
 def restore(*, file: Path, home: str | None) -> None:

@@ -1,14 +1,19 @@
-"""Shell completion, printed for the shell to read."""
+"""Shell completion: the script for the shell, and the names of machines that it asks for at each Tab."""
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
+
+from hotvirt.cli.verbs import verb
+
+PATIENCE = 2.0
+"""Seconds: a Tab that takes longer than this is worse than one without names."""
 
 
-@click.command()
+@verb()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print a script that completes hotvirt's commands and options.
+    """Print a script that completes hotvirt's commands, options and the names of VMs.
 
     \b
     Examples:
@@ -19,3 +24,29 @@ def completion(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, "the choice allows only shells that click knows"
     click.echo(kind(ctx.find_root().command, {}, "hotvirt", "_HOTVIRT_COMPLETE").source())
+
+
+def machine_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """VMs and instances that what is typed may become. Nothing when the API can't be asked: a Tab is no place for an
+    error."""
+    from hotvirt.cli.errors import explain
+    from hotvirt.cli.targets import CONNECTION, KINDS, open_api
+    from hotvirt.kube.resources import VMS
+
+    user, at, rest = incomplete.rpartition("@")
+    kind, slash, _ = rest.partition("/")
+    if slash and kind.lower() not in KINDS:
+        return []
+    resource = KINDS[kind.lower()] if slash else VMS
+    params = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in CONNECTION}
+    try:
+        with ctx.scope(cleanup=False):
+            api = open_api(params)
+        api.patience = PATIENCE
+        names = [obj["metadata"]["name"] for obj in api.list(resource, api.namespace)]
+    except Exception as error:
+        if explain(error) is None:
+            raise
+        return []
+    prefix = f"{user}{at}{kind}{slash}"
+    return [CompletionItem(prefix + name) for name in sorted(names) if (prefix + name).startswith(incomplete)]

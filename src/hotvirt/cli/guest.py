@@ -5,18 +5,18 @@ import click
 
 from hotvirt.cli import tables
 from hotvirt.cli.api import Api
-from hotvirt.cli.lifecycle import Machine
-from hotvirt.cli.targets import connected, machine, subresource
+from hotvirt.cli.targets import Target, connected, machine, subresource
+from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
 
 GROUP = "subresources.hotvirt.io/v1alpha1"
 
 
-@click.command()
+@verb()
 @machine
 @tables.output_option
 @connected
-def guest(api: Api, machine: Machine, *, output: str | None) -> None:
+def guest(api: Api, machine: Target, *, output: str | None) -> None:
     """Ask a guest, through its agent, what it has at this moment.
 
     \b
@@ -24,7 +24,7 @@ def guest(api: Api, machine: Machine, *, output: str | None) -> None:
       hotvirt guest vm/web
       hotvirt guest vm/web -o json | jq .memTotalBytes
     """
-    facts = ask(api, machine[1])
+    facts = ask(api, machine.name)
     click.echo(tables.document(facts, output) if output else describe(facts))
 
 

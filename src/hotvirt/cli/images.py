@@ -8,12 +8,12 @@ import click
 
 from hotvirt.cli import tables
 from hotvirt.cli.progress import Line
+from hotvirt.cli.targets import home_option
+from hotvirt.cli.verbs import Verbs
 from hotvirt.home import paths
 
-home_option = click.option("--home", metavar="DIR", help="Use the home in DIR.  [env: HOTVIRT_HOME]")
 
-
-@click.group()
+@click.group(cls=Verbs)
 def images() -> None:
     """List, build and import disk images.
 

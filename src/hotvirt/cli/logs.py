@@ -7,18 +7,18 @@ import click
 
 from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
-from hotvirt.cli.lifecycle import Machine
-from hotvirt.cli.targets import connected, machine
+from hotvirt.cli.targets import Target, connected, machine
+from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import PODS
 
 
-@click.command()
+@verb()
 @machine
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is printed later, until the guest's end.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines.")
 @connected
-def logs(api: Api, machine: Machine, *, follow: bool, tail: int | None) -> None:
+def logs(api: Api, machine: Target, *, follow: bool, tail: int | None) -> None:
     """Show what a VM's QEMU printed: warnings, and why it ended. What the guest itself prints is on its console.
 
     \b
@@ -26,7 +26,7 @@ def logs(api: Api, machine: Machine, *, follow: bool, tail: int | None) -> None:
       hotvirt logs vm/web
       hotvirt logs vm/web --follow --tail 10
     """
-    pod = launcher(api, machine[1])
+    pod = launcher(api, machine.name)
     query = {**({"follow": "true"} if follow else {}), **({} if tail is None else {"tailLines": str(tail)})}
     decoder, said = codecs.getincrementaldecoder("utf-8")("replace"), False
     for data in api.stream(f"{PODS.path(api.namespace, pod)}/log", query=query):
@@ -34,7 +34,7 @@ def logs(api: Api, machine: Machine, *, follow: bool, tail: int | None) -> None:
         sys.stdout.write(harmless(decoder.decode(data)))
         sys.stdout.flush()
     if not said and tail != 0:
-        click.echo(f"QEMU of {machine[1]} has printed nothing.", err=True)
+        click.echo(f"QEMU of {machine.name} has printed nothing.", err=True)
 
 
 def harmless(text: str) -> str:

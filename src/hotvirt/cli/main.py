@@ -7,32 +7,77 @@ list of commands are therefore here. `main` shows what went wrong as one line an
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-# name -> (module below hotvirt.cli, attribute, one line for the list)
-COMMANDS: dict[str, tuple[str, str, str]] = {
-    "up": ("up", "up", "Start the home: API, controllers and node on this machine."),
-    "down": ("up", "down", "Stop the guests and the home."),
-    "status": ("status", "status", "Show the home, what runs in it, and what each VM asked for and has."),
-    "console": ("streams", "console", "Use a VM's serial console. Ctrl+] leaves."),
-    "logs": ("logs", "logs", "Show what a VM's QEMU printed."),
-    "vnc": ("streams", "vnc", "Offer a VM's display on a local port."),
-    "start": ("lifecycle", "start", "Start a VM."),
-    "stop": ("lifecycle", "stop", "Stop a VM."),
-    "restart": ("lifecycle", "restart", "Restart a VM."),
-    "pause": ("lifecycle", "pause", "Freeze a running VM's CPUs."),
-    "unpause": ("lifecycle", "unpause", "Let a paused VM go on."),
-    "set": ("resize", "set_", "Change a running VM's memory or CPUs, and watch it happen."),
-    "addvolume": ("volumes", "addvolume", "Attach a volume to a VM while it runs."),
-    "removevolume": ("volumes", "removevolume", "Detach a volume from a VM while it runs."),
-    "guest": ("guest", "guest", "Ask a guest what it has: memory, CPUs, disks, uptime."),
-    "backup": ("backup", "backup", "Save what the API holds to a file, while the home runs."),
-    "restore": ("backup", "restore", "Make a home's API hold what a backup file does."),
-    "images": ("images", "images", "List, build and import disk images."),
-    "version": ("version", "version", "Show the versions of this command and of the API it talks to."),
-    "completion": ("completion", "completion", "Print shell completion for bash, zsh or fish."),
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# section -> name -> (module below hotvirt.cli, attribute, one line for the list)
+SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "The home": {
+        "up": ("up", "up", "Start the home: API, controllers and node on this machine."),
+        "down": ("up", "down", "Stop the guests and the home."),
+        "status": ("status", "status", "Show the home, what runs in it, and what each VM asked for and has."),
+        "images": ("images", "images", "List, build and import disk images."),
+        "backup": ("backup", "backup", "Save what the API holds to a file, while the home runs."),
+        "restore": ("backup", "restore", "Make a home's API hold what a backup file does."),
+    },
+    "A VM's life": {
+        "create": ("create", "create", "Print the manifest of a VM, an instance type, a preference or a clone."),
+        "start": ("lifecycle", "start", "Start a VM."),
+        "stop": ("lifecycle", "stop", "Stop a VM."),
+        "restart": ("lifecycle", "restart", "Restart a VM."),
+        "pause": ("lifecycle", "pause", "Freeze a running VM's CPUs."),
+        "unpause": ("lifecycle", "unpause", "Let a paused VM go on."),
+        "soft-reboot": ("lifecycle", "soft_reboot", "Ask a guest to reboot itself."),
+        "reset": ("lifecycle", "reset", "Press a guest's reset button."),
+        "migrate": ("migration", "migrate", "Move a running VM to another node."),
+        "migrate-cancel": ("migration", "migrate_cancel", "Call off a migration."),
+        "evacuate-cancel": ("migration", "evacuate_cancel", "Let a VM stay that was to leave its node."),
+    },
+    "Changing a running VM": {
+        "set": ("resize", "set_", "Change a running VM's memory or CPUs, and watch it happen."),
+        "addvolume": ("volumes", "addvolume", "Attach a volume to a VM while it runs."),
+        "removevolume": ("volumes", "removevolume", "Detach a volume from a VM while it runs."),
+        "credentials": ("credentials", "credentials", "Give a VM's guest SSH keys and passwords."),
+    },
+    "Reaching a guest": {
+        "console": ("streams", "console", "Use a VM's serial console. Ctrl+] leaves."),
+        "vnc": ("streams", "vnc", "Open a viewer on a VM's display, offer it on a port, or save a picture of it."),
+        "ssh": ("ssh", "ssh", "Log in to a guest with this machine's ssh."),
+        "scp": ("ssh", "scp", "Copy files to or from a guest with this machine's scp."),
+        "port-forward": ("portforward", "port_forward", "Offer a guest's ports on this machine."),
+        "expose": ("expose", "expose", "Make a Service that leads to a VM."),
+    },
+    "Looking inside": {
+        "guest": ("guest", "guest", "Ask a guest what it has: memory, CPUs, disks, uptime."),
+        "guestosinfo": ("guestdata", "guestosinfo", "Show what a guest's agent tells of its system."),
+        "userlist": ("guestdata", "userlist", "Show who is logged in to a guest."),
+        "fslist": ("guestdata", "fslist", "Show a guest's mounted file systems."),
+        "logs": ("logs", "logs", "Show what a VM's QEMU printed."),
+        "memory-dump": ("memorydump", "memory_dump", "Write a guest's memory to a claim, fetch it, part with it."),
+        "expand": ("guestdata", "expand", "Show a VM with its instance type and preference written out."),
+        "objectgraph": ("guestdata", "objectgraph", "Show what a VM depends on."),
+        "permitted-devices": ("guestdata", "permitted_devices", "Show which host devices VMs may have."),
+    },
+    "This command": {
+        "version": ("version", "version", "Show the versions of this command and of the API it talks to."),
+        "completion": ("completion", "completion", "Print shell completion for bash, zsh or fish."),
+    },
 }
+COMMANDS = {name: found for section in SECTIONS.values() for name, found in section.items()}
+
+NOT_HERE = {
+    "image-upload": "a disk image of this machine becomes local/NAME with: hotvirt images import FILE --name NAME",
+    "vmexport": "a claim's files are in its volume's directory; see: kubectl get pv -o yaml",
+    "guestfs": "stop the VM, then use guestfish on the file in its claim's volume; see: kubectl get pv -o yaml",
+    "usbredir": "USB devices are not passed to guests yet; a disk's content goes in with: hotvirt addvolume",
+    "adm": "the home's log level is chosen when it starts: hotvirt up --verbose",
+    "template": "a manifest with a few settings changed comes from: hotvirt create vm",
+}
+"""What virtctl has beside these, and what there is instead."""
 
 
 class LazyGroup(click.Group):
@@ -47,30 +92,57 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, _, line) in commands.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] == "help":
+            args = [*args[1:2], "--help"] if args[1:2] else ["--help"]
+            if args == ["--help"]:
+                click.echo(ctx.get_help())
+                ctx.exit()
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            # click would compare with imported commands: with ours that would be all of them.
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS)
-            raise click.UsageError(
-                f"there is no command {args[0]!r}" + (f"; {' or '.join(near)}?" if near else ""), ctx
-            )
+            raise click.UsageError(_unknown(args[0]), ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """click would import every command for its help."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete.startswith("-"):
+            return super(click.Group, self).shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=line) for name, (_, _, line) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+
+
+def _unknown(word: str) -> str:
+    if instead := NOT_HERE.get(word):
+        return f"there is no {word!r} here: {instead}"
+    # click would compare with imported commands: with ours that would be all of them.
+    import difflib
+
+    near = difflib.get_close_matches(word, COMMANDS)
+    return f"there is no command {word!r}" + (
+        f"; {' or '.join(near)}?" if near else f"; there are: {', '.join(COMMANDS)}"
+    )
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(None, "--version", package_name="hotvirt", message="hotvirt %(version)s")
-def hotvirt() -> None:
+@click.option("--kubeconfig", metavar="FILE", help="Which kubeconfig to use.")
+@click.option("--context", metavar="NAME", help="Which of its contexts.")
+@click.option("--home", metavar="DIR", help="Use the home in DIR.  [env: HOTVIRT_HOME]")
+@click.option("-n", "--namespace", help="Namespace of the VM (default: the context's).")
+def hotvirt(**_: str | None) -> None:
     """Virtual machines as Kubernetes objects, resized while they run.
 
     hotvirt speaks KubeVirt's API: kubectl works on what it serves, and these commands work on any cluster
-    that serves it.
+    that serves it. They take virtctl's flags, and print what it prints.
 
     \b
     Examples:
@@ -78,6 +150,7 @@ def hotvirt() -> None:
       kubectl apply -f examples/vm.yaml  make a VM
       hotvirt set vm/web memory=2Gi      grow its memory while it runs
       hotvirt console vm/web             log in
+      hotvirt ssh root@vm/web            ... over the network
       hotvirt down                       stop everything
     """
 

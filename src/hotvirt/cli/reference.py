@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from hotvirt.cli.main import hotvirt
+from hotvirt.cli.main import LazyGroup, hotvirt
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
 WIDTH = 100
@@ -23,15 +23,20 @@ def render() -> str:
 
 
 def _sections_below(parent: click.Context, name: str) -> list[str]:
-    assert isinstance(parent.command, click.Group)
-    command = parent.command.get_command(parent, name)
+    command = (
+        _below(parent)[name] if not isinstance(parent.command, LazyGroup) else parent.command.get_command(parent, name)
+    )
     assert command is not None
     context = click.Context(command, info_name=name, parent=parent, max_content_width=WIDTH, terminal_width=WIDTH)
     found = [_section(context)]
-    if isinstance(command, click.Group):
-        for below in command.list_commands(context):
-            found += _sections_below(context, below)
+    for below in sorted(_below(context)):
+        found += _sections_below(context, below)
     return found
+
+
+def _below(context: click.Context) -> dict[str, click.Command]:
+    """A command's own commands; `vnc` has one without being a group."""
+    return getattr(context.command, "commands", {})
 
 
 def _section(context: click.Context) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import click
 from msgspec import Struct
 
+from hotvirt.api.defaults import whole_blocks
 from hotvirt.api.quantity import format_bytes, parse_bytes
 from hotvirt.cli import guest, tables
 from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
-from hotvirt.cli.lifecycle import Machine
-from hotvirt.cli.targets import connected, machine, only_vm
+from hotvirt.cli.targets import Target, connected, one_machine, only_vm
+from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import ApiError, NotFound
 from hotvirt.kube.resources import VMIS, VMS
@@ -37,13 +38,13 @@ class Progress(Struct, frozen=True):
     failed: str = ""
 
 
-@click.command("set")
-@machine
+@verb("set")
+@one_machine
 @click.argument("changes", nargs=-1, required=True, metavar="memory=SIZE|cpu=COUNT...")
 @click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, metavar="SECONDS")
 @click.option("--no-wait", is_flag=True, help="Return when the change is asked for.")
 @connected
-def set_(api: Api, machine: Machine, changes: tuple[str, ...], *, timeout: float, no_wait: bool) -> None:
+def set_(api: Api, machine: Target, changes: tuple[str, ...], *, timeout: float, no_wait: bool) -> None:
     """Change a VM's memory or CPUs. A running guest gets them without a restart where it can.
 
     cpu counts what the guest sees: sockets x cores x threads.
@@ -108,11 +109,13 @@ def progress(vm: Document, vmi: Document | None, wanted: Goal) -> Progress:
     if wanted.memory is not None:
         memory = status.get("memory") or {}
         has = parse_bytes(memory["guestCurrent"]) if memory.get("guestCurrent") else None
-        texts.append(f"memory {tables.size(has)} of {tables.size(wanted.memory)}")
+        shrinks = has is not None and has > wanted.memory
+        texts.append(f"memory {tables.size(has)} {'to become' if shrinks else 'of'} {tables.size(wanted.memory)}")
         pending |= has != wanted.memory or _present(vmi, "HotMemoryChange")
     if wanted.sockets is not None:
         has = (status.get("currentCPUTopology") or {}).get("sockets")
-        texts.append(f"CPU sockets {has or '-'} of {wanted.sockets}")
+        shrinks = has is not None and has > wanted.sockets
+        texts.append(f"CPU sockets {has or '-'} {'to become' if shrinks else 'of'} {wanted.sockets}")
         pending |= has != wanted.sockets or _present(vmi, "HotVCPUChange")
     return Progress(", ".join(texts), done=not pending)
 
@@ -148,10 +151,14 @@ def _show_guest(api: Api, name: str) -> None:
 
 
 def _memory(value: str) -> int:
+    """In whole blocks, as the guest gets it: nothing else would ever be reached."""
     try:
-        return parse_bytes(value)
+        asked = parse_bytes(value)
     except ValueError:
         raise CliError(f"memory={value!r} is not a size; write it as in memory=2Gi or memory=1536Mi") from None
+    if asked > 0 and not whole_blocks(asked):
+        raise CliError(f"memory={value} is less than one block of 2Mi; did you mean memory={value.rstrip('iB')}Gi?")
+    return whole_blocks(asked)
 
 
 def _sockets(vm: Document, value: str) -> int:

@@ -9,14 +9,15 @@ import click
 
 from hotvirt.cli import tables
 from hotvirt.cli.api import Api
-from hotvirt.cli.targets import connected
+from hotvirt.cli.targets import connected, from_root
+from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import NODES, VMIS, VMS
 
 NOTABLE = ("RestartRequired", "HotMemoryChange", "HotVCPUChange", "Failure")
 
 
-@click.command()
+@verb()
 @tables.output_option
 @connected
 def status(api: Api, *, output: str | None) -> None:
@@ -119,7 +120,7 @@ def _home(api: Api) -> Document | None:
 
 def _home_option() -> str | None:
     given: Any = click.get_current_context().params.get("home")
-    return str(given) if given else None
+    return str(given) if given else from_root("home")
 
 
 def _notes(vm: Document) -> list[str]:

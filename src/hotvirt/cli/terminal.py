@@ -19,20 +19,23 @@ from hotvirt.cli import sockets
 from hotvirt.kube.kubeconfig import Access
 
 LEAVE = b"\x1d"  # Ctrl+]
+PIECE = 32 << 10
 
 
-def run(access: Access, path: str, *, linger: float) -> None:
-    """Until the guest's side ends, Ctrl+] is typed, or piped input has ended and `linger` seconds were silent."""
+def run(access: Access, path: str, *, linger: float, connected: Callable[[], None] = lambda: None) -> None:
+    """Until the guest's side ends, Ctrl+] is typed, or piped input has ended and `linger` seconds were silent.
+    `connected` is called once the stream is open, before anything of it is shown."""
     with _raw(sys.stdin.fileno()):
-        asyncio.run(_talk(access, path, 0 if sys.stdin.isatty() else linger))
+        asyncio.run(_talk(access, path, 0 if sys.stdin.isatty() else linger, connected))
     if sys.stdin.isatty():
         sys.stderr.write("\n")
 
 
-async def _talk(access: Access, path: str, linger: float) -> None:
+async def _talk(access: Access, path: str, linger: float, connected: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     input_ended = False
     async with sockets.connect(access, path) as socket:
+        connected()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as silence:
 
@@ -56,7 +59,7 @@ def _feed(
     terminal = sys.stdin.isatty()
     # The loop may be gone while this thread still waits for a key: then nobody is left to send to.
     with contextlib.suppress(RuntimeError, ConnectionError, asyncio.CancelledError):
-        while data := os.read(sys.stdin.fileno(), 4096):
+        while data := os.read(sys.stdin.fileno(), PIECE):
             keys, leave, _ = data.partition(LEAVE) if terminal else (data, b"", b"")
             if keys:
                 asyncio.run_coroutine_threadsafe(socket.send_bytes(keys), loop).result()

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from hotvirt.cli.errors import CliError
+from hotvirt.cli.targets import home_option
+from hotvirt.cli.verbs import verb
 from hotvirt.home import paths
 from hotvirt.kube.kubeconfig import load
 
-home_option = click.option("--home", metavar="DIR", help="Where the home keeps its things.  [env: HOTVIRT_HOME]")
 
-
-@click.command()
+@verb()
 @click.option("-d", "--detach", is_flag=True, help="Return when the API answers; the home goes on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=None, help="API's port (default: as last time, or a free one)."
@@ -55,7 +55,7 @@ def up(
     _tell_context(place)
 
 
-@click.command()
+@verb()
 @click.option(
     "--keep-guests", is_flag=True, help="Stop only the home; guests run on, and the next 'up' takes them over."
 )

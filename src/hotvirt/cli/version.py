@@ -1,39 +1,55 @@
-"""The versions of both sides."""
+"""The versions of both sides. Without --client this needs an API; with it, next to nothing is loaded."""
 
 import platform
 
 import click
 
 import hotvirt
-from hotvirt.cli import tables
-from hotvirt.cli.api import Api
-from hotvirt.cli.targets import connected
-from hotvirt.kube.errors import ApiError, Unreachable
+from hotvirt.cli.targets import CONNECTION, connection_options, from_root, open_api
+from hotvirt.cli.verbs import verb
+
+FIELDS = (
+    ("gitVersion", "GitVersion"), ("gitCommit", "GitCommit"), ("gitTreeState", "GitTreeState"),
+    ("buildDate", "BuildDate"), ("goVersion", "GoVersion"), ("compiler", "Compiler"), ("platform", "Platform"),
+)  # fmt: skip
 
 
-@click.command()
-@tables.output_option
-@connected
-def version(api: Api, *, output: str | None) -> None:
+@verb()
+@click.option("-c", "--client", is_flag=True, help="Only this command's own version; needs no API.")
+@click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Print the data instead of a line each.")
+@connection_options
+def version(*, client: bool, output: str | None, **connection: str | None) -> None:
     """Show the version of this command, and of the API it talks to.
 
     \b
-    Example:
+    Examples:
+      hotvirt version
+      hotvirt version --client
       hotvirt version -o json
     """
-    client = {"version": hotvirt.__version__, "python": platform.python_version()}
-    try:
-        server = api.request("GET", "/apis/subresources.kubevirt.io/v1/version")
-    except (ApiError, Unreachable) as error:
-        server = {"error": str(error)}
+    ours = {"gitVersion": f"v{hotvirt.__version__}", "compiler": f"Python {platform.python_version()}"}
+    found: dict[str, object] = {"client": ours}
+    if not client:
+        found["server"] = _ask(connection)
     if output:
-        click.echo(tables.document({"client": client, "server": server}, output))
+        from hotvirt.cli import tables
+
+        click.echo(tables.document(found, output))
         return
-    click.echo(
-        tables.facts(
-            [
-                ("Client", f"hotvirt {client['version']} (Python {client['python']})"),
-                ("Server", str(server.get("gitVersion") or server.get("error") or "unknown")),
-            ]
-        )
-    )
+    for side, facts in found.items():
+        click.echo(f"{side.capitalize()} Version: {line(facts)}")
+
+
+def line(facts: object) -> str:
+    """As virtctl prints a version, which scripts take apart."""
+    assert isinstance(facts, dict)
+    words = [f'{shown}:"{facts.get(key) or ""}"' for key, shown in FIELDS]
+    return f"version.Info{{{', '.join(words)}}}"
+
+
+def _ask(connection: dict[str, str | None]) -> dict[str, object]:
+    api = open_api({name: connection[name] or from_root(name) for name in CONNECTION})
+    try:
+        return api.request("GET", "/apis/subresources.kubevirt.io/v1/version")
+    finally:
+        api.close()

@@ -6,27 +6,29 @@ import click
 
 from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
-from hotvirt.cli.lifecycle import Machine, dry_run_option
-from hotvirt.cli.targets import connected, machine, subresource
+from hotvirt.cli.lifecycle import ask, dry_run_option
+from hotvirt.cli.targets import Target, connected, machine, subresource
+from hotvirt.cli.verbs import verb
 from hotvirt.kube.errors import NotFound
-from hotvirt.kube.resources import CLAIMS, VMS, Resource
+from hotvirt.kube.resources import CLAIMS, VMIS, VMS, Resource
 
 DATA_VOLUMES = Resource("cdi.kubevirt.io", "v1beta1", "datavolumes", "DataVolume")
 
 
-@click.command()
+@verb()
 @machine
 @click.option("--volume-name", required=True, metavar="CLAIM", help="PersistentVolumeClaim (or DataVolume) to attach.")
-@click.option("--persist", is_flag=True, help="Accepted for virtctl's sake: a VM's volume always outlives a restart.")
+@click.option("--disk-name", metavar="NAME", help="Its name in the VM, when not the claim's.")
+@click.option("--serial", help="Serial number the guest sees (default: the name in the VM).")
 @click.option("--bus", type=click.Choice(["scsi", "virtio"]), default="scsi", show_default=True)
-@click.option("--serial", help="Serial number the guest sees (default: the claim's name).")
 @click.option("--disk-type", type=click.Choice(["disk", "lun"]), default="disk", show_default=True)
 @click.option("--cache", type=click.Choice(["none", "writethrough", "writeback"]), help="Host cache mode.")
+@click.option("--persist", is_flag=True, help="Accepted for virtctl's sake: a VM's volume always outlives a restart.")
 @dry_run_option
 @connected
 def addvolume(
-    api: Api, machine: Machine, *, volume_name: str, persist: bool, bus: str, serial: str | None, disk_type: str,
-    cache: str | None, dry_run: bool,
+    api: Api, machine: Target, *, volume_name: str, disk_name: str | None, serial: str | None, bus: str, disk_type: str,
+    cache: str | None, persist: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Attach a claim to a VM as a disk; a running guest sees it at once.
 
@@ -36,24 +38,26 @@ def addvolume(
       hotvirt addvolume web --volume-name=data --bus=virtio --serial=DATA1
     """
     del persist
-    if len(volume_name) > 63:
-        raise CliError(f"--volume-name {volume_name!r} is longer than 63 characters; use a claim with a shorter name")
-    name = machine[1]
-    disk: dict[str, Any] = {"name": volume_name, "serial": serial or volume_name, disk_type: {"bus": bus}}
+    name = disk_name or volume_name
+    if len(name) > 63:
+        raise CliError(f"{name!r} is longer than 63 characters; give the disk a shorter name with --disk-name")
+    if disk_type == "lun" and bus != "scsi":
+        raise CliError(f"a LUN cannot be on the {bus} bus; leave out --bus={bus}, or attach it with --disk-type=disk")
+    disk: dict[str, Any] = {"name": name, "serial": serial or name, disk_type: {"bus": bus}}
     if cache:
         disk["cache"] = cache
-    body: dict[str, Any] = {"name": volume_name, "disk": disk, "volumeSource": _source(api, volume_name)}
+    body: dict[str, Any] = {"name": name, "disk": disk, "volumeSource": _source(api, volume_name)}
     _change(api, machine, "addvolume", body, dry_run=dry_run)
-    click.echo(f"volume {volume_name} is to be attached to {name}; watch: kubectl get vmi {name} -o yaml")
+    click.echo(f"Successfully submitted add volume request to VM {machine.name} for volume {volume_name}")
 
 
-@click.command()
+@verb()
 @machine
 @click.option("--volume-name", required=True, metavar="NAME", help="Volume to detach.")
 @click.option("--persist", is_flag=True, hidden=True)
 @dry_run_option
 @connected
-def removevolume(api: Api, machine: Machine, *, volume_name: str, persist: bool, dry_run: bool) -> None:
+def removevolume(api: Api, machine: Target, *, volume_name: str, persist: bool, dry_run: bool) -> None:
     """Detach a volume that was attached while the VM ran. Its data stays in the claim.
 
     \b
@@ -62,29 +66,32 @@ def removevolume(api: Api, machine: Machine, *, volume_name: str, persist: bool,
     """
     del persist
     _change(api, machine, "removevolume", {"name": volume_name}, dry_run=dry_run)
-    click.echo(f"volume {volume_name} is to be detached from {machine[1]}")
+    click.echo(f"Successfully submitted remove volume request to VM {machine.name} for volume {volume_name}")
 
 
-def _change(api: Api, machine: Machine, verb: str, body: dict[str, Any], *, dry_run: bool) -> None:
-    resource, name = machine
-    plural = (resource or VMS).plural
-    if dry_run:
-        body = {**body, "dryRun": ["All"]}
-    api.request("PUT", subresource(api, plural, name, verb), body=body)
+def _change(api: Api, machine: Target, verb: str, body: dict[str, Any], *, dry_run: bool) -> None:
+    """Of the VM; of an instance where that is named, or where no VM has the name."""
+    plural = (machine.resource or VMS).plural
+    try:
+        ask(api, plural, machine.name, verb, body, dry_run=dry_run)
+    except NotFound:
+        if machine.resource is not None or not _exists(api, VMIS, machine.name):
+            raise
+        api.request("PUT", subresource(api, VMIS.plural, machine.name, verb), body=body)
 
 
 def _source(api: Api, name: str) -> dict[str, Any]:
     """A DataVolume when there is one of that name, else the claim, which must exist: a typing error is told now."""
-    try:
-        api.get(DATA_VOLUMES, name, api.namespace)
-    except NotFound:
-        pass
-    else:
+    if _exists(api, DATA_VOLUMES, name):
         return {"dataVolume": {"name": name}}
+    if _exists(api, CLAIMS, name):
+        return {"persistentVolumeClaim": {"claimName": name}}
+    raise CliError(f"there is no PersistentVolumeClaim {name} in namespace {api.namespace}; see: kubectl get pvc")
+
+
+def _exists(api: Api, resource: Resource, name: str) -> bool:
     try:
-        api.get(CLAIMS, name, api.namespace)
+        api.get(resource, name, api.namespace)
     except NotFound:
-        raise CliError(
-            f"there is no PersistentVolumeClaim {name} in namespace {api.namespace}; see: kubectl get pvc"
-        ) from None
-    return {"persistentVolumeClaim": {"claimName": name}}
+        return False
+    return True

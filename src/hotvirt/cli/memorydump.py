@@ -1,0 +1,177 @@
+"""memory-dump: a running guest's memory, written to a claim; fetched from it where the claim's files are here."""
+
+import gzip
+import math
+import shutil
+from pathlib import Path
+from typing import IO, cast
+
+import click
+
+from hotvirt.api.quantity import format_bytes, parse_bytes
+from hotvirt.cli.api import Api
+from hotvirt.cli.errors import CliError
+from hotvirt.cli.lifecycle import ask
+from hotvirt.cli.progress import Line
+from hotvirt.cli.targets import Target, connected, machine, only_vm
+from hotvirt.cli.verbs import Verbs
+from hotvirt.cli.waiting import observe
+from hotvirt.kube.client import Document
+from hotvirt.kube.errors import AlreadyExists
+from hotvirt.kube.resources import CLAIMS, VMIS, VMS, VOLUMES
+
+OVERHEAD = 100 << 20
+"""Bytes a dump may have beside the guest's memory."""
+FILESYSTEM_SHARE = 0.055
+"""What a file system may keep for itself, as KubeVirt counts."""
+PATIENCE = 600.0
+
+
+@click.group("memory-dump", cls=Verbs)
+def memory_dump() -> None:
+    """Write a running guest's memory to a claim, fetch it, or part with the claim.
+
+    \b
+    Examples:
+      hotvirt memory-dump get web --claim-name=dump --create-claim
+      hotvirt memory-dump download web --output=web.dump.gz
+      hotvirt memory-dump remove web
+    """
+
+
+output_option = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the dump.")
+format_option = click.option(
+    "--format", "form", type=click.Choice(["gzip", "raw"]), default="gzip", show_default=True, help="Of that file."
+)
+
+
+@memory_dump.command()
+@machine
+@click.option("--claim-name", metavar="CLAIM", help="Where to (default: as last time).")
+@click.option("--create-claim", is_flag=True, help="Make the claim, large enough for this guest.")
+@click.option("--storage-class", metavar="NAME", help="With --create-claim: which class.")
+@click.option(
+    "--access-mode", type=click.Choice(["ReadWriteOnce", "ReadWriteMany"]), default="ReadWriteOnce", show_default=True,
+    help="With --create-claim.",
+)  # fmt: skip
+@output_option
+@format_option
+@connected
+def get(
+    api: Api, machine: Target, *, claim_name: str | None, create_claim: bool, storage_class: str | None,
+    access_mode: str, output: Path | None, form: str,
+) -> None:  # fmt: skip
+    """Write a running guest's memory to a claim.
+
+    \b
+    Examples:
+      hotvirt memory-dump get web --claim-name=dump --create-claim
+      hotvirt memory-dump get web                                     again, to the same claim
+    """
+    name = only_vm(machine, "be dumped by this command")
+    if create_claim:
+        _create_claim(api, name, claim_name, storage_class, access_mode)
+    ask(api, "virtualmachines", name, "memorydump", {"claimName": claim_name or ""})
+    click.echo(f"Successfully submitted memory dump request of VM {name}")
+    if output:
+        _download(api, name, output, form)
+
+
+@memory_dump.command()
+@machine
+@output_option
+@format_option
+@connected
+def download(api: Api, machine: Target, *, output: Path | None, form: str) -> None:
+    """Fetch the last dump of a VM, once it is complete. Works on the machine that holds the claim's files.
+
+    \b
+    Example:
+      hotvirt memory-dump download web --output=web.dump.gz
+    """
+    if output is None:
+        raise click.UsageError("name the file to write: --output=FILE")
+    _download(api, only_vm(machine, "be dumped"), output, form)
+
+
+@memory_dump.command()
+@machine
+@connected
+def remove(api: Api, machine: Target) -> None:
+    """Part a VM from its dump's claim. The claim and what is in it stay.
+
+    \b
+    Example:
+      hotvirt memory-dump remove web
+    """
+    name = only_vm(machine, "have a dump")
+    ask(api, "virtualmachines", name, "removememorydump", {})
+    click.echo(f"Successfully submitted remove memory dump association of VM {name}")
+
+
+def claim_size(vmi: Document) -> int:
+    """Bytes that a claim for the instance's dump needs."""
+    domain = vmi["spec"]["domain"]
+    requests = (domain.get("resources") or {}).get("requests") or {}
+    memory = (domain.get("memory") or {}).get("guest") or requests.get("memory") or "0"
+    return math.ceil((parse_bytes(memory) + OVERHEAD) / (1 - FILESYSTEM_SHARE) / (1 << 20)) << 20
+
+
+def _create_claim(api: Api, name: str, claim: str | None, storage_class: str | None, access_mode: str) -> None:
+    if not claim:
+        raise click.UsageError("--create-claim needs the claim's name: --claim-name=NAME")
+    if (api.get(VMS, name, api.namespace).get("status") or {}).get("memoryDumpRequest"):
+        raise CliError(f"{name} has a dump's claim already; part with it first: hotvirt memory-dump remove {name}")
+    size = format_bytes(claim_size(api.get(VMIS, name, api.namespace)))
+    spec: Document = {"accessModes": [access_mode], "resources": {"requests": {"storage": size}}}
+    if storage_class:
+        spec["storageClassName"] = storage_class
+    try:
+        api.request(
+            "POST", CLAIMS.path(api.namespace),
+            body={"apiVersion": "v1", "kind": CLAIMS.kind, "metadata": {"name": claim}, "spec": spec},
+        )  # fmt: skip
+    except AlreadyExists:
+        raise CliError(f"claim {claim} exists already; leave out --create-claim to write to it") from None
+    click.echo(f"PVC {api.namespace}/{claim} created")
+
+
+def _download(api: Api, name: str, output: Path, form: str) -> None:
+    request = _completed(api, name)
+    claim = api.get(CLAIMS, request["claimName"], api.namespace)
+    volume = api.get(VOLUMES, str(claim["spec"].get("volumeName")))
+    where = (volume["spec"].get("local") or volume["spec"].get("hostPath") or {}).get("path")
+    source = Path(where or "") / str(request.get("fileName") or "memory.dump")
+    if not where or not source.is_file():
+        raise CliError(
+            f"the dump is in claim {request['claimName']}, whose files are not on this machine; "
+            f"mount the claim in a pod, or run this where it is: {where or volume['metadata']['name']}"
+        )
+    try:
+        with source.open("rb") as dump, _opened(output, form) as out:
+            shutil.copyfileobj(dump, out, 1 << 20)
+    except OSError as error:
+        raise CliError(f"cannot copy {source} to {output}: {error.strerror}; try as root, or another file") from error
+    click.echo(f"Memory dump of {name} is in {output}")
+
+
+def _opened(output: Path, form: str) -> IO[bytes]:
+    return output.open("wb") if form == "raw" else cast("IO[bytes]", gzip.open(output, "wb", compresslevel=1))
+
+
+def _completed(api: Api, name: str) -> Document:
+    """What the VM says of its dump once that is complete; CliError when it fails, or takes too long."""
+    with Line() as line:
+        for vm in observe(api, VMS, name, timeout=PATIENCE):
+            request: Document | None = (vm.get("status") or {}).get("memoryDumpRequest")
+            if not request:
+                raise CliError(
+                    f"{name} has no memory dump; make one: hotvirt memory-dump get {name} --claim-name=CLAIM"
+                )
+            phase = request.get("phase") or "Associating"
+            if phase in ("Completed", "Unmounting") and request.get("fileName"):
+                return request
+            if phase == "Failed":
+                raise CliError(f"the memory dump of {name} failed: {request.get('message') or 'no reason is given'}")
+            line.say(f"memory dump: {phase}")
+    raise CliError(f"the memory dump of {name} is not complete after {PATIENCE:g} s; see: kubectl describe vm {name}")
