@@ -15,11 +15,13 @@ from hotvirt import __version__, controllers
 from hotvirt.api.crds import crds
 from hotvirt.home import podlogs
 from hotvirt.home.paths import Paths
+from hotvirt.home.podstreams import HomePodStreams
 from hotvirt.kube.admission import User
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Informer
 from hotvirt.kube.kubeconfig import Access
+from hotvirt.kube.podstreams import PodStreams
 from hotvirt.kube.resources import KUBEVIRTS, NODES, PODS, Resource
 from hotvirt.node import bridge, cgroups, hostfacts
 from hotvirt.node.places import Places
@@ -49,6 +51,7 @@ class Home:
         self._places = Places(pods=place.pods, images=place.images, volumes=place.volumes)
         self._kubevirts: Informer | None = None
         self._guests: GuestAccess | None = None
+        self._pods: PodStreams | None = None
         self._node_began = asyncio.Event()
         self._server = ApiServer(
             ServerConfig(state_db=place.database, pki=place.pki, port=port),
@@ -59,6 +62,7 @@ class Home:
             ),
             crds=crds(),
             pod_logs=self._pod_logs,
+            pod_streams=HomePodStreams(lambda: self._pods, lambda: self._server.access),
         )
 
     async def start(self) -> Access:
@@ -102,12 +106,12 @@ class Home:
         )
         shares = cgroups.find(bridge.names(self._place.run, is_default=self._place.is_default).table)
         node = Node(self.client("node"), facts=facts, places=self._places, network=network, cgroups=shares)
-        self._guests = node.access
+        self._guests, self._pods = node.access, node.pods
         self._node_began.set()
         try:
             await node.run()
         finally:
-            self._guests = None
+            self._guests = self._pods = None
 
     def _access(self) -> GuestAccess:
         if self._guests is None:

@@ -54,6 +54,15 @@ class Cgroups(Struct, frozen=True):
         except OSError as error:
             log.warning("pod %s has no CPU share of its own: %s", uid, error)
 
+    def enter(self, uid: str, pid: int) -> None:
+        """Put a further process of a pod, which has joined, beside its first."""
+        for base in self._bases():
+            try:
+                if (base / uid).is_dir():
+                    (base / uid / "cgroup.procs").write_text(str(pid))
+            except OSError as error:
+                log.warning("process %d does not share the limits of pod %s: %s", pid, uid, error)
+
     def confine(self, uid: str, pid: int, limits: Limits, *, may_lower: bool = True) -> None:
         """Hold a pod, which has joined, to its limits. `may_lower` False: only ever to more memory than it is held to,
         for who does not know what the pod was last given."""

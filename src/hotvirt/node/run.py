@@ -16,12 +16,13 @@ from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places
+from hotvirt.node.podaccess import LocalPodStreams
 from hotvirt.node.podrunner import PodRunner
 from hotvirt.node.provisioner import Provisioner
 
 
 class Node:
-    """The parts of one node; `access` is for the API's front, and finds guests while `run` runs."""
+    """The parts of one node; `access` and `pods` are for the API's front, and find guests while `run` runs."""
 
     def __init__(
         self, client: Client, *, facts: HostFacts, places: Places, network: Network, cgroups: Cgroups,
@@ -41,6 +42,7 @@ class Node:
             client, informers, node=facts.node_name, places=places, recorder=recorder, clock=clock
         )
         self.access = LocalGuestAccess(self._agent)
+        self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
 
     async def run(self) -> NoReturn:
         """Until cancelled; guests go on."""

@@ -5,6 +5,7 @@ every watch and connection, and returns when all that was acknowledged is on dis
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from msgspec import Struct
 from hotvirt.kube.admission import Admission, User
 from hotvirt.kube.aggregated import AggregatedGroup
 from hotvirt.kube.errors import AlreadyExists, NotFound
+from hotvirt.kube.podstreams import PodStreams
 from hotvirt.kube.resources import CRDS
 from hotvirt.server import builtin, roles
 from hotvirt.server.access import MASTERS, Access
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 SERVER_USER = User("system:apiserver", (MASTERS, "system:authenticated"))
 VERSION = "v1.36.0-hotvirt"
+# Documents are large and hold no cycles. Python's own thresholds (700 more containers than before) look through them
+# several times a request all the same: a seventh of the time of a write.
+GC_THRESHOLDS = (10_000, 20, 20)
 PodLogs = Callable[["web.Request", str, str], Awaitable["web.StreamResponse"]]  # request, namespace, name
 
 
@@ -61,7 +66,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
 
 class ApiServer:
     """`crds` are applied at the start through the ordinary path (a changed one is updated); `bootstrap` objects are
-    created if they are missing. `pod_logs` answers `kubectl logs`. `now` is what things are stamped with."""
+    created if they are missing. `pod_logs` answers `kubectl logs`, `pod_streams` exec and its like. `now` is what
+    things are stamped with."""
 
     def __init__(
         self,
@@ -72,17 +78,19 @@ class ApiServer:
         crds: Sequence[Document] = (),
         bootstrap: Sequence[Document] = (),
         pod_logs: PodLogs | None = None,
+        pod_streams: PodStreams | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.config = config
         self._admissions, self._groups, self._crds, self._bootstrap = admissions, groups, crds, bootstrap
-        self._now, self._pod_logs = now, pod_logs
+        self._now, self._pod_logs, self.pod_streams = now, pod_logs, pod_streams
         self._closed = asyncio.Event()
         self._stopped = False
         self._front: HttpFront | None = None
 
     async def start(self) -> None:
         """Raises StateFileError, or OSError when the port is taken."""
+        gc.set_threshold(*GC_THRESHOLDS)
         config = self.config
         pki = Pki(config.pki)
         self.store = await Store.open(config.state_db)

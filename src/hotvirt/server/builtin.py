@@ -11,7 +11,7 @@ from hotvirt.server.core_events import from_core, to_core
 from hotvirt.server.registry import Scale, Served, Subresource
 
 CLUSTER = ("namespaces", "nodes", "persistentvolumes")
-GET, CREATE = ("get",), ("create",)
+GET, CREATE, STREAM = ("get",), ("create",), ("create", "get")
 
 # plural, kind, short names, flags: c cluster-wide, s status, g generation, a category `all`, p names as paths allow
 _TABLE: dict[str, tuple[tuple[str, str, str, str], ...]] = {
@@ -98,6 +98,9 @@ _MORE: dict[str, tuple[Subresource, ...]] = {
         Subresource("log", "Pod", GET),
         Subresource("resize", "Pod"),
         Subresource("ephemeralcontainers", "Pod"),
+        Subresource("exec", "PodExecOptions", STREAM),
+        Subresource("attach", "PodAttachOptions", STREAM),
+        Subresource("portforward", "PodPortForwardOptions", STREAM),
     ),
     "namespaces": (Subresource("finalize", "Namespace", ("update",)),),
     "serviceaccounts": (Subresource("token", "TokenRequest", CREATE, "authentication.k8s.io", "v1"),),

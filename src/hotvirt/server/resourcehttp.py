@@ -15,6 +15,8 @@ from hotvirt.server.forms import Renderer
 from hotvirt.server.lists import Listing
 from hotvirt.server.negotiation import Form
 from hotvirt.server.paths import Target
+from hotvirt.server.podstreams import SUBRESOURCES as STREAMS
+from hotvirt.server.podstreams import PodStreamHandler
 from hotvirt.server.registry import Served
 from hotvirt.server.store import Entry
 from hotvirt.server.watchstream import WatchStreams
@@ -34,6 +36,7 @@ class ResourceHandler:
         self._verbs, self._subresources = server.verbs, server.subresources
         self._access, self._registry = server.access, server.registry
         self._escalation = Escalation(server.access)
+        self._streams = PodStreamHandler(server.access, server.pod_streams)
         self._renderer = Renderer(server.store, server.verbs.now)
         self._watches = WatchStreams(server.store, server.registry, self._renderer, server.bookmarks, server.closed)
 
@@ -60,6 +63,9 @@ class ResourceHandler:
         )
         if served.deprecated:
             call.warnings.append(served.deprecated)
+        if target.subresource in STREAMS and served.store == "/pods":
+            entry = await self._verbs.get(call)
+            return await self._streams.serve(request, call, self._server.store.doc(entry))
         form = negotiation.accepted(request.headers.get("Accept"))
         match verb:
             case "get":
