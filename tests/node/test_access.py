@@ -7,6 +7,8 @@ import pytest
 
 from hotvirt.kube.errors import Conflict, InternalError, NotFound
 from hotvirt.node.access import LocalGuestAccess
+from hotvirt.node.guest import AgentView
+from hotvirt.node.places import PodPlace
 from hotvirt.qemu.errors import AgentLacks, AgentTimeout, QemuTimeout
 from hotvirt.qemu.guestagent import AgentInfo
 
@@ -28,6 +30,8 @@ class Agent:
 
 
 class Monitor:
+    name = "web"
+
     def __init__(self):
         self.asked = []
 
@@ -40,9 +44,10 @@ class Guest:
 
     def __init__(self, directory, *, status="running", agent=None, uid="u-1"):
         self.uid, self.status, self.answering = uid, status, agent
-        self.place = SimpleNamespace(serial=directory / "serial.sock")
+        self.place = PodPlace(directory)
         self.monitor = Monitor()
-        self.view = SimpleNamespace(info=AgentInfo("7.2", frozenset({"guest-ping"})), hostname="web", os={"id": "x"})
+        info = AgentInfo("7.2", frozenset({"guest-ping"}))
+        self.view = AgentView(info=info, hostname="web", os={"id": "x"}) if agent else None
 
     async def observe(self):
         if isinstance(self.status, Exception):
@@ -108,7 +113,8 @@ async def test_consoles_of_guests_that_are_gone_are_forgotten(serial, tmp_path):
     (await into.console("default", "web")).writer.close()
     guests[0] = second
     (await into.console("default", "web")).writer.close()
-    assert list(into._consoles) == ["u-2"]
+    assert (into.console_in_use("u-1"), into.console_in_use("u-2")) == (False, False)
+    assert list(into._sessions._held) == [("console", "u-2")]
 
 
 async def test_no_guest_no_console(tmp_path):
@@ -123,6 +129,11 @@ PAUSES = {
     "pause again": ("pause", "paused", None),
     "unpause": ("unpause", "paused", ["cont"]),
     "unpause again": ("unpause", "running", None),
+    "pause after a reset": ("pause", "prelaunch", None),
+    "go on after a reset": ("unpause", "prelaunch", ["cont"]),
+    "reset": ("reset", "running", ["system_reset"]),
+    "reset while paused": ("reset", "paused", ["system_reset"]),
+    "soft reboot without an agent": ("soft_reboot", "running", ["system_powerdown"]),
 }
 
 
@@ -144,19 +155,25 @@ async def test_a_qemu_that_hangs_is_said(tmp_path):
 
 
 async def test_without_an_agent_what_needs_it_says_what_to_do(tmp_path):
-    for ask in ("facts", "guest_os_info"):
+    for ask in ("facts", "guest_os_info", "users", "filesystems", "unfreeze"):
         with pytest.raises(Conflict, match="install qemu-guest-agent in the guest"):
             await getattr(access(Guest(tmp_path)), ask)("default", "web")
-    with pytest.raises(Conflict, match="use restart"):
-        await access(Guest(tmp_path)).soft_reboot("default", "web")
+    with pytest.raises(Conflict, match="install qemu-guest-agent in the guest"):
+        await access(Guest(tmp_path)).freeze("default", "web", seconds=5)
 
 
 async def test_what_an_agent_will_not_tell_is_left_out_and_what_hangs_is_said(tmp_path):
     lacks = AgentLacks("guest-get-users", "CommandNotFound", "no")
-    guest = Guest(tmp_path, agent=Agent(timezone="UTC", users=lacks, fsinfo=[{"name": "vda"}]))
+    mounted = {"name": "vda1", "mountpoint": "/", "type": "ext4", "used-bytes": 7, "total-bytes": True, "x": "y"}
+    mounted["disk"] = [{"bus-type": "virtio", "serial": "s-1", "unit": 0}, "nonsense"]
+    guest = Guest(tmp_path, agent=Agent(timezone="UTC", users=lacks, fsinfo=[mounted]))
     assert await access(guest).guest_os_info("default", "web") == {
         "guestAgentVersion": "7.2", "supportedCommands": [{"name": "guest-ping", "enabled": True}], "hostname": "web",
-        "os": {"id": "x"}, "timezone": "UTC", "userList": [], "fsInfo": {"disks": [{"name": "vda"}]},
+        "os": {"id": "x"}, "timezone": "UTC", "userList": [], "fsFreezeStatus": "thawed",
+        "fsInfo": {"disks": [{
+            "diskName": "vda1", "mountPoint": "/", "fileSystemType": "ext4", "usedBytes": 7, "totalBytes": 0,
+            "disk": [{"busType": "virtio", "serial": "s-1"}],
+        }]},
     }  # fmt: skip
     guest.answering = Agent(timezone=AgentTimeout("the guest agent did not answer"))
     with pytest.raises(InternalError, match="did not answer"):

@@ -19,7 +19,7 @@ from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CLAIMS, PODS, SECRETS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
-from hotvirt.node import changes, start, status
+from hotvirt.node import changes, freezing, power, start, status
 from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
@@ -80,6 +80,14 @@ class NodeAgent:
         except TimeoutError:
             pass
         return self.guests.get(key)
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    def address_of(self, guest: Guest, namespace: str) -> str:
+        """Of its pod, "" when the pod has none (any more)."""
+        return str(((self._pod(namespace, guest.uid) or {}).get("status") or {}).get("podIP") or "")
 
     def _tell_waiting(self) -> None:
         self._moved.set()
@@ -183,6 +191,9 @@ class NodeAgent:
                 return Result(requeue_after=1)
             await self._ended(key, vmi, guest.place, str(error))
             return DONE
+        if observed.status == "shutdown" and seconds is None and power.is_to_reboot(guest.place, self._clock()):
+            await power.switch_on_again(guest)
+            return DONE  # its events bring this up again
         if observed.status == "shutdown":
             await self._over(key, vmi, guest, "Succeeded", "the guest powered off")
             return DONE
@@ -201,10 +212,13 @@ class NodeAgent:
             published = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
             now = observed.memory.current
             guest.settled = min(now, quantity.parse_bytes(published)) if published else now
-        guest.recount()
-        changes.memory(vmi, guest, observed)
-        changes.vcpus(vmi, guest, observed)
-        waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
+        thaw_in = freezing.watch(guest, self._clock())
+        waiting: dict[str, tuple[str, str]] = {}
+        if guest.view is None or not guest.view.frozen:
+            guest.recount()
+            changes.memory(vmi, guest, observed)
+            changes.vcpus(vmi, guest, observed)
+            waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting,
@@ -217,6 +231,8 @@ class NodeAgent:
         moment = asyncio.get_running_loop().time()
         if any(reason == IN_USE for reason, _ in waiting.values()):
             again.append(moment + RETRY_START)  # who uses it need not be of this home, and then no event tells
+        if thaw_in is not None:
+            again.append(moment + thaw_in)
         return Result(requeue_after=max(0.1, min(again) - moment)) if again else DONE
 
     def _tell(self, vmi: Document, patch: Document) -> None:

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podrunner import read_identity
@@ -47,6 +47,8 @@ class AgentView(Struct, frozen=True, kw_only=True):
     os: dict[str, str] = {}
     hostname: str = ""
     interfaces: tuple[dict[str, Any], ...] = ()
+    frozen: bool = False
+    """Its filesystems are frozen. Then its agent tells no more than its version, and the rest is as it was before."""
 
 
 class Job(Struct):
@@ -81,14 +83,16 @@ class Guest:
         self.settled: int | None = None
         """Bytes of memory the guest was last verified to have."""
         self.jobs: dict[str, Job] = {}
+        self.is_freezing = False
+        """Whether it is being asked to freeze its filesystems."""
         self.stopping: asyncio.Task[None] | None = None
-        self._poke = poke
+        self.poke = poke
         self._greeting: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._recounting: asyncio.Task[None] | None = None
         self._recount_at = 0.0
         self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
-        self._greet()
+        self.greet()
 
     @classmethod
     async def connect(
@@ -120,19 +124,21 @@ class Guest:
 
     async def _follow(self) -> None:
         with self.monitor.events(*POKES) as events:
-            self._poke()
+            self.poke()
             async for event in events:
                 if event.name == "VSERPORT_CHANGE" and event.data.get("id") == AGENT_PORT:
                     if event.data.get("open"):
-                        self._greet()
+                        self.greet()
                     else:
                         self._forget()
                 elif event.name == "RESET":
                     self._forget()
-                self._poke()
-        self._poke()
+                    self.place.frozen.unlink(missing_ok=True)
+                self.poke()
+        self.poke()
 
-    def _greet(self) -> None:
+    def greet(self) -> None:
+        """Ask the agent who it is, as soon as it answers."""
         if self._greeting is None or self._greeting.done():
             self._greeting = asyncio.create_task(self._wait_for_agent(), name=f"guest-agent {self.uid}")
 
@@ -152,12 +158,15 @@ class Guest:
                 await asyncio.sleep(next(waits))
         self._recount_at = asyncio.get_running_loop().time() + RECOUNT_EVERY
         self.vcpus, self.view = None if vcpus is None else sum(each.online for each in vcpus), view
-        self._poke()
+        self.poke()
         self._settling = asyncio.create_task(self._settle(), name=f"guest-settling {self.uid}")
 
     async def _ask(self) -> AgentView:
+        info = await self.agent.info()
+        if await _unless_refused(self.agent.fsfreeze_status()) == "frozen":
+            return structs.replace(self.view or AgentView(info=info), frozen=True)
         return AgentView(
-            info=await self.agent.info(),
+            info=info,
             os=await _unless_refused(self.agent.osinfo()) or {},
             hostname=await _unless_refused(self.agent.hostname()) or "",
             interfaces=tuple(await _unless_refused(self.agent.network_interfaces()) or ()),
@@ -176,7 +185,7 @@ class Guest:
                 continue
             if self.view is before and view != before:
                 self.view = view
-                self._poke()
+                self.poke()
 
     def recount(self) -> None:
         """Have the guest's vCPUs counted again, as it may take some on- or offline by itself and no event tells. Called
@@ -203,7 +212,7 @@ class Guest:
         if before is None or self.vcpus != before or online == before or (job is not None and job.is_running):
             return
         self.vcpus = online
-        self._poke()
+        self.poke()
 
     def _forget(self) -> None:
         """What the guest said of itself counts no more."""
@@ -252,7 +261,7 @@ class Guest:
         job.retry_at = asyncio.get_running_loop().time() + (RETRY if job.error else 0.0)
         if job.error:
             log.info("%s of %s: %s", kind, self.monitor.name, job.error)
-        self._poke()
+        self.poke()
 
     def shut_down(self, *, seconds: float) -> None:
         """Ask the guest to power off; after `seconds` its power is cut, and a QEMU that does not even take that is
@@ -272,7 +281,7 @@ class Guest:
         except QemuError:
             pass  # it is gone: that is what was wanted
         finally:
-            self._poke()
+            self.poke()
 
     async def _powers_off(self, seconds: float) -> bool:
         """Whether the guest did so by itself."""

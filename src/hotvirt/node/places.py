@@ -54,6 +54,21 @@ class PodPlace(Struct, frozen=True):
         """`Succeeded` or `Failed`, written before QEMU is told to quit: an exit status is lost with the home."""
         return self.directory / "outcome"
 
+    @property
+    def frozen(self) -> Path:
+        """When the guest's filesystems are thawed by themselves, a stamp."""
+        return self.directory / "frozen"
+
+    @property
+    def reboot(self) -> Path:
+        """Until when a guest that goes off does so to be rebooted, a stamp."""
+        return self.directory / "reboot"
+
+    @property
+    def dump(self) -> Path:
+        """The file that QEMU was last told to dump the guest's memory into, by name."""
+        return self.directory / "dump"
+
     def disk(self, name: str) -> Path:
         return self.directory / f"disk-{name}"
 

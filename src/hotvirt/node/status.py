@@ -19,6 +19,8 @@ from hotvirt.node.volumes import IN_USE, is_empty_drive, is_hotplugged
 from hotvirt.qemu.state import Observed
 
 MIB = 1 << 20
+STOPPED = ("paused", "prelaunch", "io-error")
+"""Run states of a guest that stands still until it is told to go on. After a reset it is `prelaunch`."""
 OF_A_RUNNING_GUEST = ("AgentConnected", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "Paused")
 SLACK = 4 * MIB
 """Linux hands memory out in pieces of this size, so so much of an odd request may stay undone."""
@@ -59,6 +61,7 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime) -> Do
     spec, status = vmi["spec"], vmi.get("status") or {}
     topology = render.wanted_topology(spec)
     memory = seen.observed.memory
+    frozen = seen.view is not None and seen.view.frozen
     requested = memory.boot - memory.ballooned + (memory.device.requested if memory.device else 0)
     new: Document = {
         "memory": {
@@ -71,7 +74,8 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime) -> Do
         },
         "interfaces": interfaces(vmi, seen),
         "volumeStatus": volume_status(vmi, seen),
-        "guestOSInfo": os_info(seen.view) or None,
+        "guestOSInfo": os_info(seen.view) or (status.get("guestOSInfo") if frozen else None) or None,
+        "fsFreezeStatus": "frozen" if frozen else None,
         "machine": {"type": str((spec["domain"].get("machine") or {}).get("type") or "q35")},
         "conditions": _conditions(vmi, seen, facts, now),
     }  # fmt: skip
@@ -128,7 +132,7 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
         found = conditions.put(found, "AgentConnected", True, now=now)
     else:
         found = conditions.remove(found, "AgentConnected")
-    if seen.observed.status in ("paused", "io-error"):
+    if seen.observed.status in STOPPED:
         message = "a disk is full or broken" if seen.observed.status == "io-error" else ""
         reason = "PausedIOError" if message else "PausedByUser"
         found = conditions.put(found, "Paused", True, now=now, reason=reason, message=message)
@@ -193,6 +197,9 @@ def interfaces(vmi: Document, seen: Seen) -> list[Document]:
         if said := told.get(mac):
             entry["interfaceName"] = str(said.get("name", ""))
             entry["infoSource"] = "domain, guest-agent"
+        elif seen.view is not None and seen.view.frozen:  # its agent tells when it is thawed
+            was = before.get(interface["name"]) or {}
+            entry |= {key: was[key] for key in ("interfaceName", "infoSource") if key in was}
         if address:
             entry["ipAddress"] = address
             entry["ipAddresses"] = [address]

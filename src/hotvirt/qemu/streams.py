@@ -30,6 +30,8 @@ class Writer(Protocol):
 
     def is_closing(self) -> bool: ...
 
+    async def wait_closed(self) -> None: ...
+
 
 def _ended() -> str:
     return "the guest's side ended"
