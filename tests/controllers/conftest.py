@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hotvirt.api.defaults import ClusterSettings, instance
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import SharedInformers
+from hotvirt.kube.resources import VMIS
+from hotvirt.kube.times import stamp
 
 path = Path(__file__).parents[1] / "kube" / "memory_api.py"
 spec = importlib.util.spec_from_file_location("memory_api", path)
@@ -124,3 +127,55 @@ def make():
         node, vmi, vm = staticmethod(make_node), staticmethod(make_vmi), staticmethod(make_vm)
 
     return Make
+
+
+class Guests:
+    """Plays pods, node and guests at once: an instance runs as soon as it is there, and goes when it is told to.
+    Those named in `broken` fail instead; nothing moves while not `runs`."""
+
+    def __init__(self, api, clock):
+        self.api, self.clock, self.broken, self.runs = api, clock, set(), True
+
+    async def run(self):
+        while True:
+            changed = self.api._changed
+            for vmi in self.api.all(VMIS) if self.runs else ():
+                await self.play(vmi)
+            await changed.wait()
+
+    async def play(self, vmi):
+        name, phase = vmi["metadata"]["name"], vmi.get("status", {}).get("phase")
+        if vmi["metadata"].get("deletionTimestamp"):
+            await self.api.patch(VMIS, name, {"metadata": {"finalizers": None}})
+        elif not phase:
+            end = "Failed" if name in self.broken else "Running"
+            await self.become(vmi, end)
+
+    async def become(self, vmi, phase):
+        ready = {"type": "Ready", "status": str(phase == "Running"), "lastTransitionTime": stamp(self.clock())}
+        topology = {"sockets": 1, "cores": 1, "threads": 1}
+        await self.api.patch(
+            VMIS, vmi["metadata"]["name"],
+            {"status": {"phase": phase, "conditions": [ready, {"type": "AgentConnected", "status": "True"}],
+                        "nodeName": "one", "currentCPUTopology": topology,
+                        "phaseTransitionTimestamps": [
+                            {"phase": phase, "phaseTransitionTimestamp": stamp(self.clock())}]}},
+        )  # fmt: skip
+
+
+@pytest.fixture
+async def guests(api, clock):
+    """See `Guests`; creating an instance applies KubeVirt's defaults."""
+    create = api.create
+
+    async def create_with_defaults(resource, obj, namespace=None, **kwargs):
+        if resource is VMIS:
+            obj = instance(obj, ClusterSettings())
+        return await create(resource, obj, namespace, **kwargs)
+
+    api.create = create_with_defaults
+    played = Guests(api, clock)
+    task = asyncio.create_task(played.run())
+    yield played
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

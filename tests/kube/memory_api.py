@@ -14,9 +14,9 @@ import msgspec
 
 from hotvirt.kube.client import WatchEvent
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, Gone, Invalid, NotFound, Unreachable
-from hotvirt.kube.resources import PODS, VMS
+from hotvirt.kube.resources import PODS, POOLS, REPLICA_SETS, VMS
 
-WITH_STATUS = {VMS.plural, PODS.plural, "nodes", "persistentvolumeclaims"}
+WITH_STATUS = {VMS.plural, PODS.plural, POOLS.plural, REPLICA_SETS.plural, "nodes", "persistentvolumeclaims"}
 
 
 def fresh(document):

@@ -6,10 +6,11 @@ from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMIS
 
 REVISION = "hotvirt.io/start-revision"
 """Annotation of an instance: the name of its start revision."""
+REVISION_PREFIX = "revision-start-vm-"
 
 
 def revision_name(vm: Document) -> str:
-    return f"revision-start-vm-{vm['metadata']['uid']}-{vm['metadata'].get('generation', 1)}"
+    return f"{REVISION_PREFIX}{vm['metadata']['uid']}-{vm['metadata'].get('generation', 1)}"
 
 
 def revision(vm: Document) -> Document:

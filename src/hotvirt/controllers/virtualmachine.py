@@ -9,6 +9,7 @@ from random import random
 
 from hotvirt.controllers import crashloop, liveupdate, newinstance, runstrategy, virtualmachine_status
 from hotvirt.controllers import spec as specs
+from hotvirt.controllers.instancetypes import Instancetypes
 from hotvirt.controllers.instanceupdate import InstanceUpdate
 from hotvirt.controllers.liveupdate import Update
 from hotvirt.controllers.virtualmachine_status import Fault, Outcome
@@ -46,6 +47,8 @@ class VirtualMachineController:
         self.controller.watch(self._vmis)  # same name; one that is not the VM's own stands in its way
         self._instance_update = InstanceUpdate(client, informers, guard_room=guard_room, wake=self.controller.queue.add)
         self.controller.needs(*self._instance_update.needs)
+        self._sizes = Instancetypes(client, informers)
+        self._sizes.attach(self.controller)
 
     async def reconcile(self, key: Key) -> Result:
         vm = self._vms.get(key.name, key.namespace)
@@ -61,11 +64,15 @@ class VirtualMachineController:
 
     async def _keep(self, vm: Document, vmi: Document | None) -> Result:
         now = self._clock()
+        sized = await self._sizes.sized(vm)
+        vm, unsized = sized.machine, sized.fault
         failure = crashloop.update(vm, vmi, now=now, draw=self._draw)
         step = runstrategy.decide(vm, vmi, failure=failure, now=now)
         update, started = None, False
         try:
-            if step.action == "start":
+            if unsized is not None and step.action != "stop":
+                pass  # neither made nor compared: nobody knows what it should be
+            elif step.action == "start":
                 vmi = await self._start(vm, paused=step.paused)
                 started = True
             elif step.action == "stop" and vmi is not None:
@@ -79,7 +86,7 @@ class VirtualMachineController:
             self._say_fault(vm, refused)
             await self._report(vm, vmi, Outcome(failure=failure, fault=refused))
             raise
-        fault = _held(update)
+        fault = unsized or _held(update)
         if fault is not None:
             self._say_fault(vm, fault)
         vm = await self._finalized(vm)
@@ -110,7 +117,10 @@ class VirtualMachineController:
     async def _remember(self, vm: Document) -> None:
         wanted = newinstance.revision(vm)
         namespace, name = vm["metadata"]["namespace"], wanted["metadata"]["name"]
-        mine = self._revisions.by_index(BY_OWNER, vm["metadata"]["uid"])
+        mine = [
+            each for each in self._revisions.by_index(BY_OWNER, vm["metadata"]["uid"])
+            if each["metadata"]["name"].startswith(newinstance.REVISION_PREFIX)
+        ]  # fmt: skip
         if all(revision["metadata"]["name"] != name for revision in mine):
             try:
                 self._revisions.observe(await self._client.create(CONTROLLER_REVISIONS, wanted, namespace))
