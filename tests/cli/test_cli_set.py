@@ -56,6 +56,18 @@ def test_done_only_when_the_guest_has_it_and_nothing_is_under_way():
     assert progress(vm(), vmi("2Gi", 2), wanted).done
 
 
+def test_a_guest_that_shrinks_is_said_to():
+    assert progress(vm(), vmi("2Gi", 3), Goal(memory=GI, sockets=1)).text == (
+        "memory 2 GiB to become 1 GiB, CPU sockets 3 to become 1"
+    )
+
+
+def test_memory_is_asked_for_in_whole_blocks():
+    assert goal(vm(), ("memory=1500M",)).memory == 715 * (2 << 20)
+    with pytest.raises(CliError, match="one block of 2Mi; did you mean memory=1Gi"):
+        goal(vm(), ("memory=1",))
+
+
 def test_a_restart_that_is_needed_is_said_with_its_field_and_the_command():
     pending = vm([{"type": "RestartRequired", "status": "True", "message": "domain.cpu.cores changed"}])
     now = progress(pending, vmi(), Goal(memory=GI))

@@ -52,6 +52,20 @@ def test_an_empty_home_says_what_to_do():
     assert "kubectl apply -f examples/vm.yaml" in text
 
 
+def test_why_a_vm_is_still_starting_is_what_was_last_said_of_its_instance(run, api):
+    def event(time, message, uid="u"):
+        return {"involvedObject": {"uid": uid}, "lastTimestamp": time, "message": message}
+
+    starting = {**VM, "status": {"printableStatus": "Starting"}}
+    said = [event("2026-01-02T00:00:00Z", "building image x"), event("2026-01-01T00:00:00Z", "created")]
+    api.answers["GET", "/api/v1/nodes"] = {"items": []}
+    api.answers["GET", "/api/v1/events"] = {"items": [*said, event("2026-01-03T00:00:00Z", "other", uid="v")]}
+    api.answers["GET", "/apis/kubevirt.io/v1/virtualmachines"] = {"items": [starting]}
+    instance = {**VMI, "metadata": {**VMI["metadata"], "uid": "u"}}
+    api.answers["GET", "/apis/kubevirt.io/v1/virtualmachineinstances"] = {"items": [instance]}
+    assert run("status")[1].splitlines()[-1].endswith("building image x")
+
+
 def test_the_command_reads_it_all_from_the_api(run, api):
     api.answers["GET", "/api/v1/nodes"] = {"items": [NODE]}
     api.answers["GET", "/apis/kubevirt.io/v1/virtualmachines"] = {"items": [VM]}

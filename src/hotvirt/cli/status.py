@@ -12,7 +12,7 @@ from hotvirt.cli.api import Api
 from hotvirt.cli.targets import connected, from_root
 from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
-from hotvirt.kube.resources import NODES, VMIS, VMS
+from hotvirt.kube.resources import EVENTS, NODES, VMIS, VMS
 
 NOTABLE = ("RestartRequired", "HotMemoryChange", "HotVCPUChange", "Failure")
 
@@ -34,10 +34,13 @@ def status(api: Api, *, output: str | None) -> None:
 
 def gather(api: Api) -> Document:
     vmis = {_key(vmi): vmi for vmi in api.list(VMIS)}
+    vms = api.list(VMS)
+    # Why one takes its time to start is in its events only, and those are many.
+    news = latest(api.list(EVENTS)) if any(_is_starting(vm) for vm in vms) else {}
     return {
         "home": _home(api),
         "nodes": [node_facts(node) for node in api.list(NODES)],
-        "virtualMachines": [vm_facts(vm, vmis.get(_key(vm))) for vm in api.list(VMS)],
+        "virtualMachines": [vm_facts(vm, vmis.get(_key(vm)), news) for vm in vms],
     }
 
 
@@ -58,7 +61,15 @@ def node_facts(node: Document) -> Document:
     }
 
 
-def vm_facts(vm: Document, vmi: Document | None) -> Document:
+def latest(events: list[Document]) -> dict[str, str]:
+    """What was last said of each object, by its uid."""
+    ordered = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    return {str((event.get("involvedObject") or {}).get("uid")): str(event.get("message", "")) for event in ordered}
+
+
+def vm_facts(vm: Document, vmi: Document | None, news: dict[str, str] | None = None) -> Document:
+    """`news`: what was last said of objects, by uid."""
+    said = (news or {}).get(str((vmi or {}).get("metadata", {}).get("uid")), "") if _is_starting(vm) else ""
     domain = ((vm["spec"].get("template") or {}).get("spec") or {}).get("domain") or {}
     now = (vmi or {}).get("status") or {}
     topology = now.get("currentCPUTopology") or {}
@@ -74,7 +85,7 @@ def vm_facts(vm: Document, vmi: Document | None) -> Document:
         },
         "cpus": {"asked": _cpus(domain.get("cpu") or {}), "has": _cpus(topology) if topology else None},
         "ip": interfaces[0].get("ipAddress"),
-        "notes": _notes(vm),
+        "notes": [*_notes(vm), *([said] if said else [])],
     }
 
 
@@ -121,6 +132,10 @@ def _home(api: Api) -> Document | None:
 def _home_option() -> str | None:
     given: Any = click.get_current_context().params.get("home")
     return str(given) if given else from_root("home")
+
+
+def _is_starting(vm: Document) -> bool:
+    return (vm.get("status") or {}).get("printableStatus") in ("Starting", "Provisioning", "WaitingForVolumeBinding")
 
 
 def _notes(vm: Document) -> list[str]:

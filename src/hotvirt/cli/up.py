@@ -79,6 +79,12 @@ def down(*, keep_guests: bool, grace: float, home: str | None) -> None:
     began = time.monotonic()
     if not stopping.down(place, keep_guests=keep_guests, grace=grace, say=lambda step: _step(began, step)):
         raise CliError("something is still running, see above; run it again, or look with: ps -ef | grep qemu")
+    if keep_guests:
+        return  # for a moment
+    from hotvirt.home import contexts
+
+    if said := contexts.leave_context(place):
+        _step(began, said)
 
 
 def _step(began: float, text: str) -> None:

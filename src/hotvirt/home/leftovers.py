@@ -70,6 +70,14 @@ async def _end(leftover: Leftover, patience: Patience, say: Say) -> bool:
     return True
 
 
+def shown(guest: str) -> str:
+    """A QEMU's name, NAMESPACE_NAME, as a person names the machine."""
+    namespace, _, name = guest.partition("_")
+    if not name:
+        return guest
+    return f"vm/{name}" if namespace == "default" else f"vm/{name}/{namespace}"
+
+
 async def _press_until_down(monitor: Monitor, events: Subscription, patience: Patience) -> bool:
     """Again and again, as a guest that still boots does not notice the button."""
     loop = asyncio.get_running_loop()
@@ -92,7 +100,7 @@ async def _ask_to_shut_down(monitor_path: Path, process: Process, patience: Pati
     except QemuError:
         return name
     try:
-        name = str((await monitor.execute("query-name")).get("name") or name)
+        name = shown(str((await monitor.execute("query-name")).get("name") or "")) or name
         say(f"{name}: asking the guest to shut down")
         with monitor.events("SHUTDOWN") as events:
             state = (await monitor.execute("query-status"))["status"]

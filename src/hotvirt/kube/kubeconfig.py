@@ -96,6 +96,22 @@ def write_context(path: Path, name: str, access: Access, *, make_current: bool =
         _write(path, config)
 
 
+def current_context(path: Path) -> str:
+    """Empty when there is none, or no file."""
+    return str(_read(path).get("current-context") or "") if path.exists() else ""
+
+
+def use_context(path: Path, name: str) -> str:
+    """Makes `name` the current context if the file has it, else none; returns which is current then."""
+    path = path.resolve()
+    with _locked(path):
+        config = _read(path)
+        known = [entry.get("name") for entry in config.get("contexts") or []]
+        config["current-context"] = name if name in known else ""
+        _write(path, config)
+        return str(config["current-context"])
+
+
 def remove_context(path: Path, name: str) -> None:
     """Takes the cluster, user and context called `name` out of the file, if they are there."""
     path = path.resolve()
