@@ -54,10 +54,21 @@ def test_merge_twice_is_merge_once_and_inputs_stay(doc: Any, patch: Any) -> None
     once = merge_patch(doc, patch)
     assert merge_patch(once, patch) == once
     once["fresh"] = True
-    for value in once.values():
-        if isinstance(value, dict):
-            value["fresh"] = True
     assert (doc, patch) == before
+    for value in patch.values():
+        if isinstance(value, dict | list):
+            value.clear()
+    del once["fresh"]
+    assert once == merge_patch(doc, before[1])
+
+
+def test_merge_copies_only_the_way_to_what_changes() -> None:
+    doc = {"spec": {"disks": [{"name": "a"}], "memory": {"guest": "1Gi"}}, "status": {}}
+    merged = merge_patch(doc, {"spec": {"memory": {"guest": "2Gi"}}})
+    assert merged == {"spec": {"disks": [{"name": "a"}], "memory": {"guest": "2Gi"}}, "status": {}}
+    assert merged["spec"]["disks"] is doc["spec"]["disks"]
+    assert merged["status"] is doc["status"]
+    assert doc["spec"]["memory"] == {"guest": "1Gi"}
 
 
 def test_json_patch_applies_in_order_on_a_copy() -> None:

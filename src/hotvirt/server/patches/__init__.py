@@ -1,6 +1,7 @@
 """The four ways to change an object without sending it whole: JSON patch, merge patch, strategic merge, apply.
 
-All are pure: inputs are never changed, and a result shares nothing with them, so the caller may write into it.
+All are pure: inputs are never changed. A result may share with the document what the patch left alone, so write into
+nothing but its top level; it shares nothing with the patch.
 """
 
 from hotvirt.server.patches.json import json_patch
