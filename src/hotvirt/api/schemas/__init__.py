@@ -71,6 +71,11 @@ def fits(value: Any, name: str) -> bool:
     return all(field not in known or _fits(each, read(known[field])) for field, each in value.items())
 
 
+def is_scalar(value: Any, item: str) -> bool:
+    """Whether a value is one of this scalar type."""
+    return _is(value, Kind(item))
+
+
 def _fits(value: Any, kind: Kind) -> bool:
     if value is None:
         return True
