@@ -1,5 +1,7 @@
 """Shell completion: the script for the shell, and the names of machines that it asks for at each Tab."""
 
+from contextlib import closing
+
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
@@ -34,19 +36,20 @@ def machine_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     from hotvirt.kube.resources import VMS
 
     user, at, rest = incomplete.rpartition("@")
-    kind, slash, _ = rest.partition("/")
-    if slash and kind.lower() not in KINDS:
+    kind = rest.partition("/")[0] if "/" in rest else ""
+    if kind and kind.lower() not in KINDS:
         return []
-    resource = KINDS[kind.lower()] if slash else VMS
     params = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in CONNECTION}
     try:
         with ctx.scope(cleanup=False):
             api = open_api(params)
         api.patience = PATIENCE
-        names = [obj["metadata"]["name"] for obj in api.list(resource, api.namespace)]
+        with closing(api):
+            found = api.list(KINDS[kind.lower()] if kind else VMS, api.namespace)
     except Exception as error:
         if explain(error) is None:
             raise
         return []
-    prefix = f"{user}{at}{kind}{slash}"
-    return [CompletionItem(prefix + name) for name in sorted(names) if (prefix + name).startswith(incomplete)]
+    prefix = f"{user}{at}{kind}{'/' if kind else ''}"
+    words = sorted(prefix + obj["metadata"]["name"] for obj in found)
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]

@@ -1,0 +1,104 @@
+"""How machines, flags and connections are named on the command line."""
+
+import pytest
+
+from hotvirt.cli.targets import Target, parse
+from hotvirt.kube.resources import VMIS, VMS
+
+SUB = "/apis/subresources.kubevirt.io/v1/namespaces"
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("web", Target(None, "web")),
+        ("vm/web", Target(VMS, "web")),
+        ("VirtualMachineInstances/web", Target(VMIS, "web")),
+        ("vmi/web/prod", Target(VMIS, "web", "prod")),
+        ("root@vm/web/prod", Target(VMS, "web", "prod", "root")),
+        ("root@web", Target(None, "web", "", "root")),
+    ],
+)
+def test_one_word(text, target):
+    assert parse(text) == target
+
+
+@pytest.mark.parametrize("text", ["pod/web", "@web", "root@", "vm/", "vm/web/", "vm/web/a/b", ""])
+def test_what_names_no_machine(text):
+    with pytest.raises(ValueError, match="write"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (["pause", "vm", "web"], f"{SUB}/default/virtualmachineinstances/web/pause"),
+        (["pause", "vmi", "web", "-n", "prod"], f"{SUB}/prod/virtualmachineinstances/web/pause"),
+        (["start", "vm/web/prod"], f"{SUB}/prod/virtualmachines/web/start"),
+        (["-n", "prod", "start", "web"], f"{SUB}/prod/virtualmachines/web/start"),
+        (["--namespace=prod", "start", "web", "-n", "dev"], f"{SUB}/dev/virtualmachines/web/start"),
+    ],
+)
+def test_in_one_word_or_two_and_in_a_namespace(run, api, words, path):
+    api.answers["PUT", path] = {}
+    assert run(*words)[0] == 0
+    assert [asked[1] for asked in api.asked] == [path]
+
+
+def test_more_words_than_a_machine_has(run, api):
+    code, _, err = run("start", "web", "db")
+    assert (code, api.asked) == (2, [])
+    assert "name one machine" in err
+
+
+@pytest.mark.parametrize(
+    ("flag", "body"),
+    [("--paused=true", {"paused": True}), ("--paused=F", {}), ("--paused", {"paused": True})],
+)
+def test_flags_may_be_written_with_a_value(run, api, flag, body):
+    api.answers["PUT", f"{SUB}/default/virtualmachines/web/start"] = {}
+    assert run("start", flag, "web")[0] == 0
+    assert api.asked[0][2] == body
+
+
+def test_a_flag_takes_only_true_and_false(run, api):
+    assert "--paused takes true or false, not 'maybe'" in run("start", "--paused=maybe", "web")[2]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [("image-upload", "hotvirt images import"), ("strat", "start"), ("nothing-like-it", "port-forward")],
+)
+def test_an_unknown_command_says_what_there_is(run, word, says):
+    code, _, err = run(word)
+    assert code == 2
+    assert f"there is no {word!r} here" in err or f"there is no command {word!r}" in err
+    assert says in err
+
+
+def complete(api, line):
+    from click.shell_completion import BashComplete
+
+    from hotvirt.cli.main import hotvirt
+
+    class Complete(BashComplete):
+        def __init__(self):
+            super().__init__(hotvirt, {"obj": api.access}, "hotvirt", "_HOTVIRT_COMPLETE")
+
+    *args, incomplete = line.split(" ")
+    return [item.value for item in Complete().get_completions(args, incomplete)]
+
+
+def test_completion_knows_the_names_of_machines(api):
+    vms = [{"metadata": {"name": name}} for name in ("web", "db", "web-2")]
+    api.answers["GET", "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"] = {"items": vms}
+    api.answers["GET", "/apis/kubevirt.io/v1/namespaces/prod/virtualmachineinstances"] = {"items": vms[:1]}
+    assert complete(api, "star") == ["start"]
+    assert complete(api, "start w") == ["web", "web-2"]
+    assert complete(api, "ssh root@vm/d") == ["root@vm/db"]
+    assert complete(api, "console -n prod vmi/") == ["vmi/web"]
+    assert complete(api, "console pod/") == []
+
+
+def test_completion_is_silent_without_an_api(api):
+    assert complete(api, "start w") == []
