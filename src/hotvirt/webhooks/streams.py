@@ -1,59 +1,107 @@
 """A guest's byte stream over a WebSocket, as virtctl and noVNC speak it.
 
-Frames carry raw bytes, with subprotocol `plain.kubevirt.io` or none. Two tasks per stream, one a direction; each
-waits for its slower side (a full socket buffer stops the reading), so a stuck client costs a buffer, not memory.
-The first direction to end ends both.
+Frames carry raw bytes, with subprotocol `plain.kubevirt.io` or none, and whatever the Origin. Two tasks per stream, one
+a direction; each waits for its slower side (a full socket buffer stops the reading), so a stuck client costs a buffer,
+not memory. The first direction to end ends both, after what the guest said last was sent.
 """
 
 import asyncio
+import socket as sockets
+from collections.abc import Awaitable, Callable
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
+from hotvirt.kube.errors import BadRequest
 from hotvirt.webhooks.guests import GuestStream
 
 PROTOCOL = "plain.kubevirt.io"
 CHUNK = 32 << 10
+PING_SECONDS = 20.0
+"""Also what tells of a client that is gone while the guest reads nothing."""
+FLUSH_SECONDS = 1.0
+CLOSE_SECONDS = 10.0
+KEEP_ALIVE = ((sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1), (sockets.IPPROTO_TCP, sockets.TCP_KEEPIDLE, 30),
+              (sockets.IPPROTO_TCP, sockets.TCP_KEEPINTVL, 10), (sockets.IPPROTO_TCP, sockets.TCP_KEEPCNT, 3),
+              (sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, 300_000))  # fmt: skip
+"""A client whose machine vanished is noticed within a minute; one that reads nothing, after five."""
 
 
-async def serve(request: web.Request, stream: GuestStream) -> web.WebSocketResponse:
-    """Upgrades the request and copies until one side ends. Closes the stream."""
-    socket = web.WebSocketResponse(protocols=(PROTOCOL,), heartbeat=30, compress=False)
+async def serve(request: web.Request, dial: Callable[[], Awaitable[GuestStream]]) -> web.StreamResponse:
+    """Connects, upgrades the request, and copies until one side ends. What `dial` raises is the answer."""
+    socket = web.WebSocketResponse(protocols=(PROTOCOL,), compress=False)
+    if not socket.can_prepare(request):  # before the guest's side is opened, as that may displace another
+        raise BadRequest("this is a stream: connect to it with a WebSocket (virtctl, hotvirt and noVNC do)")
+    stream = await dial()
     try:
+        _notice_dead_peers(request)
         await socket.prepare(request)
         await _copy(socket, stream)
     finally:
-        stream.writer.close()
+        await _let_go(stream)
     return socket
 
 
 async def _copy(socket: web.WebSocketResponse, stream: GuestStream) -> None:
-    from_guest = asyncio.create_task(_guest_to_client(stream.reader, socket))
-    from_client = asyncio.create_task(_client_to_guest(socket, stream.writer))
-    both = (from_guest, from_client)
+    from_guest = asyncio.create_task(_guest_to_client(stream, socket))
+    others = (asyncio.create_task(_client_to_guest(socket, stream)), asyncio.create_task(_ping(socket)))
+    tasks = (from_guest, *others)
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in both:
+        guest_ended = from_guest.done()
+        for task in tasks:
             task.cancel()
         # A broken pipe or reset is how a stream ends when the far side is gone: nobody is left to tell.
-        outcomes = await asyncio.gather(*both, return_exceptions=True)
-    await socket.close()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    await _close(socket, stream.why() if guest_ended else "")
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
             raise outcome
 
 
-async def _guest_to_client(reader: asyncio.StreamReader, socket: web.WebSocketResponse) -> None:
-    while data := await reader.read(CHUNK):
+async def _guest_to_client(stream: GuestStream, socket: web.WebSocketResponse) -> None:
+    while data := await stream.reader.read(CHUNK):
         await socket.send_bytes(data)
 
 
-async def _client_to_guest(socket: web.WebSocketResponse, writer: asyncio.StreamWriter) -> None:
+async def _client_to_guest(socket: web.WebSocketResponse, stream: GuestStream) -> None:
     async for message in socket:
         if message.type is WSMsgType.BINARY:
-            writer.write(message.data)
+            stream.writer.write(message.data)
         elif message.type is WSMsgType.TEXT:
-            writer.write(message.data.encode())
+            stream.writer.write(message.data.encode())
         else:
             return
-        await writer.drain()
+        await stream.writer.drain()
+
+
+async def _ping(socket: web.WebSocketResponse) -> None:
+    while True:
+        await asyncio.sleep(PING_SECONDS)
+        await socket.ping()
+
+
+async def _close(socket: web.WebSocketResponse, why: str) -> None:
+    """A client that reads nothing is not waited for."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await socket.close(code=WSCloseCode.OK, message=why.encode()[:120])
+    except TimeoutError:
+        pass
+
+
+async def _let_go(stream: GuestStream) -> None:
+    """What the client sent last still goes to a guest that reads; one that does not must not hold the device."""
+    stream.writer.close()
+    try:
+        async with asyncio.timeout(FLUSH_SECONDS):
+            await stream.writer.wait_closed()
+    except OSError:  # TimeoutError is one
+        stream.writer.transport.abort()
+
+
+def _notice_dead_peers(request: web.Request) -> None:
+    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if connection is not None and connection.family in (sockets.AF_INET, sockets.AF_INET6):
+        for level, option, value in KEEP_ALIVE:
+            connection.setsockopt(level, option, value)

@@ -1,0 +1,76 @@
+"""What a machine's or an instance's state allows, and the words when it does not. Conflicts carry whom they are about.
+
+Pure but for the reads: whoever decides something from one of these decides it of the document as it was read.
+"""
+
+from hotvirt.kube import conditions
+from hotvirt.kube.aggregated import RequestContext
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import BadRequest, Conflict, NotFound
+from hotvirt.kube.resources import VMIS
+
+
+async def instance(client: Client, context: RequestContext) -> Document | None:
+    """The VMI of this name, if there is one."""
+    try:
+        return await client.get(VMIS, context.name, context.namespace)
+    except NotFound:
+        return None
+
+
+async def running(client: Client, context: RequestContext) -> Document:
+    """The VMI, which runs; NotFound or Conflict otherwise."""
+    vmi = await client.get(VMIS, context.name, context.namespace)
+    require_running(vmi)
+    return vmi
+
+
+async def answering(client: Client, context: RequestContext) -> Document:
+    """The VMI, which runs and whose agent was heard of."""
+    vmi = await running(client, context)
+    name = vmi["metadata"]["name"]
+    if has(vmi, "Paused"):
+        raise refusal(vmi, f"VMI is paused, so its guest cannot answer; let it go on: hotvirt unpause {name}")
+    if not has(vmi, "AgentConnected"):
+        raise refusal(
+            vmi, "VMI does not have guest agent connected; install qemu-guest-agent in the guest, or wait for "
+            f"its boot: kubectl wait vmi/{name} --for=condition=AgentConnected",
+        )  # fmt: skip
+    return vmi
+
+
+def require_running(vmi: Document) -> None:
+    phase = (vmi.get("status") or {}).get("phase") or "Pending"
+    if phase != "Running":
+        raise refusal(vmi, f"VMI is not running (its phase is {phase})")
+
+
+def refuse_owned(vmi: Document) -> None:
+    """Volumes of an instance that a VM owns are the VM's to change."""
+    for owner in vmi["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == "VirtualMachine" and owner.get("controller"):
+            name = owner.get("name")
+            raise BadRequest(f"VMI {vmi['metadata']['name']} is owned by a VM; ask virtualmachines/{name} instead")
+
+
+def has(obj: Document, condition: str) -> bool:
+    return conditions.is_true((obj.get("status") or {}).get("conditions"), condition)
+
+
+def has_acpi(vmi: Document) -> bool:
+    """It has, unless it was switched off."""
+    acpi = ((vmi["spec"].get("domain") or {}).get("features") or {}).get("acpi")
+    return (acpi or {}).get("enabled") is not False
+
+
+def device(vmi: Document, switch: str) -> bool:
+    """A device that is there unless `devices.<switch>` is false."""
+    return ((vmi["spec"].get("domain") or {}).get("devices") or {}).get(switch) is not False
+
+
+def refusal(obj: Document, why: str, *, kind: str = "virtualmachineinstance") -> Conflict:
+    name = obj["metadata"]["name"]
+    return Conflict(
+        f'Operation cannot be fulfilled on {kind}.kubevirt.io "{name}": {why}', group="kubevirt.io", kind=kind,
+        name=name,
+    )  # fmt: skip
