@@ -127,7 +127,7 @@ class HttpFront:
                 user,
                 Attributes(
                     verb=verb, group=group.name, version=target.version, resource=target.plural,
-                    subresource=target.subresource, namespace=target.namespace, name=target.name,
+                    subresource=_declared(group, target), namespace=target.namespace, name=target.name,
                 ),
             )  # fmt: skip
         context = RequestContext(
@@ -135,6 +135,16 @@ class HttpFront:
             "/".join(target.rest),
         )  # fmt: skip
         return await group.handle(request, context)
+
+
+def _declared(group: AggregatedGroup, target: Target) -> str:
+    """The subresource as the group and roles name it: `vnc/screenshot` is one of its own, `portforward/22` is not."""
+    names = {each.name for each in group.resources}
+    parts = (target.subresource, *target.rest)
+    for length in range(len(parts), 1, -1):
+        if f"{target.plural}/{'/'.join(parts[:length])}" in names:
+            return "/".join(parts[:length])
+    return target.subresource
 
 
 class _Server(web.Server):
