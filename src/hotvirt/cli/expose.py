@@ -56,10 +56,8 @@ class Wanted(Struct, frozen=True, kw_only=True):
 @click.option("--type", type=Choice("ClusterIP", "NodePort", "LoadBalancer"), default="ClusterIP", show_default=True)
 @click.option("--cluster-ip", default="", metavar="IP", help="The service's own address; None makes it headless.")
 @click.option("--external-ip", default="", metavar="IP", help="A further address that leads to the service.")
-@click.option("--ip-family", type=Choice("IPv4", "IPv6", "IPv4,IPv6", "IPv6,IPv4"), default="")
-@click.option(
-    "--ip-family-policy", type=Choice("SingleStack", "PreferDualStack", "RequireDualStack"), default=""
-)  # fmt: skip
+@click.option("--ip-family", type=Choice("IPv4", "IPv6", "IPv4,IPv6", "IPv6,IPv4"))
+@click.option("--ip-family-policy", type=Choice("SingleStack", "PreferDualStack", "RequireDualStack"))  # fmt: skip
 @connected
 def expose(api: Api, what: tuple[str, ...], *, port: int | None, **options: Any) -> None:
     """Make a Service that leads to a VM (vm), an instance (vmi) or a replica set (vmirs).

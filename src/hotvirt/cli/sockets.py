@@ -1,7 +1,8 @@
 """Opening a WebSocket of the API, with the refusal's own words when there is one."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import aiohttp
 
@@ -25,9 +26,14 @@ async def connect(access: Access, path: str) -> AsyncIterator[aiohttp.ClientWebS
             )
         except aiohttp.WSServerHandshakeError as error:
             # The handshake's failure has only a number; the same question without an upgrade gives the sentence.
-            Api(access).request("GET", path)
+            await asyncio.to_thread(_raise_refusal, access, path)
             raise CliError(f"the server refused the stream with HTTP {error.status}") from error
         except aiohttp.ClientError as error:
             raise Unreachable(f"no answer from {access.server}: {error}") from error
         async with socket:
             yield socket
+
+
+def _raise_refusal(access: Access, path: str) -> None:
+    with closing(Api(access)) as api:
+        api.request("GET", path)
