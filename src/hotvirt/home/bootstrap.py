@@ -6,6 +6,7 @@ left alone. Roles and the KubeVirt object's status are ours, and follow this ver
 
 from typing import Any
 
+from hotvirt.home import roles
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists
 from hotvirt.kube.resources import (
@@ -19,14 +20,6 @@ from hotvirt.kube.resources import (
 
 NAMESPACE = "kubevirt"
 STORAGE_CLASS = "hotvirt-directory"
-READ, WRITE = ["get", "list", "watch"], ["get", "list", "watch", "create", "update", "patch", "delete"]
-VM_VERBS = ["start", "stop", "restart", "addvolume", "removevolume"]
-VMI_PUTS = ["pause", "unpause", "softreboot", "addvolume", "removevolume"]
-VMI_READS = ["guestosinfo", "guestfacts"]
-VMI_STREAMS = ["console", "vnc"]
-SIZES = ["virtualmachineinstancetypes", "virtualmachinepreferences"]
-CLUSTER_SIZES = ["virtualmachineclusterinstancetypes", "virtualmachineclusterpreferences"]
-CLUSTER_SIZES_ROLE = "instancetype.kubevirt.io:view"
 
 
 def made_once() -> list[tuple[Resource, str | None, Document]]:
@@ -39,26 +32,9 @@ def made_once() -> list[tuple[Resource, str | None, Document]]:
 
 
 def kept_current() -> list[tuple[Resource, Document]]:
-    bindings = [_to_everybody(name) for name in ("kubevirt.io:default", CLUSTER_SIZES_ROLE)]
-    return [*((CLUSTER_ROLES, role) for role in roles()), *((CLUSTER_ROLE_BINDINGS, each) for each in bindings)]
-
-
-def roles() -> list[Document]:
-    """KubeVirt's: what an administrator, an editor, a viewer of a namespace, and anybody may do."""
-    everything = [*VMI_READS, *VMI_STREAMS]
     return [
-        _role("admin", kinds=[*WRITE, "deletecollection"], update=True, get=everything),
-        _role("edit", kinds=WRITE, update=True, get=everything),
-        _role("view", kinds=READ, update=False, get=VMI_READS),
-        _object(
-            CLUSTER_ROLES,
-            "kubevirt.io:default",
-            rules=[
-                _rule("kubevirt.io", ["kubevirts"], ["get", "list"]),
-                _rule("subresources.kubevirt.io", ["version", "guestfs"], ["get", "list"]),
-            ],
-        ),
-        _object(CLUSTER_ROLES, CLUSTER_SIZES_ROLE, rules=[_rule("instancetype.kubevirt.io", CLUSTER_SIZES, READ)]),
+        *((CLUSTER_ROLES, role) for role in roles.roles()),
+        *((CLUSTER_ROLE_BINDINGS, each) for each in roles.bindings()),
     ]
 
 
@@ -99,46 +75,6 @@ def _storage_class() -> Document:
     )  # fmt: skip
     storage["metadata"]["annotations"] = {"storageclass.kubernetes.io/is-default-class": "true"}
     return storage
-
-
-def _role(name: str, *, kinds: list[str], update: bool, get: list[str]) -> Document:
-    of_vmi = [f"virtualmachineinstances/{verb}" for verb in get]
-    scale = ["get", "update", "patch"] if update else ["get"]
-    rules = [
-        _rule(
-            "kubevirt.io",
-            ["virtualmachines", "virtualmachineinstances", "virtualmachineinstancereplicasets"],
-            kinds,
-        ),
-        _rule("kubevirt.io", ["virtualmachineinstancereplicasets/scale"], scale),
-        _rule("pool.kubevirt.io", ["virtualmachinepools"], kinds),
-        _rule("pool.kubevirt.io", ["virtualmachinepools/scale"], scale),
-        _rule("instancetype.kubevirt.io", [*CLUSTER_SIZES, *SIZES], kinds),
-        _rule("subresources.kubevirt.io", of_vmi, ["get"]),
-        _rule("subresources.hotvirt.io", of_vmi, ["get"]),
-    ]
-    if update:
-        verbs = [f"virtualmachines/{verb}" for verb in VM_VERBS]
-        verbs += [f"virtualmachineinstances/{verb}" for verb in VMI_PUTS]
-        rules.append(_rule("subresources.kubevirt.io", verbs, ["update"]))
-    role = _object(CLUSTER_ROLES, f"kubevirt.io:{name}", rules=rules)
-    role["metadata"]["labels"] = {f"rbac.authorization.k8s.io/aggregate-to-{name}": "true"}
-    return role
-
-
-def _to_everybody(name: str) -> Document:
-    """A role for whoever is known to the API, bound under its own name."""
-    group = "rbac.authorization.k8s.io"
-    return _object(
-        CLUSTER_ROLE_BINDINGS,
-        name,
-        roleRef={"apiGroup": group, "kind": "ClusterRole", "name": name},
-        subjects=[{"apiGroup": group, "kind": "Group", "name": "system:authenticated"}],
-    )
-
-
-def _rule(group: str, resources: list[str], verbs: list[str]) -> Document:
-    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
 
 
 def _object(resource: Resource, name: str, **fields: Any) -> Document:
