@@ -30,6 +30,8 @@ from hotvirt.server.pki import Pki
 from hotvirt.server.quotas import QuotaKeeper
 from hotvirt.server.registry import Registry
 from hotvirt.server.rolekeeper import RoleKeeper
+from hotvirt.server.serviceaddresses import complete_older
+from hotvirt.server.services import Ranges
 from hotvirt.server.store import Store
 from hotvirt.server.subresources import Subresources
 from hotvirt.server.tokens import Tokens
@@ -53,7 +55,7 @@ PodLogs = Callable[["web.Request", str, str], Awaitable["web.StreamResponse"]]  
 
 class ServerConfig(Struct, frozen=True, kw_only=True):
     """`port` 0 takes a free one. `names` are further names or addresses the certificate is to hold. `listen` False
-    serves in-process clients alone."""
+    serves in-process clients alone. `service_ranges` is what services get their addresses and node ports from."""
 
     state_db: Path
     pki: Path
@@ -62,6 +64,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     listen: bool = True
     version: str = VERSION
+    service_ranges: Ranges = Ranges()
 
 
 class ApiServer:
@@ -108,6 +111,7 @@ class ApiServer:
         self.verbs = Verbs(
             store, self.registry, self._admissions, now=self._now, webhooks=self.webhooks,
             complete_status=definitions.complete_status,
+            service_ranges=self.config.service_ranges,
         )  # fmt: skip
         self.access = Access(store)
         self.tokens = Tokens(store, pki.token_secret(), self._now)
@@ -123,6 +127,7 @@ class ApiServer:
         for keeper in self._keepers:
             keeper.start()
         await self._bootstrap_objects()
+        await complete_older(self.verbs, SERVER_USER)
         self.webhooks.start()
         if self.config.listen:
             from hotvirt.server.http import HttpFront  # aiohttp: not for those who only serve in process

@@ -12,33 +12,12 @@ from hotvirt.server.objectmeta import INVALID, REQUIRED
 Document = dict[str, Any]
 NOT_SUPPORTED = "FieldValueNotSupported"
 MOST_DATA = 1024 * 1024
-_SERVICE_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
 _TLS = ("tls.crt", "tls.key")
 
 
 def unsupported(value: Any, known: Iterable[str], at: str) -> Cause:
     names = ", ".join(f'"{each}"' for each in known)
     return Cause(NOT_SUPPORTED, f'Unsupported value: "{value}": supported values: {names}', at)
-
-
-def service(new: Document, _: Document | None) -> list[Cause]:
-    spec = new.get("spec") or {}
-    causes = []
-    if spec.get("type") not in _SERVICE_TYPES:
-        causes.append(unsupported(spec.get("type"), _SERVICE_TYPES, "spec.type"))
-    ports = spec.get("ports") or ()
-    for index, port in enumerate(ports):
-        at = f"spec.ports[{index}]"
-        number = port.get("port")
-        if not isinstance(number, int) or not 1 <= number <= 65535:
-            message = f"Invalid value: {number or 0}: must be between 1 and 65535, inclusive"
-            causes.append(Cause(INVALID, message, f"{at}.port"))
-        if port.get("protocol") not in _PROTOCOLS:
-            causes.append(unsupported(port.get("protocol"), _PROTOCOLS, f"{at}.protocol"))
-        if len(ports) > 1 and not port.get("name"):
-            causes.append(Cause(REQUIRED, "Required value: each of several ports needs a name", f"{at}.name"))
-    return causes
 
 
 def event(new: Document, old: Document | None) -> list[Cause]:

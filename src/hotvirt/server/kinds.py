@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import crd, kind_checks, pods, webhook_configs
+from hotvirt.server import crd, kind_checks, pods, services, webhook_configs
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -88,21 +88,6 @@ def _check_claim(new: Document, old: Document | None) -> list[Cause]:
             message = "Forbidden: spec is immutable after creation except resources.requests for bound claims"
             causes.append(Cause(FORBIDDEN, message, "spec"))
     return causes
-
-
-def _service(doc: Document, _: Lookup) -> Document:
-    spec = dict(doc.get("spec") or {})
-    spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
-    ports = spec.get("ports")
-    if isinstance(ports, list):
-        spec["ports"] = [
-            {"protocol": "TCP", "targetPort": p["port"], **p} if isinstance(p, dict) and "port" in p else p
-            for p in ports
-        ]
-    doc = {**doc, "spec": spec}
-    doc.setdefault("status", {"loadBalancer": {}})
-    return doc
 
 
 def _check_data(new: Document, old: Document | None) -> list[Cause]:
@@ -223,7 +208,7 @@ _RULES: dict[str, Rules] = {
             {"volumeMode": "Filesystem", "persistentVolumeReclaimPolicy": "Retain"}, status={"phase": "Pending"}
         )
     ),
-    "/services": Rules(_service, kind_checks.service),
+    "/services": Rules(services.complete, services.check),
     "/events": Rules(None, kind_checks.event),
     "autoscaling/horizontalpodautoscalers": Rules(_spec_defaults({"minReplicas": 1}), kind_checks.autoscaler),
     "storage.k8s.io/storageclasses": Rules(

@@ -16,7 +16,7 @@ import msgspec
 from hotvirt.kube.admission import Admission
 from hotvirt.kube.client import PatchKind
 from hotvirt.kube.errors import BadRequest, Cause, Forbidden, Invalid, MethodNotAllowed, UnsupportedMediaType
-from hotvirt.server import deletion, objectmeta, ownership, pods
+from hotvirt.server import deletion, objectmeta, ownership, pods, services
 from hotvirt.server.admit import Chain
 from hotvirt.server.calls import Call, DeleteOptions, ListOptions
 from hotvirt.server.keys import Key
@@ -24,6 +24,8 @@ from hotvirt.server.lists import Listing, list_objects
 from hotvirt.server.patches import json_patch, merge_patch, strategic_merge
 from hotvirt.server.quotas import QuotaGuard
 from hotvirt.server.registry import Registry
+from hotvirt.server.serviceaddresses import ServiceAddresses
+from hotvirt.server.services import Ranges
 from hotvirt.server.store import Entry, Store
 from hotvirt.server.webhooks import Webhooks
 
@@ -55,12 +57,14 @@ class Verbs:
         suffix: Callable[[], str] = _suffix,
         webhooks: Webhooks | None = None,
         complete_status: Callable[[str, Document, str], Document] = lambda _store, doc, _now: doc,
+        service_ranges: Ranges | None = None,
     ) -> None:
         self.store, self.registry = store, registry
         self.now, self._uid, self._suffix = now, uid, suffix
         self._chain = Chain(admissions, self._lookup, webhooks)
         self._complete_status = complete_status
         self._quotas = QuotaGuard(store)
+        self._addresses = ServiceAddresses(store, service_ranges)
 
     # -- reading
 
@@ -89,7 +93,7 @@ class Verbs:
                         continue
                     raise call.already_exists(key.name)
                 new = await self._chain.admit(call, "CREATE", new, None)
-                async with self._quotas.admitted(call, new, None):
+                async with self._addresses.allotted(call, new, None) as new, self._quotas.admitted(call, new, None):
                     return await self._finish(call, key, new, None)
         raise call.already_exists(call.name)
 
@@ -175,8 +179,10 @@ class Verbs:
                 new, causes = pods.resized(new, old)
                 if causes:
                     raise Invalid(causes[0].message, causes=causes, **call.about(call.name))
+            elif call.served.store == services.STORE and not call.subresource:
+                new = services.carried(new, old)
             new = await self._chain.admit(call, "UPDATE", new, old)
-            async with self._quotas.admitted(call, new, old):
+            async with self._addresses.allotted(call, new, old) as new, self._quotas.admitted(call, new, old):
                 return await self._finish(call, call.key, new, entry)
 
     async def delete(self, call: Call, options: DeleteOptions | None = None) -> tuple[Entry, bool]:
@@ -246,13 +252,14 @@ class Verbs:
         """Stores an admitted document, unless nothing changed; removes it when nothing holds it any more."""
         served = call.served
         old = self.store.doc(before) if before else None
+        now = self._stamp()
         if not call.subresource:
-            new = self._complete_status(served.store, new, self._stamp())
+            new = self._complete_status(served.store, new, now)
         stored = _own_meta(served.stored(new))
         if old is not None and before is not None and objectmeta.same(stored, old, managers=call.is_apply):
             return before
         if not call.is_apply:
-            ownership.track(call, stored, old, now=self._stamp())
+            ownership.track(call, stored, old, now=now)
         if old is not None and objectmeta.is_finished(served, stored):
             return _unstored(key, stored) if call.dry_run else await self.store.remove(key, stored)
         return _unstored(key, stored) if call.dry_run else await self.store.put(key, stored)

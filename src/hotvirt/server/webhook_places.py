@@ -32,9 +32,6 @@ def place(
     ]
     if found:
         return found[0]
-    address = spec.get("clusterIP")
-    if address and address != "None":
-        return address, wanted
     raise Unplaced(f'no endpoints available for service "{name}" in namespace {space}')
 
 
