@@ -4,6 +4,7 @@ import asyncio
 from typing import NoReturn, Protocol
 
 from hotvirt.controllers.instance import InstanceController
+from hotvirt.controllers.replicaset import ReplicaSetController
 from hotvirt.controllers.scheduler import Scheduler
 from hotvirt.controllers.virtualmachine import VirtualMachineController
 from hotvirt.kube.client import Client
@@ -22,12 +23,13 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
     informers = SharedInformers(client)
     said_by = {
         name: Recorder(client, name, clock=clock)
-        for name in ("virtualmachine-controller", "instance-controller", "hotvirt-scheduler")
+        for name in ("virtualmachine-controller", "instance-controller", "replicaset-controller", "hotvirt-scheduler")
     }
-    machines, instances, pods = said_by.values()
+    machines, instances, sets, pods = said_by.values()
     controlled: list[_Controlled] = [
         VirtualMachineController(client, informers, recorder=machines, clock=clock, guard_room=scheduler),
         InstanceController(client, informers, recorder=instances, clock=clock),
+        ReplicaSetController(client, informers, recorder=sets, clock=clock),
     ]
     if scheduler:
         controlled.append(Scheduler(client, informers, recorder=pods, clock=clock))
