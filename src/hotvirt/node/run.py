@@ -14,6 +14,7 @@ from hotvirt.node.access import LocalGuestAccess
 from hotvirt.node.agent import NodeAgent
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.memorydump import MemoryDumps
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places
 from hotvirt.node.podaccess import LocalPodStreams
@@ -41,7 +42,10 @@ class Node:
         self._provisioner = Provisioner(
             client, informers, node=facts.node_name, places=places, recorder=recorder, clock=clock
         )
-        self.access = LocalGuestAccess(self._agent)
+        self._dumps = MemoryDumps(
+            client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
+        )
+        self.access = LocalGuestAccess(self._agent, clock=clock)
         self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
 
     async def run(self) -> NoReturn:
@@ -55,7 +59,7 @@ class Node:
                 await self._pods.synced()
                 await self._runner.sweep()
                 group.create_task(self._runner.tend())
-                for part in (self._runner, self._agent, self._provisioner):
+                for part in (self._runner, self._agent, self._provisioner, self._dumps):
                     group.create_task(part.controller.run())
         finally:
             await self._agent.close()
