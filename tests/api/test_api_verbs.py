@@ -1,5 +1,6 @@
 """Writing: each verb and patch, what guards it, and what follows from a delete."""
 
+import json
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -185,6 +186,30 @@ def test_a_patch_that_takes_what_was_applied_makes_the_next_apply_conflict(
     client.patch("configmaps", "c", ns, {"data": {"a": "2"}})
     with pytest.raises(refused, match=r"\.data\.a"):
         client.apply(config("c", a="1"), ns, manager="one")
+
+
+def test_kubectl_takes_over_from_its_client_side_apply(target: Any, kubectl: Any, ns: str, widget: Any) -> None:
+    kubectl("apply", "-n", ns, "-f", "-", text=widget("a", color="red", replicas=2))
+    path = WIDGETS.format(ns=ns) + "/a"
+    mine = ("apply", "--server-side", "-n", ns, "-f", "-")
+    kubectl(*mine, text=widget("a", color="blue", replicas=3))  # not forced: all was its own
+    told = target.ask("GET", path).doc
+    assert (told["spec"]["color"], told["spec"]["replicas"]) == ("blue", 3)
+    last = json.loads(told["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"])
+    assert last["spec"] == {"color": "blue", "replicas": 3}
+    assert "kubectl" in {each["manager"] for each in told["metadata"]["managedFields"] if each["operation"] == "Apply"}
+
+
+def test_kubectl_does_not_take_what_another_changed(
+    target: Any, kubectl: Any, ns: str, widget: Any, refused: type[Any]
+) -> None:
+    kubectl("apply", "-n", ns, "-f", "-", text=widget("a", color="red", replicas=2))
+    change = {"spec": {"replicas": 5}}
+    path = WIDGETS.format(ns=ns) + "/a?fieldManager=other"
+    assert target.ask("PATCH", path, change, kind="application/merge-patch+json").status == 200
+    with pytest.raises(refused, match=r"\.spec\.replicas") as told:
+        kubectl("apply", "--server-side", "-n", ns, "-f", "-", text=widget("a", color="blue", replicas=3))
+    assert told.value.reason == "Conflict"
 
 
 # -- deleting, and what follows

@@ -2,14 +2,33 @@
 
 from typing import Any
 
+from hotvirt.kube.errors import Conflict
 from hotvirt.server.calls import Call
 from hotvirt.server.patches import apply as applying
+from hotvirt.server.patches import lastapplied
 
 Document = dict[str, Any]
 
 
 def apply(call: Call, live: Document | None, applied: Document, *, force: bool, now: str) -> Document:
     """`live` with what was applied merged in. Conflict names each field that another manager owns."""
+    if call.field_manager != lastapplied.MANAGER:
+        return _apply(call, live, applied, force=force, now=now)
+    try:
+        new = _apply(call, live, applied, force=force, now=now)
+    except Conflict as conflict:
+        own = lastapplied.own(live or {}, api_version=call.served.resource.api_version, schema=_openapi(call))
+        if not own.issuperset(cause.field for cause in conflict.causes):
+            raise
+        new = _apply(call, live, applied, force=True, now=now)
+    return lastapplied.renewed(new, applied)
+
+
+def _openapi(call: Call) -> Document | None:
+    return call.served.any_schema.openapi if call.served.any_schema else None
+
+
+def _apply(call: Call, live: Document | None, applied: Document, *, force: bool, now: str) -> Document:
     reset = ("status",) if call.served.has_status and not call.subresource else ()
     return applying.apply(
         live,
