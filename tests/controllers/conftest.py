@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from hotvirt.api.defaults import ClusterSettings, instance
+from hotvirt.controllers.instance import InstanceController
+from hotvirt.controllers.scheduler import Scheduler
+from hotvirt.controllers.virtualmachine import VirtualMachineController
+from hotvirt.kube import conditions
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import SharedInformers
-from hotvirt.kube.resources import VMIS
+from hotvirt.kube.resources import NODES, PODS, VMIS
 from hotvirt.kube.times import stamp
 
 path = Path(__file__).parents[1] / "kube" / "memory_api.py"
@@ -179,3 +183,84 @@ async def guests(api, clock):
     yield played
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+class Node:
+    """Runs what is bound to it: pods at once, guests with them. `broken` guests fail before they run; those with the
+    `stuck` hostname cannot be started."""
+
+    def __init__(self, api, clock):
+        self.api, self.clock, self.broken, self.runs, self.stuck = api, clock, False, True, ""
+
+    async def run(self):
+        while True:
+            changed = self.api._changed
+            if self.runs:
+                for pod in self.api.all(PODS):
+                    await self.pod(pod)
+                for vmi in self.api.all(VMIS):
+                    await self.vmi(vmi)
+            await changed.wait()
+
+    async def pod(self, pod):
+        if pod["spec"].get("nodeName") and pod.get("status", {}).get("phase") != "Running":
+            status = {"phase": "Running", "podIP": "10.0.0.2", "qosClass": "Burstable",
+                      "conditions": [*pod["status"]["conditions"], {"type": "Ready", "status": "True"}],
+                      "containerStatuses": [{"name": "compute", "ready": True}]}  # fmt: skip
+            await self.api.patch(PODS, pod["metadata"]["name"], {"status": status}, subresource="status")
+
+    async def vmi(self, vmi):
+        phase = vmi.get("status", {}).get("phase")
+        if phase == "Scheduled" and self.stuck and self.stuck == vmi["spec"].get("hostname"):
+            found = vmi["status"]["conditions"]
+            if conditions.get(found, "Synchronized") is None:
+                stuck = {"type": "Synchronized", "status": "False", "reason": "SyncFailed", "message": "corrupt"}
+                await self.api.patch(VMIS, vmi["metadata"]["name"], {"status": {"conditions": [*found, stuck]}})
+        elif phase == "Scheduled" and self.broken:
+            await self.end(vmi, "Failed")
+        elif phase == "Scheduled":
+            await self.end(vmi, "Running")
+        elif phase == "Running" and vmi["metadata"].get("deletionTimestamp"):
+            await self.end(vmi, "Succeeded")
+
+    async def end(self, vmi, phase):
+        status = {"phase": phase}
+        if phase == "Failed":
+            why = {"type": "Synchronized", "status": "False", "reason": "Failed", "message": "no bootable disk"}
+            status["conditions"] = [*vmi["status"]["conditions"], why]
+        if phase == "Running":
+            now = self.clock()
+            entry = {"phase": phase, "phaseTransitionTimestamp": now.isoformat()}
+            status["phaseTransitionTimestamps"] = [*vmi["status"]["phaseTransitionTimestamps"], entry]
+            status["conditions"] = conditions.put(vmi["status"]["conditions"], "Ready", True, now=now)
+        await self.api.patch(VMIS, vmi["metadata"]["name"], {"status": status})
+
+
+@pytest.fixture
+def home(api, clock, controlled, caplog):
+    """`async with home() as node:` everything that runs in a home; creating a VMI applies KubeVirt's defaults."""
+    create = api.create
+
+    async def create_with_defaults(resource, obj, namespace=None, **kwargs):
+        if resource is VMIS:
+            obj = instance(obj, ClusterSettings())
+        return await create(resource, obj, namespace, **kwargs)
+
+    api.create = create_with_defaults
+
+    @asynccontextmanager
+    async def run(memory="16Gi"):
+        node = Node(api, clock)
+        await api.create(NODES, {"metadata": {"name": "one", "labels": {"kubevirt.io/schedulable": "true"}}})
+        await api.patch(NODES, "one", {"status": {"allocatable": {"cpu": "8", "memory": memory}}}, subresource="status")
+        task = asyncio.create_task(node.run())
+        try:
+            async with controlled(VirtualMachineController, InstanceController, Scheduler):
+                api.writes.clear()
+                yield node
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+    return run

@@ -4,103 +4,18 @@ Every test ends when nothing moves any more, so that what is counted is all ther
 """
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
-from hotvirt.api.defaults import ClusterSettings, instance
 from hotvirt.controllers.instance import InstanceController
 from hotvirt.controllers.scheduler import Scheduler
 from hotvirt.controllers.virtualmachine import VirtualMachineController
 from hotvirt.kube import conditions
 from hotvirt.kube.errors import Forbidden, Invalid
-from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, EVENTS, NODES, PODS, VMIS, VMS
+from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, EVENTS, PODS, VMIS, VMS
 
 pytestmark = pytest.mark.looptime
 STARTED = {"pods", "virtualmachineinstances", "virtualmachines", "controllerrevisions"}
-
-
-class Node:
-    """Runs what is bound to it: pods at once, guests with them. `broken` guests fail before they run; those with the
-    `stuck` hostname cannot be started."""
-
-    def __init__(self, api):
-        self.api, self.broken, self.runs, self.stuck = api, False, True, ""
-
-    async def run(self):
-        while True:
-            changed = self.api._changed
-            if self.runs:
-                for pod in self.api.all(PODS):
-                    await self.pod(pod)
-                for vmi in self.api.all(VMIS):
-                    await self.vmi(vmi)
-            await changed.wait()
-
-    async def pod(self, pod):
-        if pod["spec"].get("nodeName") and pod.get("status", {}).get("phase") != "Running":
-            status = {"phase": "Running", "podIP": "10.0.0.2", "qosClass": "Burstable",
-                      "conditions": [*pod["status"]["conditions"], {"type": "Ready", "status": "True"}],
-                      "containerStatuses": [{"name": "compute", "ready": True}]}  # fmt: skip
-            await self.api.patch(PODS, pod["metadata"]["name"], {"status": status}, subresource="status")
-
-    async def vmi(self, vmi):
-        phase = vmi.get("status", {}).get("phase")
-        if phase == "Scheduled" and self.stuck and self.stuck == vmi["spec"].get("hostname"):
-            found = vmi["status"]["conditions"]
-            if conditions.get(found, "Synchronized") is None:
-                stuck = {"type": "Synchronized", "status": "False", "reason": "SyncFailed", "message": "corrupt"}
-                await self.api.patch(VMIS, vmi["metadata"]["name"], {"status": {"conditions": [*found, stuck]}})
-        elif phase == "Scheduled" and self.broken:
-            await self.end(vmi, "Failed")
-        elif phase == "Scheduled":
-            await self.end(vmi, "Running")
-        elif phase == "Running" and vmi["metadata"].get("deletionTimestamp"):
-            await self.end(vmi, "Succeeded")
-
-    async def end(self, vmi, phase):
-        status = {"phase": phase}
-        if phase == "Failed":
-            why = {"type": "Synchronized", "status": "False", "reason": "Failed", "message": "no bootable disk"}
-            status["conditions"] = [*vmi["status"]["conditions"], why]
-        if phase == "Running":
-            stamps = vmi["status"]["phaseTransitionTimestamps"]
-            status["phaseTransitionTimestamps"] = [*stamps, {"phase": phase, "phaseTransitionTimestamp": NOW[0]()}]
-        await self.api.patch(VMIS, vmi["metadata"]["name"], {"status": status})
-
-
-NOW = [None]
-
-
-@pytest.fixture
-def home(api, clock, controlled, caplog):
-    """`async with home() as node:` everything that runs in a home; creating a VMI applies KubeVirt's defaults."""
-    create = api.create
-
-    async def create_with_defaults(resource, obj, namespace=None, **kwargs):
-        if resource is VMIS:
-            obj = instance(obj, ClusterSettings())
-        return await create(resource, obj, namespace, **kwargs)
-
-    api.create = create_with_defaults
-    NOW[0] = lambda: clock().isoformat()
-
-    @asynccontextmanager
-    async def run(memory="16Gi"):
-        node = Node(api)
-        await api.create(NODES, {"metadata": {"name": "one", "labels": {"kubevirt.io/schedulable": "true"}}})
-        await api.patch(NODES, "one", {"status": {"allocatable": {"cpu": "8", "memory": memory}}}, subresource="status")
-        task = asyncio.create_task(node.run())
-        try:
-            async with controlled(VirtualMachineController, InstanceController, Scheduler):
-                api.writes.clear()
-                yield node
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-
-    return run
 
 
 async def settled(seconds=1):
@@ -147,12 +62,10 @@ async def test_from_nothing_to_ready_with_the_fewest_writes(api, make, home):
             ("create", "pods"), ("bind", "pods"), ("patch", "pods"),
             ("patch", "virtualmachineinstances"),  # Scheduling
             ("patch", "virtualmachineinstances"),  # Scheduled
-            ("patch", "virtualmachineinstances"),  # Running, by the node
-            ("patch", "virtualmachineinstances"),  # Ready
-            ("patch", "virtualmachines"),  # finalizer
+            ("patch", "virtualmachineinstances"),  # Running and ready, by the node
+            ("patch", "virtualmachines"),  # finalizer, where admission has not set it
             ("patch", "virtualmachines"),  # Starting
-            ("patch", "virtualmachines"),  # Running
-            ("patch", "virtualmachines"),  # Ready
+            ("patch", "virtualmachines"),  # Running and ready
         ])  # fmt: skip
 
 
@@ -430,7 +343,7 @@ async def test_a_missing_claim_is_told_and_creating_it_mends_it(api, make, home)
         assert "nowhere" in conditions.of(vm_of(api), "Synchronized")["message"]
         await api.create(CLAIMS, {"metadata": {"name": "nowhere"}})
         await settled()
-        assert status_of(api)["printableStatus"] == "Provisioning"
+        assert status_of(api)["printableStatus"] == "WaitingForVolumeBinding"
         await api.patch(CLAIMS, "nowhere", {"status": {"phase": "Bound"}}, subresource="status")
         await settled()
         assert status_of(api)["printableStatus"] == "Running"
@@ -476,14 +389,14 @@ async def test_a_refused_pod_is_told_on_the_instance(api, make, home):
         assert status_of(api)["printableStatus"] == "Running"
 
 
-async def test_an_instance_of_that_name_that_is_not_the_vms_is_left_alone(api, make, home):
+async def test_an_instance_of_that_name_that_is_anothers_is_left_alone(api, make, home):
     async with home():
-        await api.create(VMIS, make.vmi())
+        await api.create(VMIS, make.vmi(owner=make.vm("other")))
         await settled()
         await api.create(VMS, make.vm())
         await settled()
         found = conditions.of(vm_of(api), "Failure")
-        assert "kubectl delete vmi web" in found["message"]
+        assert "belongs to VirtualMachine other; delete it (kubectl delete vmi web)" in found["message"]
         assert api.find(VMIS, "web")["status"]["phase"] == "Running"
         await api.delete(VMIS, "web")
         await settled()

@@ -25,10 +25,12 @@ VIEW = AgentView(
     hostname="web",
     interfaces=({"name": "eth0", "hardware-address": "02:00:00:00:00:01"},),
 )
-LIVE_MIGRATABLE = {
-    "type": "LiveMigratable", "status": "False", "lastProbeTime": None, "lastTransitionTime": T,
-    "reason": "NotMigratable", "message": "this home has one node; guests are resized in place",
-}  # fmt: skip
+LIVE_MIGRATABLE = [
+    {
+        "type": kind, "status": "False", "lastProbeTime": None, "lastTransitionTime": T,
+        "reason": "NotMigratable", "message": "this home has one node; guests are resized in place",
+    } for kind in ("LiveMigratable", "StorageLiveMigratable")
+]  # fmt: skip
 
 
 def facts(acceleration=KVM):
@@ -130,8 +132,37 @@ def test_boot():
         ],
         "volumeStatus": [],
         "machine": {"type": "q35"},
-        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": T}, LIVE_MIGRATABLE],
+        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": T}, *LIVE_MIGRATABLE],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "pod_ready", "ready"),
+    [("running", True, "True"), ("running", False, "False"), ("prelaunch", True, "False")],
+)
+def test_an_instance_is_ready_with_the_write_that_says_it_runs(how, pod_ready, ready):
+    started = vmi(phase="Scheduled", conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": T}])
+    told = status.running(started, seen(view=None, vcpus=None, how=how), facts(), now=NOW, pod_ready=pod_ready)
+    assert condition(told, "Ready")["status"] == ready
+    later = status.running(merge_patch(started, told), seen(how=how), facts(), now=NOW, pod_ready=not pod_ready)
+    assert condition(later, "Ready")["status"] == ready, "from then on it is the instance controller's to say"
+
+
+@pytest.mark.parametrize(
+    ("noted", "cut_off", "log", "phase", "reason", "message"),
+    [
+        ("", False, "", "Failed", "QemuEnded", "QEMU ended: no answer"),
+        ("", False, "one\ncannot open disk\n", "Failed", "QemuEnded", "QEMU ended: cannot open disk"),
+        ("Succeeded", False, "bye", "Succeeded", "GuestNotRunning", "the guest was stopped"),
+        ("Failed", False, "bye", "Failed", "QemuEnded", "QEMU ended: bye"),
+        ("Succeeded", True, "", "Succeeded", "GuestNotRunning", "its power was cut"),
+        ("Failed", True, "", "Failed", "GuestNotRunning", "its power was cut"),
+    ],
+)
+def test_how_a_guest_ended_whose_qemu_is_gone(noted, cut_off, log, phase, reason, message):
+    end = status.end_of_qemu(noted, cut_off=cut_off, log=log, why="no answer")
+    assert (end.phase, end.reason) == (phase, reason)
+    assert message in end.message
 
 
 def test_the_agent_answers():

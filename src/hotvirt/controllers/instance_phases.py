@@ -1,8 +1,9 @@
 """What to do next about one instance, from its launcher pod and its claims. Pure: `decide(seen, now)` gives a plan.
 
 The phases up to Scheduled are decided here. From Scheduled on the guest is in the node agent's hands, which sets
-Running, Succeeded and Failed; here an instance ends only when its pod did. `Ready`, `PodScheduled`, `Provisioning`
-and `Synchronized` with one of `OUR_REASONS` are the conditions written here; all others belong to the node agent.
+Running, Succeeded and Failed; here an instance ends only when its pod did. `Ready`, `PodScheduled`, `Provisioning`,
+`EvictionRequested` and `Synchronized` with one of `OUR_REASONS` are the conditions written here; all others belong to
+the node agent (which says `Ready` once, as the guest begins to run).
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from msgspec import Struct, field
 from hotvirt.controllers import launcherpod
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.newinstance import REVISION
+from hotvirt.controllers.printable import WAITS_FOR_CLAIM
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.reconciler import owner_reference
@@ -90,9 +92,10 @@ def _starting(seen: Seen, now: datetime) -> Plan:
             notes=(Note("Warning", NO_CLAIM, message),) if _said_before(seen.vmi) != message else (),
         )
     if unbound := _unbound(seen):
+        reason = WAITS_FOR_CLAIM if any(not claim.is_data_volume for claim in unbound) else "DataVolumesNotReady"
         names = ", ".join(f"{claim.name} (volume {claim.volume})" for claim in unbound)
         found = conditions.put(
-            _in_sync(seen.vmi), "Provisioning", True, now=now, reason="WaitingForClaim",
+            _in_sync(seen.vmi), "Provisioning", True, now=now, reason=reason,
             message=f"waits until {names} is bound; what holds it up: kubectl describe pvc {unbound[0].name}",
         )  # fmt: skip
         return Plan(patch=_status_patch(seen.vmi, "Pending", _with_ready(found, seen, "Pending", now), now))
@@ -158,7 +161,7 @@ def _watched(seen: Seen, phase: str, now: datetime) -> Plan:
         if specs.is_deleting(pod):
             return Plan(patch=_ended(seen, "Failed", "PodTerminating", "the launcher pod was deleted", now))
         return _scheduling(seen, pod, now)
-    found = _with_ready(_in_sync(vmi), seen, phase, now)
+    found = _with_ready(_evicted(_in_sync(vmi), vmi, now), seen, phase, now)
     resize = None if specs.is_deleting(pod) or specs.is_deleting(vmi) else launcherpod.resize(vmi, pod, seen.settings)
     return Plan(patch=_status_patch(vmi, phase, found, now), resize=resize)
 
@@ -183,6 +186,16 @@ def _scheduling(seen: Seen, pod: Document, now: datetime) -> Plan:
     else:
         found = conditions.remove(found, "PodScheduled")
     return Plan(patch=_status_patch(vmi, "Scheduling", _with_ready(found, seen, "Scheduling", now), now))
+
+
+def _evicted(found: list[Document], vmi: Document, now: datetime) -> list[Document]:
+    """`EvictionRequested` while somebody asked for the instance to leave its node and it has not been called off."""
+    node = (vmi.get("status") or {}).get("evacuationNodeName")
+    if not node:
+        return conditions.remove(found, "EvictionRequested")
+    return conditions.put(
+        found, "EvictionRequested", True, now=now, reason="EvictionRequested", message=f"it was asked to leave {node}"
+    )
 
 
 def _is_up(pod: Document) -> bool:

@@ -2,6 +2,7 @@
 
 from hotvirt.controllers import spec as specs
 from hotvirt.kube.client import Document
+from hotvirt.kube.reconciler import owner_reference
 from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMIS
 
 REVISION = "hotvirt.io/start-revision"
@@ -18,7 +19,7 @@ def revision(vm: Document) -> Document:
         "apiVersion": CONTROLLER_REVISIONS.api_version,
         "kind": CONTROLLER_REVISIONS.kind,
         "metadata": {
-            "name": revision_name(vm), "namespace": vm["metadata"]["namespace"], "ownerReferences": [_owner(vm)],
+            "name": revision_name(vm), "namespace": vm["metadata"]["namespace"], "ownerReferences": [owner(vm)],
         },
         "data": {"spec": vm["spec"]},
         "revision": int(vm["metadata"].get("generation") or 1),
@@ -53,13 +54,38 @@ def render(vm: Document, *, paused: bool = False) -> Document:
             "labels": {**(given.get("labels") or {}), "kubevirt.io/vm": metadata["name"]},
             "annotations": annotations,
             "finalizers": [specs.VMI_FINALIZER],
-            "ownerReferences": [_owner(vm)],
+            "ownerReferences": [owner(vm)],
         },
         "spec": spec,
     }
 
 
-def _owner(vm: Document) -> Document:
+def is_adoptable(vm: Document, vmi: Document) -> bool:
+    """Nobody's instance of the machine's name becomes the machine's."""
+    return owner_reference(vmi) is None and not (specs.is_deleting(vm) or specs.is_deleting(vmi))
+
+
+def adoption(vm: Document, vmi: Document) -> Document:
+    """Metadata of an instance that becomes the machine's. What the generation said was about another one."""
+    references = [*(vmi["metadata"].get("ownerReferences") or ()), owner(vm)]
+    labels = {"kubevirt.io/vm": vm["metadata"]["name"]}
+    return {"ownerReferences": references, "labels": labels, "annotations": {specs.GENERATION: "0"}}
+
+
+def dependence(vmi: Document) -> Document:
+    """The owner reference of what is to go with the instance."""
+    metadata = vmi["metadata"]
+    return {
+        "apiVersion": VMIS.api_version, "kind": VMIS.kind, "name": metadata["name"], "uid": metadata["uid"],
+    }  # fmt: skip
+
+
+def switched_on(vm: Document) -> Document:
+    """The spec of a halted machine that is to be kept running, in the field that its owner uses."""
+    return {"running": True} if "running" in (vm.get("spec") or {}) else {"runStrategy": "Always"}
+
+
+def owner(vm: Document) -> Document:
     return {
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachine",

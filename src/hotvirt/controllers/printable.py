@@ -5,6 +5,8 @@ from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 
 BEFORE_RUNNING = ("", "Pending", "Scheduling", "Scheduled")
+WAITS_FOR_CLAIM = "WaitingForClaim"
+"""Reason of `Provisioning` while a claim is not bound to a volume yet."""
 
 
 def status(vm: Document, vmi: Document | None, *, failure: Document | None) -> str:
@@ -22,6 +24,8 @@ def _of_instance(vmi: Document) -> str:
     synchronized = conditions.get(found, "Synchronized") or {}
     why = synchronized.get("reason") if synchronized.get("status") == "False" else ""
     scheduled = conditions.get(found, "PodScheduled") or {}
+    provisioning = conditions.get(found, "Provisioning") or {}
+    waits = provisioning if provisioning.get("status") == "True" else {}
     table = (
         (specs.is_deleting(vmi), "Stopping"),
         (_migrates(vmi), "Migrating"),
@@ -29,7 +33,8 @@ def _of_instance(vmi: Document) -> str:
         (specs.phase(vmi) == "Running", "Running"),
         (why == "FailedPvcNotFound", "ErrorPvcNotFound"),
         (scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable", "ErrorUnschedulable"),
-        (conditions.is_true(found, "Provisioning"), "Provisioning"),
+        (waits and waits.get("reason") != WAITS_FOR_CLAIM, "Provisioning"),
+        (waits, "WaitingForVolumeBinding"),
         (why == "ErrImagePull", "ErrImagePull"),
         (why == "ImagePullBackOff", "ImagePullBackOff"),
         (specs.phase(vmi) in BEFORE_RUNNING, "Starting"),

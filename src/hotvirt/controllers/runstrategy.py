@@ -5,10 +5,11 @@
     RerunOnFailure   start unless stopped by hand  stop if failed             stop if asked to
     Once             start                         leave                      leave
     Manual           start if asked to             stop if a start is asked   stop if asked to
-    Halted           leave                         stop                       stop
+    Halted           leave; on if asked to pause   stop                       stop
     WaitAsReceiver   leave                         leave                      leave
 
-"Stop" deletes the instance; that it then is made again follows from the table's first column.
+"Stop" deletes the instance; that it then is made again follows from the table's first column. "On" makes a halted
+machine one that is kept running, as a start does: one that is to start paused is asked for by a request alone.
 """
 
 from datetime import datetime
@@ -26,12 +27,12 @@ Requests = list[Document]
 class Step(Struct, frozen=True):
     """`wait`: seconds until a start that is due only then. `paused`: asked to start with its CPUs stopped."""
 
-    action: Literal["start", "stop", "leave"]
+    action: Literal["start", "stop", "leave", "on"]
     wait: float | None = None
     paused: bool = False
 
 
-LEAVE, STOP, START = Step("leave"), Step("stop"), Step("start")
+LEAVE, STOP, START, ON = Step("leave"), Step("stop"), Step("start"), Step("on")
 
 
 def decide(vm: Document, vmi: Document | None, *, failure: Document | None, now: datetime) -> Step:
@@ -53,8 +54,10 @@ def decide(vm: Document, vmi: Document | None, *, failure: Document | None, now:
 def remaining(vm: Document, vmi: Document | None, *, started: bool) -> Requests:
     """The requests that have not been carried out."""
     strategy, requests = specs.run_strategy(vm), requests_of(vm)
-    if started or strategy == "Halted" or not requests:
+    if started or not requests:
         return []
+    if strategy == "Halted":
+        return [r for r in requests if r.get("action") == "Start" and _asks_paused(r)]
     if vmi is None:
         # What keeps a RerunOnFailure machine down after its stop is that the request stays.
         kept = ("Start", "Stop") if strategy == "RerunOnFailure" else ("Start",)
@@ -71,6 +74,8 @@ def requests_of(vm: Document) -> Requests:
 
 def _absent(strategy: str, requests: Requests, failure: Document | None, now: datetime) -> Step:
     start = next((r for r in requests if r.get("action") == "Start"), None)
+    if strategy == "Halted" and start is not None and _asks_paused(start):
+        return ON
     if start is not None and strategy != "Halted":
         return Step("start", paused=_asks_paused(start))
     if strategy in ("Halted", "Manual"):

@@ -27,6 +27,7 @@ class Claim(Struct, frozen=True):
     volume: str
     field: str
     hotpluggable: bool
+    is_data_volume: bool = False
 
 
 def run_strategy(vm: Document) -> str:
@@ -113,7 +114,10 @@ def claims(spec: Document) -> Iterator[Claim]:
             source: Any = volume.get(kind)
             if source and source.get(field):
                 path = f"volumes[{volume['name']}].{kind}.{field}"
-                yield Claim(str(source[field]), str(volume["name"]), path, bool(source.get("hotpluggable")))
+                yield Claim(
+                    str(source[field]), str(volume["name"]), path, bool(source.get("hotpluggable")),
+                    kind == "dataVolume",
+                )  # fmt: skip
 
 
 def _count(spec: Document, field: str) -> int:

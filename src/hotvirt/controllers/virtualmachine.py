@@ -55,6 +55,8 @@ class VirtualMachineController:
         if vm is None:
             return DONE
         vmi = self._vmis.get(key.name, key.namespace)
+        if vmi is not None and newinstance.is_adoptable(vm, vmi):
+            vmi = await self._adopt(vm, vmi)
         foreign = vmi if vmi is not None and not specs.owns(vm, vmi) else None
         if specs.is_deleting(vm):
             return await self._delete(vm, None if foreign else vmi)
@@ -77,6 +79,9 @@ class VirtualMachineController:
                 started = True
             elif step.action == "stop" and vmi is not None:
                 vmi = await self._stop(vm, vmi)
+            elif step.action == "on":
+                vm = await self._patch_vm(vm, {"spec": newinstance.switched_on(vm)})
+                return DONE  # what follows from it is decided anew
             elif vmi is not None and not specs.is_deleting(vmi) and not specs.is_final(vmi):
                 vmi, update = await self._update(vm, vmi)
         except ApiError as error:
@@ -113,6 +118,37 @@ class VirtualMachineController:
         self._vmis.observe(vmi)
         self._recorder.event(vm, "Normal", "SuccessfulCreate", f"Started the machine as instance {name}")
         return vmi
+
+    async def _adopt(self, vm: Document, vmi: Document) -> Document:
+        """One that was left behind by a machine of this name, or made without one."""
+        metadata = vmi["metadata"]
+        if (revision := self._revision_of(vmi)) is not None and owner_reference(revision) is None:
+            await self._own(revision, [newinstance.owner(vm)])
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], **newinstance.adoption(vm, vmi)}}
+        adopted = await self._client.patch(VMIS, metadata["name"], patch, metadata["namespace"])
+        self._vmis.observe(adopted)
+        return adopted
+
+    async def _leave_behind(self, vm: Document, vmi: Document) -> None:
+        """The instance outlives its machine: what it was started from goes with it, and not before."""
+        revision, reference = self._revision_of(vmi), newinstance.dependence(vmi)
+        if revision is not None and reference not in (revision["metadata"].get("ownerReferences") or ()):
+            kept = [r for r in revision["metadata"].get("ownerReferences") or () if r["uid"] == vm["metadata"]["uid"]]
+            await self._own(revision, [*kept, reference])
+
+    def _revision_of(self, vmi: Document) -> Document | None:
+        name = (vmi["metadata"].get("annotations") or {}).get(newinstance.REVISION)
+        return self._revisions.get(name, vmi["metadata"]["namespace"]) if name else None
+
+    async def _own(self, revision: Document, owners: list[Document]) -> None:
+        metadata = revision["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "ownerReferences": owners}}
+        try:
+            self._revisions.observe(
+                await self._client.patch(CONTROLLER_REVISIONS, metadata["name"], patch, metadata["namespace"])
+            )
+        except NotFound:
+            return
 
     async def _remember(self, vm: Document) -> None:
         wanted = newinstance.revision(vm)
@@ -186,22 +222,36 @@ class VirtualMachineController:
         if specs.VM_FINALIZER in (metadata.get("finalizers") or ()):
             return vm
         finalizers = [*(metadata.get("finalizers") or ()), specs.VM_FINALIZER]
-        return await self._patch_vm(vm, finalizers)
+        return await self._patch_vm(vm, {"metadata": {"finalizers": finalizers}})
 
     async def _delete(self, vm: Document, vmi: Document | None) -> Result:
         finalizers = vm["metadata"].get("finalizers") or []
-        if vmi is not None and ORPHAN not in finalizers:
+        if vmi is not None and ORPHAN in finalizers:
+            await self._leave_behind(vm, vmi)
+        elif vmi is not None:
             if not specs.is_deleting(vmi):
-                vmi = await self._stop(vm, vmi)
+                vmi = await self._stop_if_owned(vm, vmi)
             if vmi is not None:
                 return await self._report(vm, vmi, Outcome())
-        if specs.VM_FINALIZER in finalizers:
-            await self._patch_vm(vm, [f for f in finalizers if f != specs.VM_FINALIZER])
+        left = [finalizer for finalizer in finalizers if finalizer != specs.VM_FINALIZER]
+        if len(left) < len(finalizers):
+            vm = await self._patch_vm(vm, {"metadata": {"finalizers": left}})
+        if left:
+            await self._report(vm, vmi, Outcome())
         return DONE
 
-    async def _patch_vm(self, vm: Document, finalizers: list[str]) -> Document:
+    async def _stop_if_owned(self, vm: Document, vmi: Document) -> Document | None:
+        """The instance's cache may lag behind the machine's, which then would stop what was just left behind."""
+        try:
+            current = await self._client.get(VMIS, vmi["metadata"]["name"], vmi["metadata"]["namespace"])
+        except NotFound:
+            return None
+        return await self._stop(vm, current) if specs.owns(vm, current) else None
+
+    async def _patch_vm(self, vm: Document, patch: Document) -> Document:
         metadata = vm["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": finalizers}}
+        guarded = {**patch.get("metadata", {}), "resourceVersion": metadata["resourceVersion"]}
+        patch = {**patch, "metadata": guarded}
         new = await self._client.patch(VMS, metadata["name"], patch, metadata["namespace"])
         self._vms.observe(new)
         return new

@@ -181,9 +181,12 @@ class NodeAgent:
 
     async def _look_after(self, key: Key, vmi: Document, guest: Guest) -> Result:
         if (seconds := self._time_to_stop(vmi, guest.uid)) is not None:
-            if guest.stopping is None:
+            if guest.stopping is None and seconds > 0:
                 self._recorder.event(vmi, "Normal", "ShuttingDown", "Signaled Graceful Shutdown")
-            guest.shut_down(seconds=seconds)  # first, as a QEMU that hangs answers no question
+            elif guest.stopping is None:
+                self._recorder.event(vmi, "Normal", "Deleted", "Signaled Deletion")
+            # First, as a QEMU that hangs answers no question. A guest that has only lost its pod was not to end.
+            guest.shut_down(seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
         try:
             observed = await guest.observe()
         except QemuError as error:
@@ -194,14 +197,8 @@ class NodeAgent:
         if observed.status == "shutdown" and seconds is None and power.is_to_reboot(guest.place, self._clock()):
             await power.switch_on_again(guest)
             return DONE  # its events bring this up again
-        if observed.status == "shutdown":
-            await self._over(key, vmi, guest, "Succeeded", "the guest powered off")
-            return DONE
-        if observed.status in ("guest-panicked", "internal-error"):
-            message = (
-                "the guest's kernel panicked" if observed.status == "guest-panicked" else "QEMU met an internal error"
-            )
-            await self._over(key, vmi, guest, "Failed", message)
+        if (end := status.ENDS.get(observed.status)) is not None:
+            await self._over(key, vmi, guest, end)
             return DONE
         if seconds is not None:
             return DONE
@@ -223,7 +220,9 @@ class NodeAgent:
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting,
         )  # fmt: skip
-        patch = status.running(vmi, seen, self._facts, now=self._clock())
+        pod = self._pod(vmi["metadata"]["namespace"], guest.uid) or {}
+        ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")
+        patch = status.running(vmi, seen, self._facts, now=self._clock(), pod_ready=ready)
         if patch is not None:
             self._tell(vmi, patch)
             await self._patch(vmi, patch)
@@ -236,7 +235,12 @@ class NodeAgent:
         return Result(requeue_after=max(0.1, min(again) - moment)) if again else DONE
 
     def _tell(self, vmi: Document, patch: Document) -> None:
-        """Events for volumes that came to a new phase, as KubeVirt records them."""
+        """Events for a guest that stands still or goes on, and for volumes that came to a new phase, as KubeVirt
+        records them."""
+        was, new = (vmi.get("status") or {}).get("conditions"), patch["status"].get("conditions")
+        if new is not None and (still := conditions.is_true(new, "Paused")) != conditions.is_true(was, "Paused"):
+            said = ("Paused", "the guest stands still") if still else ("Resumed", "the guest goes on")
+            self._recorder.event(vmi, "Normal", *said)
         before = {v["name"]: v.get("phase") for v in (vmi.get("status") or {}).get("volumeStatus") or ()}
         after = {v["name"]: v for v in patch["status"].get("volumeStatus", ())}
         for name, entry in after.items():
@@ -267,30 +271,28 @@ class NodeAgent:
     def _pod(self, namespace: str, uid: str) -> Document | None:
         return next((pod for pod in self._pods.list(namespace) if pod["metadata"]["uid"] == uid), None)
 
-    async def _over(self, key: Key, vmi: Document, guest: Guest, phase: str, message: str) -> None:
+    async def _over(self, key: Key, vmi: Document, guest: Guest, end: status.End) -> None:
         """The guest has stopped and QEMU waits to be dismissed."""
-        guest.place.outcome.write_text(phase)
-        await self._finish(vmi, phase, message)
-        await guest.quit(phase)
+        guest.place.outcome.write_text(end.phase)
+        await self._finish(vmi, end)
+        await guest.quit(end.phase)
         await self._let_go(key)
 
     async def _ended(self, key: Key, vmi: Document, place: PodPlace, why: str) -> None:
         """QEMU is gone. What was noted before counts; else it died, and its last words say why."""
         await self._let_go(key)
-        phase = read_outcome(place) or "Failed"
-        words = [line for line in launch.read_log(place.log).strip().splitlines() if line]
-        message = "the guest was stopped" if phase == "Succeeded" else f"QEMU ended: {words[-1] if words else why}"
-        if not read_outcome(place):
+        noted = read_outcome(place)
+        end = status.end_of_qemu(noted, cut_off=place.cut_off.exists(), log=launch.read_log(place.log), why=why)
+        if not noted:
             try:
-                place.outcome.write_text(phase)
+                place.outcome.write_text(end.phase)
             except FileNotFoundError:
                 pass  # the pod was cleaned up already
-        await self._finish(vmi, phase, message)
+        await self._finish(vmi, end)
 
-    async def _finish(self, vmi: Document, phase: str, message: str) -> None:
-        patch = status.final(vmi, phase, now=self._clock(), reason="GuestNotRunning", message=message)
-        await self._patch(vmi, patch)
-        self._recorder.event(vmi, "Normal" if phase == "Succeeded" else "Warning", "Stopped", message)
+    async def _finish(self, vmi: Document, end: status.End) -> None:
+        await self._patch(vmi, status.final(vmi, end.phase, now=self._clock(), reason=end.reason, message=end.message))
+        self._recorder.event(vmi, "Normal" if end.phase == "Succeeded" else "Warning", "Stopped", end.message)
 
     async def _let_go(self, key: Key) -> None:
         if (guest := self.guests.pop(key, None)) is not None:

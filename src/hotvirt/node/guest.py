@@ -32,6 +32,7 @@ AGENT_PORT = "agent0"
 RETRY = 20.0
 PRESS_AGAIN = 3.0
 LOOK = 10.0
+HASTENED = 1.0
 KILL_AFTER = 10.0
 """Seconds beyond the guest's own for QEMU to end."""
 SETTLES = (1.0, 4.0, 15.0, 60.0)
@@ -90,7 +91,7 @@ class Guest:
         self._greeting: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._recounting: asyncio.Task[None] | None = None
-        self._recount_at = 0.0
+        self._recount_at = self._stops_by = 0.0
         self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
         self.greet()
 
@@ -263,23 +264,30 @@ class Guest:
             log.info("%s of %s: %s", kind, self.monitor.name, job.error)
         self.poke()
 
-    def shut_down(self, *, seconds: float) -> None:
+    def shut_down(self, *, seconds: float, else_: str = "Succeeded") -> None:
         """Ask the guest to power off; after `seconds` its power is cut, and a QEMU that does not even take that is
-        killed. The outcome shows as run state `shutdown`, or as the end of QEMU."""
-        if self.stopping is None or self.stopping.done():
-            self.stopping = asyncio.create_task(self._shut_down(seconds), name=f"guest-stop {self.uid}")
+        killed: then its outcome is `else_`. It shows as run state `shutdown`, or as the end of QEMU. Asked again with
+        less time, that counts."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        if self.stopping is not None and not self.stopping.done():
+            if deadline > self._stops_by - HASTENED:
+                return
+            self.stopping.cancel()
+        self._stops_by = deadline
+        self.stopping = asyncio.create_task(self._shut_down(seconds, else_), name=f"guest-stop {self.uid}")
 
-    async def _shut_down(self, seconds: float) -> None:
+    async def _shut_down(self, seconds: float, else_: str) -> None:
         try:
             async with asyncio.timeout(seconds + KILL_AFTER):
                 if not await self._powers_off(seconds):
-                    await self.quit("Succeeded")
+                    self.place.cut_off.touch()
+                    await self.quit(else_)
                     await asyncio.wait([self.monitor.closed])
         except TimeoutError:
             log.warning("QEMU of %s does not answer and has to go: killing it", self.monitor.name)
-            kill(self.place)
-        except QemuError:
-            pass  # it is gone: that is what was wanted
+            kill(self.place, else_)
+        except (QemuError, FileNotFoundError):
+            pass  # it is gone, or even its pod's directory: that is what was wanted
         finally:
             self.poke()
 
@@ -323,13 +331,14 @@ class Guest:
         await self.monitor.close()
 
 
-def kill(place: PodPlace) -> None:
+def kill(place: PodPlace, outcome: str = "Succeeded") -> None:
     """End a pod's process that was to stop. Its pod is told of it by whoever watches the process."""
     identity = read_identity(place.pid)
     process = Process.open(identity) if identity else None
     if process is not None:
         with process:
-            place.outcome.write_text("Succeeded")
+            place.cut_off.touch()
+            place.outcome.write_text(outcome)
             process.send(signal.SIGKILL)
 
 

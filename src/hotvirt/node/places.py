@@ -69,6 +69,11 @@ class PodPlace(Struct, frozen=True):
         """The file that QEMU was last told to dump the guest's memory into, by name."""
         return self.directory / "dump"
 
+    @property
+    def cut_off(self) -> Path:
+        """There once the guest's power was cut, as its time to shut down was over."""
+        return self.directory / "cut-off"
+
     def disk(self, name: str) -> Path:
         return self.directory / f"disk-{name}"
 

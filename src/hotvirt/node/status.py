@@ -38,6 +38,33 @@ class Seen(Struct, frozen=True, kw_only=True):
     """Volume name -> (reason, message) of hot-plug volumes that cannot be attached yet."""
 
 
+class End(Struct, frozen=True):
+    """How a guest ended. `reason` is a condition's word for what went wrong."""
+
+    phase: str
+    reason: str
+    message: str
+
+
+ENDS: dict[str, End] = {
+    "shutdown": End("Succeeded", "GuestNotRunning", "the guest powered off"),
+    "guest-panicked": End("Failed", "GuestPanicked", "the guest's kernel panicked"),
+    "internal-error": End("Failed", "InternalError", "QEMU met an internal error"),
+}
+"""By the run states in which a guest does not go on, and QEMU waits to be dismissed."""
+
+
+def end_of_qemu(noted: str, *, cut_off: bool, log: str, why: str) -> End:
+    """Of a guest whose QEMU is gone. What was noted before counts; else QEMU died, and its last words say why."""
+    if cut_off:
+        message = "the guest did not shut down in the time it was given, and its power was cut"
+        return End(noted or "Failed", "GuestNotRunning", message)
+    if noted == "Succeeded":
+        return End("Succeeded", "GuestNotRunning", "the guest was stopped")
+    words = [line for line in log.strip().splitlines() if line]
+    return End(noted or "Failed", "QemuEnded", f"QEMU ended: {words[-1] if words else why}")
+
+
 def sockets_now(spec: Document, seen: Seen) -> int:
     """Sockets in use. Until the guest's agent answers, QEMU's account counts, less the vCPU that emulation needed at
     boot."""
@@ -56,8 +83,9 @@ def memory_now(seen: Seen) -> int:
     return current
 
 
-def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime) -> Document | None:
-    """The patch for a guest that runs (or is paused); None when the status says it all already."""
+def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime, pod_ready: bool = False) -> Document | None:
+    """The patch for a guest that runs (or is paused); None when the status says it all already. `pod_ready` says that
+    the instance is ready as soon as its guest runs: both are told at once."""
     spec, status = vmi["spec"], vmi.get("status") or {}
     topology = render.wanted_topology(spec)
     memory = seen.observed.memory
@@ -81,6 +109,8 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime) -> Do
     }  # fmt: skip
     if status.get("phase") != "Running":
         new["phase"] = "Running"
+        if pod_ready and seen.observed.status not in STOPPED:
+            new["conditions"] = conditions.put(new["conditions"], "Ready", True, now=now)
         new["phaseTransitionTimestamps"] = [
             *(status.get("phaseTransitionTimestamps") or ()),
             {"phase": "Running", "phaseTransitionTimestamp": stamp(now)},
@@ -138,10 +168,11 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
         found = conditions.put(found, "Paused", True, now=now, reason=reason, message=message)
     else:
         found = conditions.remove(found, "Paused")
-    found = conditions.put(
-        found, "LiveMigratable", False, now=now, reason="NotMigratable",
-        message="this home has one node; guests are resized in place",
-    )  # fmt: skip
+    for kind in ("LiveMigratable", "StorageLiveMigratable"):
+        found = conditions.put(
+            found, kind, False, now=now, reason="NotMigratable",
+            message="this home has one node; guests are resized in place",
+        )  # fmt: skip
     if facts.emulates:
         said = f"{facts.acceleration.reason}{f'; {facts.acceleration.mend}' if facts.acceleration.mend else ''}"
         found = conditions.put(found, "SoftwareEmulation", True, now=now, reason="KvmUnusable", message=said)
