@@ -3,6 +3,8 @@
 import asyncio
 from typing import NoReturn, Protocol
 
+from hotvirt.controllers.disruption import DisruptionController
+from hotvirt.controllers.endpoints import EndpointsController
 from hotvirt.controllers.instance import InstanceController
 from hotvirt.controllers.replicaset import ReplicaSetController
 from hotvirt.controllers.scheduler import Scheduler
@@ -33,6 +35,7 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
     ]
     if scheduler:
         controlled.append(Scheduler(client, informers, recorder=pods, clock=clock))
+        controlled += [EndpointsController(client, informers), DisruptionController(client, informers, clock=clock)]
     async with asyncio.TaskGroup() as group:
         group.create_task(informers.run(), name="informers")
         for recorder in said_by.values():
