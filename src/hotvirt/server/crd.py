@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import Resource
-from hotvirt.server import jsonpaths
+from hotvirt.server import cel_rules, jsonpaths
 from hotvirt.server.crd_shape import CRD_SCHEMA
 from hotvirt.server.crd_structural import check_structural
 from hotvirt.server.schema import compile_schema
@@ -107,7 +107,7 @@ def _check_versions(versions: list[dict[str, Any]]) -> list[Cause]:
         if version["name"] in seen:
             causes.append(Cause(DUPLICATE, f"Duplicate value: {shown(version['name'])}", f"{at}.name"))
         seen.add(version["name"])
-        causes += check_structural((version.get("schema") or {}).get("openAPIV3Schema"), f"{at}.schema.openAPIV3Schema")
+        causes += _check_schema((version.get("schema") or {}).get("openAPIV3Schema"), f"{at}.schema.openAPIV3Schema")
         causes += _check_columns(version, at)
         causes += _check_subresources(version, at)
         if version.get("deprecationWarning") and not version.get("deprecated"):
@@ -118,6 +118,10 @@ def _check_versions(versions: list[dict[str, Any]]) -> list[Cause]:
         message = f"Invalid value: {names}: must have exactly one version marked as storage version"
         causes.append(Cause(INVALID, message, "spec.versions"))
     return causes
+
+
+def _check_schema(openapi: Any, at: str) -> list[Cause]:
+    return check_structural(openapi, at) or cel_rules.check(openapi, at)
 
 
 def _check_columns(version: dict[str, Any], at: str) -> list[Cause]:

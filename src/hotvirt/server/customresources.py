@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from hotvirt.server import crd
+from hotvirt.server import cel_rules, crd
 from hotvirt.server.events import Event
 from hotvirt.server.registry import ALL_VERBS, Registry, Scale, Served, Subresource
 from hotvirt.server.schema import compile_schema
@@ -91,7 +91,7 @@ def _served(version: crd.ServedVersion, stored: str, *, is_mixed: bool) -> Serve
         is_mixed=is_mixed,
         list_kind=version.list_kind,
         scale=_scale(scale) if scale else None,
-        schema=compile_schema(version.schema),
+        schema=compile_schema(version.schema, evaluator=cel_rules.evaluator(version.schema)),
         columns=version.columns,
         fields=_META_FIELDS | frozenset(version.selectable_fields),
         deprecated=version.deprecation_warning,

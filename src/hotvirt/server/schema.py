@@ -4,8 +4,8 @@
 `Schema` is then immutable and safe from any thread. Documents are never changed: a result shares the parts that stayed
 as they were, so write only into copies of it. The order is Kubernetes': prune, default, validate.
 
-CEL rules (x-kubernetes-validations) are kept in `Schema.rules`; an evaluator handed to `compile_schema` is asked at the
-end of `validate`. None is built in.
+CEL rules (x-kubernetes-validations) are kept in `Schema.rules`; an evaluator handed to `compile_schema` (that of
+`cel_rules`) is asked at the end of `validate`, unless the document is not even of the right shape.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,12 +16,29 @@ from msgspec import Struct
 
 from hotvirt.kube.errors import Cause, Invalid
 from hotvirt.server.patches.copies import fresh
-from hotvirt.server.schema_checks import REQUIRED, Check, Fault, Place, compile_check, digest, path_text
+from hotvirt.server.schema_checks import (
+    INVALID,
+    NOT_SUPPORTED,
+    REQUIRED,
+    TOO_LONG,
+    TOO_MANY,
+    TYPE,
+    Check,
+    Fault,
+    Place,
+    compile_check,
+    digest,
+    path_text,
+)
 from hotvirt.server.schema_meta import OBJECT_META
 
 Prune = Callable[[Any, Place, list[str]], Any]
 Default = Callable[[Any], Any]
-_UNKNOWN = object()
+_BLOCKING = frozenset((NOT_SUPPORTED, REQUIRED, TOO_LONG, TOO_MANY, TYPE))
+_UNCHECKED = Cause(
+    INVALID, "Invalid value: null: some validation rules were not checked because the object was invalid; correct the "
+    "existing errors to complete validation", "<nil>",
+)  # fmt: skip
 
 
 class RuleSite(Struct, frozen=True):
@@ -66,8 +83,9 @@ class Schema:
         if faults and old is not None:
             faults = [fault for fault in faults if not _unchanged(fault, doc, old)]
         causes = [Cause(reason, message, path_text(at, key)) for reason, message, at, key in faults]
-        if self._evaluate and not causes:
-            causes += self._evaluate(doc, old)
+        if self._evaluate:
+            blocked = any(cause.reason in _BLOCKING for cause in causes)
+            causes += [_UNCHECKED] if blocked else self._evaluate(doc, old)
         return causes
 
 

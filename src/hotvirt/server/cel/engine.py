@@ -1,0 +1,175 @@
+"""Compiles and evaluates expressions: the one module that touches the CEL library.
+
+An expression is checked in an environment that knows its variables' types (`types` makes those of a schema), and
+evaluated in one for all, where every variable is plain data. The library and its environments are made on first use
+(20 MiB, 30 ms). An `Expression` never changes; evaluating is synchronous and not for several threads at once.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from hotvirt.server.cel import cost, functions, syntax
+
+LONGEST = 64 * 1024
+VARIABLES = ("self", "oldSelf", "object", "oldObject", "request", "params", "namespaceObject", "variables")
+MAYBE = "maybe__"  # the list with an optional variable's value, if there is one
+_KEY = re.compile(r'NOT_FOUND: Key not found in map : "?(.*?)"?\Z', re.DOTALL)
+_CODE = re.compile(r"\A[A-Z_]+: ")
+_TAIL = re.compile(r" \[[A-Z_]+\]\Z")
+_OVERLOAD = re.compile(r"No matching overloads found : ?(.*)\Z", re.DOTALL)
+_LINE = re.compile(r"<input>:(\d+):")
+_STRUCT = re.compile(r" not found in struct '[^']*'")
+_OBJECT = re.compile(r"\brule\.Object\d+")
+_ABSENT = "CEL is not installed here: pip install cel-expr-python protobuf (there is no build for every platform)"
+
+
+class CompileError(ValueError):
+    """The expression can't be used. The text says why."""
+
+
+class EvaluationError(Exception):
+    """No value. `is_costly` when it was not even tried, or was cut off."""
+
+    def __init__(self, text: str, *, is_costly: bool = False) -> None:
+        super().__init__(text)
+        self.is_costly = is_costly
+
+
+class Budget:
+    """What all the evaluations of one write may cost together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = cost.PER_WRITE
+
+
+class Expression:
+    """`tree` is what it says, `reads` the variables it reads, `gives` the name of its type."""
+
+    __slots__ = ("_bounds", "_run", "gives", "reads", "text", "tree")
+
+    def __init__(self, text: str, run: Any, tree: syntax.Node, gives: str) -> None:
+        self.text, self._run, self.tree, self.gives = text, run, tree, gives
+        self.reads = frozenset(syntax.identifiers(tree))
+        self._bounds: dict[cost.Profile, int] = {}
+
+    def mentions(self, variable: str) -> bool:
+        """Whether the text itself does, not what is put around it for an optional variable."""
+        body = self.tree.parts[4] if MAYBE in self.reads else self.tree
+        return any((node.kind, node.name) == ("ident", variable) for node in syntax.walk(body))
+
+    def evaluate(self, values: "Values", budget: Budget) -> Any:
+        self._afford(values.profile, budget)
+        try:
+            found = self._run.eval(values.activation)
+        except RuntimeError as error:
+            is_costly = "budget exceeded" in str(error)
+            raise EvaluationError(_OVER if is_costly else _plain(str(error)), is_costly=is_costly) from None
+        kind = found.type().name()
+        if kind == "ERROR":
+            raise EvaluationError(_plain(str(found.value())))
+        return found.plain_value() if kind != "*opaque*" else found
+
+    def _afford(self, profile: cost.Profile, budget: Budget) -> None:
+        bound = self._bounds.get(profile)
+        if bound is None:
+            if len(self._bounds) >= 64:
+                self._bounds.clear()
+            bound = self._bounds[profile] = cost.bound(self.tree, profile)
+        if bound > cost.PER_EVALUATION or bound > budget.left:
+            raise EvaluationError(_OVER, is_costly=True)
+        budget.left -= bound
+
+
+_OVER = "operation cancelled: actual cost limit exceeded"
+
+
+class Values:
+    """Variables with their values, ready for several expressions."""
+
+    __slots__ = ("activation", "profile")
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.profile = cost.measure(values.values())
+        self.activation = _runtime().Activation({**dict.fromkeys((*VARIABLES, MAYBE)), **values})
+
+
+class Checker:
+    """Checks expressions against the types of some variables. `optional` names one that may be absent, and is then an
+    optional of what `MAYBE` holds."""
+
+    def __init__(self, variables: Mapping[str, Any], pool: Any = None) -> None:
+        cel = library()
+        self._environment = cel.NewEnv(
+            pool, variables=dict(variables), extensions=_extensions(),
+            functions=functions.declare(cel, for_checking=True),
+        )  # fmt: skip
+
+    def compile(self, text: str, *, gives: tuple[str, ...], optional: str = "") -> Expression:
+        """CompileError when it is wrong or gives none of those types; a dynamic type may turn out right."""
+        if len(text) > LONGEST:
+            raise CompileError(f"too long: at most {LONGEST} characters")
+        whole = f"cel.bind({optional}, {MAYBE}[?0], (\n{text}\n))" if optional else text
+        try:
+            if optional:  # it must be an expression by itself, and not close the bracket that is put around it
+                self._environment.compile(text, disable_check=True)
+            checked = self._environment.compile(whole)
+            serialized = checked.serialize()
+            tree = syntax.parse(serialized)
+        except RuntimeError as error:
+            told = _told(str(error), lines_before=1 if optional else 0)
+            raise CompileError(f"compilation failed: {told}") from None
+        except ValueError as error:
+            raise CompileError(str(error)) from None
+        kind = str(checked.return_type().name())
+        if kind not in (*gives, "DYN"):
+            raise CompileError(f"must evaluate to {' or '.join(map(str.lower, gives))}")
+        return Expression(text, _runtime().deserialize(serialized), tree, kind)
+
+
+@cache
+def library() -> Any:
+    """The library's module. CompileError without it."""
+    try:
+        from cel_expr_python import cel
+    except ImportError:
+        raise CompileError(_ABSENT) from None
+    return cel
+
+
+@cache
+def _extensions() -> list[Any]:
+    from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional
+
+    return [
+        ext_bindings.ExtBindings(), ext_encoders.ExtEncoders(), ext_math.ExtMath(), ext_optional.ExtOptional(),
+    ]  # fmt: skip
+
+
+@cache
+def _runtime() -> Any:
+    cel = library()
+    return cel.NewEnv(
+        variables=dict.fromkeys((*VARIABLES, MAYBE), cel.Type.DYN), extensions=_extensions(),
+        functions=functions.declare(cel, for_checking=False),
+    )  # fmt: skip
+
+
+def _told(text: str, *, lines_before: int) -> str:
+    """A compiler's complaint, without what only its own types are called."""
+    text = _LINE.sub(lambda match: f"<input>:{max(1, int(match[1]) - lines_before)}:", text)
+    return _STRUCT.sub("", _OBJECT.sub("object", _TAIL.sub("", _CODE.sub("", text)))).replace(" (in container '')", "")
+
+
+def _plain(text: str) -> str:
+    """The library's words as Kubernetes' are: `no such key: a`."""
+    text = _TAIL.sub("", text)
+    if match := _KEY.match(text):
+        return f"no such key: {match[1]}"
+    text = _CODE.sub("", text)
+    if match := _OVERLOAD.match(text):
+        return f"no such overload: {match[1]}"
+    return "division by zero" if text == "divide by zero" else text

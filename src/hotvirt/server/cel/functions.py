@@ -1,0 +1,170 @@
+"""Kubernetes' CEL function libraries by table: what each function takes and gives, and the Python that does it.
+
+The compiler sees the types (Quantity, IP, ...); at run time these are maps (`kinds`), so functions of one name and
+shape share one Python function. `any` stands for every type. Nothing is imported from the library before `declare`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.server.cel import kinds, lists, regex, texts, times
+
+ABSTRACT = {
+    "Quantity": "kubernetes.Quantity", "Semver": "kubernetes.Semver", "URL": "kubernetes.URL",
+    "Format": "kubernetes.NamedFormat", "IP": "net.IP", "CIDR": "net.CIDR",
+}  # fmt: skip
+_PLAIN = {
+    "bool": "BOOL", "int": "INT", "uint": "UINT", "double": "DOUBLE", "string": "STRING", "bytes": "BYTES",
+    "null": "NULL", "timestamp": "TIMESTAMP", "duration": "DURATION", "list": "LIST", "map": "MAP",
+}  # fmt: skip
+_NUMBERS = ("int", "uint", "double", "duration")
+_ORDERED = (*_NUMBERS, "bool", "string", "bytes", "timestamp")
+
+
+class Signature(Struct, frozen=True):
+    name: str
+    takes: tuple[str, ...]
+    gives: str
+    is_member: bool
+
+
+def _each(kinds_: Sequence[str], shape: str) -> tuple[str, ...]:
+    return tuple(shape.replace("T", kind) for kind in kinds_)
+
+
+_TABLE: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
+    (lists.is_sorted, _each(_ORDERED, "list<T>.isSorted() bool")),
+    (lists.total, _each(_NUMBERS, "list<T>.sum() T")),
+    (lists.least, _each(_ORDERED, "list<T>.min() T")),
+    (lists.greatest, _each(_ORDERED, "list<T>.max() T")),
+    (texts.index_of, ("list.indexOf(any) int", "string.indexOf(string) int", "string.indexOf(string,int) int")),
+    (texts.last_index_of,
+     ("list.lastIndexOf(any) int", "string.lastIndexOf(string) int", "string.lastIndexOf(string,int) int")),
+    (lists.distinct, ("list.distinct() list",)),
+    (lists.flatten, ("list.flatten() list", "list.flatten(int) list")),
+    (lists.cut, ("list.slice(int,int) list",)),
+    (lists.ordered, _each(_ORDERED, "list<T>.sort() list<T>")),
+    (lists.counted, ("lists.range(int) list<int>",)),
+    (lists.has_all, ("sets.contains(list,list) bool",)),
+    (lists.has_any, ("sets.intersects(list,list) bool",)),
+    (lists.is_equivalent, ("sets.equivalent(list,list) bool",)),
+    (regex.find, ("string.find(string) string",)),
+    (regex.find_all, ("string.findAll(string) list<string>", "string.findAll(string,int) list<string>")),
+    (texts.char_at, ("string.charAt(int) string",)),
+    (texts.join, ("list.join() string", "list.join(string) string")),
+    (texts.lower_ascii, ("string.lowerAscii() string",)),
+    (texts.upper_ascii, ("string.upperAscii() string",)),
+    (texts.replace, ("string.replace(string,string) string", "string.replace(string,string,int) string")),
+    (texts.split, ("string.split(string) list<string>", "string.split(string,int) list<string>")),
+    (texts.substring, ("string.substring(int) string", "string.substring(int,int) string")),
+    (texts.trim, ("string.trim() string",)),
+    (texts.reverse, ("string.reverse() string", "list.reverse() list")),
+    (texts.quote, ("strings.quote(string) string",)),
+    (texts.formatted, ("string.format(list) string",)),
+    (kinds.quantity, ("quantity(string) Quantity",)),
+    (kinds.holds(kinds.quantity), ("isQuantity(string) bool",)),
+    (kinds.quantity_is_integer, ("Quantity.isInteger() bool",)),
+    (kinds.quantity_as_integer, ("Quantity.asInteger() int",)),
+    (kinds.quantity_as_float, ("Quantity.asApproximateFloat() double",)),
+    (kinds.quantity_sign, ("Quantity.sign() int",)),
+    (kinds.quantity_add, ("Quantity.add(Quantity) Quantity", "Quantity.add(int) Quantity")),
+    (kinds.quantity_sub, ("Quantity.sub(Quantity) Quantity", "Quantity.sub(int) Quantity")),
+    (kinds.is_less, ("Quantity.isLessThan(Quantity) bool", "Semver.isLessThan(Semver) bool")),
+    (kinds.is_greater, ("Quantity.isGreaterThan(Quantity) bool", "Semver.isGreaterThan(Semver) bool")),
+    (kinds.compare, ("Quantity.compareTo(Quantity) int", "Semver.compareTo(Semver) int")),
+    (kinds.semver, ("semver(string) Semver", "semver(string,bool) Semver")),
+    (kinds.holds(kinds.semver), ("isSemver(string) bool", "isSemver(string,bool) bool")),
+    (kinds.semver_part(0), ("Semver.major() int",)),
+    (kinds.semver_part(1), ("Semver.minor() int",)),
+    (kinds.semver_part(2), ("Semver.patch() int",)),
+    (kinds.url, ("url(string) URL",)),
+    (kinds.holds(kinds.url), ("isURL(string) bool",)),
+    (kinds.url_part("scheme"), ("URL.getScheme() string",)),
+    (kinds.url_part("host"), ("URL.getHost() string",)),
+    (kinds.url_part("hostname"), ("URL.getHostname() string",)),
+    (kinds.url_part("port"), ("URL.getPort() string",)),
+    (kinds.url_part("path"), ("URL.getEscapedPath() string",)),
+    (kinds.url_part("query"), ("URL.getQuery() map",)),
+    (kinds.ip, ("ip(string) IP",)),
+    (kinds.holds(kinds.ip), ("isIP(string) bool",)),
+    (kinds.ip_is_canonical, ("ip.isCanonical(string) bool",)),
+    (kinds.ip_family, ("IP.family() int",)),
+    (kinds.ip_is("unspecified"), ("IP.isUnspecified() bool",)),
+    (kinds.ip_is("loopback"), ("IP.isLoopback() bool",)),
+    (kinds.ip_is("link_local_multicast"), ("IP.isLinkLocalMulticast() bool",)),
+    (kinds.ip_is("link_local"), ("IP.isLinkLocalUnicast() bool",)),
+    (kinds.ip_is("global_unicast"), ("IP.isGlobalUnicast() bool",)),
+    (kinds.cidr, ("cidr(string) CIDR",)),
+    (kinds.holds(kinds.cidr), ("isCIDR(string) bool",)),
+    (kinds.cidr_contains_ip, ("CIDR.containsIP(IP) bool", "CIDR.containsIP(string) bool")),
+    (kinds.cidr_contains_cidr, ("CIDR.containsCIDR(CIDR) bool", "CIDR.containsCIDR(string) bool")),
+    (kinds.cidr_ip, ("CIDR.ip() IP",)),
+    (kinds.cidr_masked, ("CIDR.masked() CIDR",)),
+    (kinds.cidr_width, ("CIDR.prefixLength() int",)),
+)  # fmt: skip
+
+
+def _signature(text: str) -> Signature:
+    head, _, rest = text.partition("(")
+    arguments, _, gives = rest.partition(") ")
+    takes = tuple(each for each in arguments.split(",") if each)
+    receiver, dot, name = head.rpartition(".")
+    base = receiver.partition("<")[0]
+    if dot and (base in _PLAIN or base in ABSTRACT):
+        return Signature(name, (receiver, *takes), gives, is_member=True)
+    return Signature(head, takes, gives, is_member=False)
+
+
+def declare(cel: Any, *, for_checking: bool) -> list[Any]:
+    """The declarations for the library module `cel`: with the types as rules see them, or as they are at run time."""
+    overloads: dict[str, list[Any]] = {}
+    seen: set[tuple[Any, ...]] = set()
+    for work, texts_ in _TABLE:
+        for signature in map(_signature, texts_):
+            for takes in [signature.takes] if for_checking else _runtime(signature.takes):
+                identity = (signature.name, signature.is_member, takes)
+                if identity not in seen:
+                    seen.add(identity)
+                    overloads.setdefault(signature.name, []).append(
+                        _overload(cel, signature, takes, work, for_checking=for_checking)
+                    )
+    return [cel.FunctionDecl(name, known) for name, known in overloads.items()]
+
+
+def _overload(
+    cel: Any, signature: Signature, takes: tuple[str, ...], work: Callable[..., Any], *, for_checking: bool
+) -> Any:
+    return cel.Overload(
+        f"{signature.name}_{'_'.join(takes)}_{signature.is_member}",
+        return_type=_type(cel, signature.gives) if for_checking else cel.Type.DYN,
+        parameters=[_type(cel, each) for each in takes],
+        is_member=signature.is_member,
+        impl=_timed(work),
+    )
+
+
+def _timed(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Points in time and durations come as Python's, and must go back as protobuf's."""
+    if work not in (lists.total, lists.least, lists.greatest, lists.ordered, lists.cut, lists.distinct, lists.flatten):
+        return work
+    return lambda *arguments: times.to_cel(work(*arguments))
+
+
+def _runtime(takes: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return product(*(tuple(_PLAIN) if each == "any" else (_collapsed(each),) for each in takes))
+
+
+def _collapsed(kind: str) -> str:
+    return "map" if kind in ABSTRACT else kind.partition("<")[0]
+
+
+def _type(cel: Any, kind: str) -> Any:
+    if kind in ABSTRACT:
+        return cel.Type.AbstractType(ABSTRACT[kind])
+    base, _, inner = kind.removesuffix(">").partition("<")
+    if inner:
+        return cel.Type.List(_type(cel, inner))
+    return cel.Type.DYN if base == "any" else getattr(cel.Type, _PLAIN[base])
