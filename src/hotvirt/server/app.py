@@ -93,7 +93,6 @@ class ApiServer:
 
     async def start(self) -> None:
         """Raises StateFileError, or OSError when the port is taken."""
-        gc.set_threshold(*GC_THRESHOLDS)
         config = self.config
         pki = Pki(config.pki)
         self.store = await Store.open(config.state_db)
@@ -129,6 +128,7 @@ class ApiServer:
         await self._bootstrap_objects()
         await complete_older(self.verbs, SERVER_USER)
         self.webhooks.start()
+        gc.set_threshold(*GC_THRESHOLDS)  # not before: a start leaves 10 MB of cycles
         if self.config.listen:
             from hotvirt.server.http import HttpFront  # aiohttp: not for those who only serve in process
 

@@ -89,12 +89,16 @@ def apply(
     known = schema.prune(wanted)[0] if isinstance(schema, Schema) else wanted
     claimed = fieldsets.difference(fieldsets.of_applied(known, kinds), _NOBODYS)
     last = owners.get(me, {})
+    if claimed == last:
+        claimed = last  # and need not be written anew
     others = {owner: fields for owner, fields in owners.items() if owner != me}
-    merged = _merge(fresh(before), wanted, kinds)
-    claimed_by_others: Set = {}
-    for fields in others.values():
-        claimed_by_others = fieldsets.union(claimed_by_others, fields)
-    _drop(merged, last, claimed, claimed_by_others, kinds)
+    merged = _merge(before, wanted, kinds)
+    if fieldsets.difference(last, claimed):  # seldom; else a tenth of the time of an apply
+        claimed_by_others: Set = {}
+        for fields in others.values():
+            claimed_by_others = fieldsets.union(claimed_by_others, fields)
+        merged = fresh(merged)
+        _drop(merged, last, claimed, claimed_by_others, kinds)
 
     changed, removed = fieldsets.changes(_unmanaged(before), _unmanaged(merged), kinds)
     if not force:
@@ -243,7 +247,7 @@ def _capped(entries: list[Entry]) -> list[Entry]:
 
 
 def _with_entries(doc: dict[str, Any], entries: list[Entry]) -> dict[str, Any]:
-    return {**doc, "metadata": {**(doc.get("metadata") or {}), "managedFields": fresh(entries)}}
+    return {**doc, "metadata": {**(doc.get("metadata") or {}), "managedFields": entries}}
 
 
 def _own_what_nobody_tracked(
@@ -261,20 +265,22 @@ def _own_what_nobody_tracked(
 
 
 def _merge(live: Any, wanted: Any, schema: Mapping[str, Any]) -> Any:
+    """What is not `wanted` is live's own, not a copy, as in a merge patch."""
     if type(live) is dict and type(wanted) is dict and fieldsets.is_open_map(schema):
+        merged = dict(live)
         for name, child in wanted.items():
-            live[name] = _merge(live.get(name), child, fieldsets.below_field(schema, name))
-        return live
+            merged[name] = _merge(live.get(name), child, fieldsets.below_field(schema, name))
+        return merged
     kind = fieldsets.list_type(schema)
     if type(live) is not list or type(wanted) is not list or kind == "atomic":
         return wanted
     inner = fieldsets.below_items(schema)
     present = fieldsets.keyed(schema, live)
-    merged = {**present}
+    items = {**present}
     for key, child in fieldsets.keyed(schema, wanted).items():
-        merged[key] = _merge(present[key], child, inner) if key in present and kind == "map" else child
+        items[key] = _merge(present[key], child, inner) if key in present and kind == "map" else child
     return interleave(
-        list(merged.values()),
+        list(items.values()),
         fieldsets.identities(schema, wanted),
         fieldsets.identities(schema, live),
         lambda item: fieldsets.item_key(schema, item),

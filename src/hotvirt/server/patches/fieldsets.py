@@ -20,6 +20,7 @@ Schema = Mapping[str, Any]
 
 _SELF = "."
 _UNKNOWN: Schema = {}
+_ABSENT = object()
 _ENCODE = msgspec.json.Encoder(order="sorted").encode
 _DECODE = msgspec.json.decode
 
@@ -237,11 +238,14 @@ def _map_changes(old: dict[str, Any], new: dict[str, Any], schema: Schema) -> tu
     changed: Set = {}
     removed: Set = {}
     for name, child in new.items():
-        if name not in old:
+        before = old.get(name, _ABSENT)
+        if child is before:
+            continue
+        if before is _ABSENT:
             changed[f"f:{name}"] = of_all(child, below_field(schema, name))
-        elif child is not old[name] and child != old[name]:
-            _note(f"f:{name}", changes(old[name], child, below_field(schema, name)), changed, removed)
-        elif type(child) is not type(old[name]):  # 1 and True are equal in Python
+        elif child != before:
+            _note(f"f:{name}", changes(before, child, below_field(schema, name)), changed, removed)
+        elif type(child) is not type(before):  # 1 and True are equal in Python
             changed[f"f:{name}"] = {_SELF: True}
     for name, child in old.items():
         if name not in new:
