@@ -6,6 +6,7 @@ from typing import NoReturn, Protocol
 from hotvirt.controllers.disruption import DisruptionController
 from hotvirt.controllers.endpoints import EndpointsController
 from hotvirt.controllers.instance import InstanceController
+from hotvirt.controllers.pool import PoolController
 from hotvirt.controllers.replicaset import ReplicaSetController
 from hotvirt.controllers.scheduler import Scheduler
 from hotvirt.controllers.virtualmachine import VirtualMachineController
@@ -25,13 +26,17 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
     informers = SharedInformers(client)
     said_by = {
         name: Recorder(client, name, clock=clock)
-        for name in ("virtualmachine-controller", "instance-controller", "replicaset-controller", "hotvirt-scheduler")
-    }
-    machines, instances, sets, pods = said_by.values()
+        for name in (
+            "virtualmachine-controller", "instance-controller", "replicaset-controller", "pool-controller",
+            "hotvirt-scheduler",
+        )
+    }  # fmt: skip
+    machines, instances, sets, pools, pods = said_by.values()
     controlled: list[_Controlled] = [
         VirtualMachineController(client, informers, recorder=machines, clock=clock, guard_room=scheduler),
         InstanceController(client, informers, recorder=instances, clock=clock),
         ReplicaSetController(client, informers, recorder=sets, clock=clock),
+        PoolController(client, informers, recorder=pools, clock=clock),
     ]
     if scheduler:
         controlled.append(Scheduler(client, informers, recorder=pods, clock=clock))
