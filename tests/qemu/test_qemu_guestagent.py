@@ -166,7 +166,7 @@ async def test_nonsense_drops_the_connection_and_the_next_call_starts_anew(
 async def test_answers_of_the_wrong_form_are_nonsense(fake: FakeAgent, client: GuestAgent, value: object) -> None:
     fake.answer = lambda command, arguments: value
     with pytest.raises(AgentNonsense):
-        await client.get_memory_block_size()
+        await client.get_memory()
 
 
 async def test_endless_data_before_the_delimiter_is_given_up(fake: FakeAgent, client: GuestAgent) -> None:

@@ -200,13 +200,15 @@ class GuestAgent:
         wanted = [{"logical-id": number, "online": value} for number, value in online.items()]
         return _int(await self.call("guest-set-vcpus", vcpus=wanted))
 
-    async def get_memory_block_size(self) -> int:
-        return _int(_object(await self.call("guest-get-memory-block-info")).get("size"))
-
-    async def get_memory_blocks(self) -> list[MemoryBlock]:
-        found = _objects(await self.call("guest-get-memory-blocks"))
-        return [
-            MemoryBlock(_int(b.get("phys-index")), b.get("online") is True, b.get("can-offline") is True) for b in found
+    async def get_memory(self) -> tuple[int, list[MemoryBlock]]:
+        """The size of a memory block, bytes, and all blocks the guest has."""
+        size, blocks = await self.batch([("guest-get-memory-block-info", {}), ("guest-get-memory-blocks", {})])
+        for answer in (size, blocks):
+            if isinstance(answer, AgentRefused):
+                raise answer
+        return _int(_object(size).get("size")), [
+            MemoryBlock(_int(b.get("phys-index")), b.get("online") is True, b.get("can-offline") is True)
+            for b in _objects(blocks)
         ]
 
     async def set_memory_blocks(self, online: dict[int, bool]) -> int:
