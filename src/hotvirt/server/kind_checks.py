@@ -12,6 +12,7 @@ from hotvirt.server.objectmeta import INVALID, REQUIRED
 Document = dict[str, Any]
 NOT_SUPPORTED = "FieldValueNotSupported"
 MOST_DATA = 1024 * 1024
+_UNHEALTHY = ("AlwaysAllow", "IfHealthyBudget")
 _TLS = ("tls.crt", "tls.key")
 
 
@@ -39,6 +40,26 @@ def autoscaler(new: Document, _: Document | None) -> list[Cause]:
         causes.append(Cause(INVALID, message, "spec.maxReplicas"))
     if isinstance(fewest, int) and fewest < 0:
         causes.append(Cause(INVALID, f"Invalid value: {fewest}: must be greater than 0", "spec.minReplicas"))
+    return causes
+
+
+def budget(new: Document, _: Document | None) -> list[Cause]:
+    spec = new.get("spec") or {}
+    causes = []
+    if "minAvailable" in spec and "maxUnavailable" in spec:
+        message = "Invalid value: minAvailable and maxUnavailable cannot be both set"
+        causes.append(Cause(INVALID, message, "spec"))
+    for key in ("minAvailable", "maxUnavailable"):
+        value = spec.get(key)
+        if isinstance(value, int) and value < 0:
+            message = f"Invalid value: {value}: must be greater than or equal to 0"
+            causes.append(Cause(INVALID, message, f"spec.{key}"))
+        elif isinstance(value, str) and not (value.endswith("%") and value[:-1].isdecimal() and int(value[:-1]) <= 100):
+            message = f'Invalid value: "{value}": must be a number, or per cent as in "50%", at most 100%'
+            causes.append(Cause(INVALID, message, f"spec.{key}"))
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy is not None and policy not in _UNHEALTHY:
+        causes.append(unsupported(policy, _UNHEALTHY, "spec.unhealthyPodEvictionPolicy"))
     return causes
 
 

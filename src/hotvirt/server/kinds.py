@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import crd, kind_checks, pods, services, webhook_configs
+from hotvirt.server import amount_checks, crd, kind_checks, pods, services, storage_checks, webhook_configs
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -72,22 +72,6 @@ def _claim(doc: Document, lookup: Lookup) -> Document:
             if annotations.get("storageclass.kubernetes.io/is-default-class") == "true":
                 return {**doc, "spec": {**spec, "storageClassName": known["metadata"]["name"]}}
     return doc
-
-
-def _check_claim(new: Document, old: Document | None) -> list[Cause]:
-    spec = new.get("spec") or {}
-    causes = []
-    if not spec.get("accessModes"):
-        causes.append(Cause(REQUIRED, "Required value: at least 1 access mode is required", "spec.accessModes"))
-    if not ((spec.get("resources") or {}).get("requests") or {}).get("storage"):
-        causes.append(Cause(REQUIRED, "Required value: say how much storage", "spec.resources[storage]"))
-    if old is not None:
-        before = old.get("spec") or {}
-        apart = {"resources", "volumeName" if not before.get("volumeName") else "resources"}
-        if {k: v for k, v in spec.items() if k not in apart} != {k: v for k, v in before.items() if k not in apart}:
-            message = "Forbidden: spec is immutable after creation except resources.requests for bound claims"
-            causes.append(Cause(FORBIDDEN, message, "spec"))
-    return causes
 
 
 def _check_data(new: Document, old: Document | None) -> list[Cause]:
@@ -202,17 +186,21 @@ _RULES: dict[str, Rules] = {
     "/pods": Rules(pods.complete, pods.check),
     "/secrets": Rules(_secret, _check_secret),
     "/configmaps": Rules(None, _check_data),
-    "/persistentvolumeclaims": Rules(_claim, _check_claim),
+    "/persistentvolumeclaims": Rules(_claim, storage_checks.claim),
     "/persistentvolumes": Rules(
         _spec_defaults(
             {"volumeMode": "Filesystem", "persistentVolumeReclaimPolicy": "Retain"}, status={"phase": "Pending"}
-        )
+        ),
+        storage_checks.volume,
     ),
+    "/resourcequotas": Rules(None, amount_checks.quota),
+    "/limitranges": Rules(None, amount_checks.limit_range),
     "/services": Rules(services.complete, services.check),
     "/events": Rules(None, kind_checks.event),
     "autoscaling/horizontalpodautoscalers": Rules(_spec_defaults({"minReplicas": 1}), kind_checks.autoscaler),
+    "policy/poddisruptionbudgets": Rules(None, kind_checks.budget),
     "storage.k8s.io/storageclasses": Rules(
-        _top_defaults({"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"})
+        _top_defaults({"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}), storage_checks.storage_class
     ),
     f"{RBAC}/roles": Rules(None, _check_role),
     f"{RBAC}/clusterroles": Rules(_top_defaults({"rules": None}), _check_role),

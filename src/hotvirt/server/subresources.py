@@ -4,13 +4,13 @@ review kinds that are asked but never stored. In documents, out documents; the s
 from typing import Any
 
 from hotvirt.kube.client import PatchKind
-from hotvirt.kube.errors import Cause, Invalid, MethodNotAllowed, NotFound, TooManyRequests
-from hotvirt.server import bodies, reviews
+from hotvirt.kube.errors import Invalid, MethodNotAllowed, NotFound
+from hotvirt.server import bodies, evictions, reviews
 from hotvirt.server.access import Access
-from hotvirt.server.calls import Call, DeleteOptions
+from hotvirt.server.calls import Call
 from hotvirt.server.patches import json_patch, merge_patch
 from hotvirt.server.registry import Scale
-from hotvirt.server.selectors import field_value, from_object
+from hotvirt.server.selectors import field_value
 from hotvirt.server.tokens import Tokens
 from hotvirt.server.verbs import Verbs
 
@@ -41,7 +41,8 @@ class Subresources:
                 await self._verbs.bind(call, body)
                 return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
             case ("POST", "eviction"):
-                return await self._evict(call, body)
+                await evictions.evict(self._verbs, call, body)
+                return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
             case ("POST", "token"):
                 return await self._tokens.issue(call, body)
             case ("PUT", "scale"):
@@ -89,32 +90,7 @@ class Subresources:
         entry = await self._verbs.change(main, change)
         return _scale_of(call.served.shown(self._verbs.store.doc(entry)), paths)
 
-    # -- pods and namespaces
-
-    async def _evict(self, call: Call, eviction: Document) -> Document:
-        entry = await self._verbs.get(call)
-        pod = self._verbs.store.doc(entry)
-        labels = pod["metadata"].get("labels") or {}
-        for found in self._verbs.store.entries("policy/poddisruptionbudgets", call.namespace):
-            budget = self._verbs.store.doc(found)
-            selector = (budget.get("spec") or {}).get("selector")
-            if selector is None or not from_object(selector).matches(labels):
-                continue
-            if int((budget.get("status") or {}).get("disruptionsAllowed") or 0) < 1:
-                name, status = budget["metadata"]["name"], budget.get("status") or {}
-                needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-                cause = Cause(
-                    "DisruptionBudget",
-                    f"The disruption budget {name} needs {needs} healthy pods and has {has} currently",
-                )
-                raise TooManyRequests(
-                    f"Cannot evict pod as it would violate the pod's disruption budget {name!r}: wait until it allows "
-                    "one", causes=[cause], retry_after=10, **call.about(call.name),
-                )  # fmt: skip
-        options = eviction.get("deleteOptions") or {}
-        main = Call(served=call.served, user=call.user, namespace=call.namespace, name=call.name, dry_run=call.dry_run)
-        await self._verbs.delete(main, DeleteOptions(grace=options.get("gracePeriodSeconds")))
-        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+    # -- namespaces
 
     async def _finalize(self, call: Call, body: Document) -> Document:
         finalizers = (body.get("spec") or {}).get("finalizers") or []
