@@ -47,7 +47,7 @@ class Home:
         self.environment = {**os.environ, "HOTVIRT_HOME": str(self.directory)}
 
     async def __aenter__(self) -> Self:
-        await self._hotvirt("up", "--detach")
+        await self.hotvirt("up", "--detach")
         self.access = kubeconfig.load(self.directory / "kubeconfig")
         self.client = await RemoteClient(self.access).__aenter__()
         context = ssl.create_default_context(cadata=self.access.ca)
@@ -64,10 +64,10 @@ class Home:
     async def __aexit__(self, *_: object) -> None:
         await self.http.close()
         await self.client.close()
-        await self._hotvirt("down")
+        await self.hotvirt("down")
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    async def _hotvirt(self, *arguments: str) -> None:
+    async def hotvirt(self, *arguments: str) -> None:
         process = await asyncio.create_subprocess_exec(
             HOTVIRT, *arguments, env=self.environment, stdout=subprocess.DEVNULL
         )

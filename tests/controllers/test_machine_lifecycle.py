@@ -129,6 +129,28 @@ async def test_manual_waits_to_be_asked(api, make, home):
         assert "stateChangeRequests" not in status_of(api)
 
 
+@pytest.mark.parametrize("switch", [{"strategy": "Halted"}, {"strategy": None, "running": False}])
+async def test_a_halted_machine_is_asked_to_start_paused_for_once(api, make, home, switch):
+    async with home():
+        await api.create(VMS, make.vm(**switch))
+        await settled()
+        start = {"action": "Start", "data": {"paused": "true"}}
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": [start]}}, subresource="status")
+        await settled()
+        vm, vmi = vm_of(api), api.find(VMIS, "web")
+        assert vm["spec"].get("running", vm["spec"].get("runStrategy")) in (True, "Always")
+        assert ("running" in vm["spec"]) is ("running" in switch), "the field that its owner uses"
+        assert "startStrategy" not in vm["spec"]["template"]["spec"]
+        assert vmi["spec"]["startStrategy"] == "Paused"
+        assert "stateChangeRequests" not in vm["status"]
+        assert conditions.of(vm, "RestartRequired") is None
+        await api.patch(VMS, "web", {"spec": {"runStrategy": "Halted", "running": None}})
+        await settled()
+        await api.patch(VMS, "web", {"spec": {"runStrategy": "Always"}})
+        await settled()
+        assert "startStrategy" not in api.find(VMIS, "web")["spec"]
+
+
 async def test_rerun_on_failure_stays_down_when_stopped_and_comes_back_when_it_failed(api, make, home):
     async with home() as node:
         await api.create(VMS, make.vm(strategy="RerunOnFailure"))

@@ -12,6 +12,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STOP, STOP_OTHER, START = {"action": "Stop", "uid": "u-1"}, {"action": "Stop", "uid": "u-0"}, {"action": "Start"}
 
 
+PAUSED = {"action": "Start", "data": {"paused": "true"}}
+
+
 def machine(make, strategy, requests=(), **status):
     status |= {"stateChangeRequests": list(requests)} if requests else {}
     return make.vm(strategy=strategy, status=status)
@@ -55,6 +58,8 @@ ABSENT, LIVE, FAILED, ENDED, LEAVING = None, "Running", "Failed", "Succeeded", "
         ("Once", LIVE, [STOP], "leave"),
         ("Once", FAILED, [], "leave"),
         ("Halted", ABSENT, [START], "leave"),
+        ("Halted", ABSENT, [PAUSED], "on"),
+        ("Halted", LIVE, [PAUSED], "stop"),
         ("Halted", LIVE, [], "stop"),
         ("Halted", ENDED, [], "stop"),
         ("Halted", LEAVING, [], "leave"),
@@ -80,8 +85,7 @@ def test_a_start_waits_for_its_time_unless_asked_for(make):
 
 
 def test_a_start_may_be_asked_for_paused(make):
-    request = {"action": "Start", "data": {"paused": "true"}}
-    assert decide(machine(make, "Manual", [request]), None, failure=None, now=NOW).paused
+    assert decide(machine(make, "Manual", [PAUSED]), None, failure=None, now=NOW).paused
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,8 @@ def test_a_start_may_be_asked_for_paused(make):
         ("Always", "Running", [STOP, START], False, [STOP, START]),
         ("Always", "Running", [STOP_OTHER, START], False, []),
         ("Halted", "Running", [STOP, START], False, []),
+        ("Halted", "Succeeded", [STOP, PAUSED], False, [PAUSED]),
+        ("Halted", None, [PAUSED], False, [PAUSED]),
     ],
 )
 def test_requests_stay_until_they_are_carried_out(make, strategy, phase, requests, started, left):
@@ -171,6 +177,10 @@ def test_a_machine_that_runs_on_is_forgiven(make):
         ({"phase": "Scheduling", "conditions": [{"type": "PodScheduled", "status": "False",
                                                  "reason": "Unschedulable"}]}, "ErrorUnschedulable"),
         ({"phase": "Pending", "conditions": [{"type": "Provisioning", "status": "True"}]}, "Provisioning"),
+        ({"phase": "Pending", "conditions": [{"type": "Provisioning", "status": "True",
+                                              "reason": "WaitingForClaim"}]}, "WaitingForVolumeBinding"),
+        ({"phase": "Scheduling", "conditions": [{"type": "Synchronized", "status": "False",
+                                                 "reason": "ImagePullBackOff"}]}, "ImagePullBackOff"),
         ({"phase": "Scheduling", "conditions": [{"type": "Synchronized", "status": "False",
                                                  "reason": "ErrImagePull"}]}, "ErrImagePull"),
         ({"phase": "Scheduled"}, "Starting"),

@@ -70,6 +70,17 @@ async def test_a_vms_status_and_removal_are_not_judged(how):
     assert await judged(VMS, obj, bad, **how) == Verdict()
 
 
+def test_a_new_vm_has_its_controllers_finalizer_from_the_start():
+    ours, theirs = "kubevirt.io/virtualMachineControllerFinalize", "backup.example.com/copying"
+    held = vm()
+    held["metadata"]["finalizers"] = [theirs]
+    made = mutated(VMS, held)
+    assert made["metadata"]["finalizers"] == [theirs, ours]
+    assert mutated(VMS, made) is None
+    let_go = {**made, "metadata": {**made["metadata"], "finalizers": [theirs]}}
+    assert mutated(VMS, let_go, made) is None, "the controller takes it away at the end"
+
+
 async def test_every_fault_of_a_vm_is_named_at_once():
     bad = vm(running=True, runStrategy="Sometimes")
     bad["spec"]["template"]["spec"]["domain"] |= {"cpu": {"sockets": 8, "maxSockets": 4}}

@@ -23,6 +23,9 @@ def test_start_of_a_halted_vm_turns_its_strategy():
     assert lifecycle.start(vm(), None, {}) == [Write("vm", {"metadata": VERSION, "spec": {"runStrategy": "Always"}})]
 
 
+PAUSED = {"action": "Start", "data": {"paused": "true"}}
+
+
 def test_start_keeps_to_the_deprecated_field_where_it_is_used():
     assert lifecycle.start(vm(running=False), None, {})[0].patch["spec"] == {"running": True}
 
@@ -35,9 +38,11 @@ def test_start_by_request(strategy, instance):
     ]
 
 
-def test_start_paused_changes_the_template_too():
-    spec = lifecycle.start(vm(), None, {"paused": True})[0].patch["spec"]
-    assert spec == {"runStrategy": "Always", "template": {"spec": {"startStrategy": "Paused"}}}
+@pytest.mark.parametrize("strategy", ["Halted", "Manual", "RerunOnFailure"])
+def test_start_paused_is_a_request_for_this_start_alone(strategy):
+    assert lifecycle.start(vm(runStrategy=strategy), None, {"paused": True}) == [
+        Write("vm/status", {"metadata": VERSION, "status": {"stateChangeRequests": [PAUSED]}})
+    ]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ Document = dict[str, Any]
 KubeVirtSource = Callable[[], Document | None]
 """The KubeVirt object in force, or None before there is one."""
 
+VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 OUR_GROUP = "system:serviceaccounts:kubevirt"
 RESERVED_LABELS = tuple(
     f"kubevirt.io/{name}"
@@ -58,6 +59,8 @@ class VirtualMachines:
             return None
         sized = self._sizes.completed(obj)
         filled = defaults.machine(sized, ClusterSettings.of(self._kubevirt()), old=request.old)
+        if request.operation == "CREATE":
+            filled = _finalized(filled)
         return None if filled is obj else filled
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
@@ -123,6 +126,14 @@ class KubeVirts:
 
 def causes(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Cause, ...]:
     return tuple(Cause(fault.reason, fault.message, fault.field) for fault in faults)
+
+
+def _finalized(vm: Document) -> Document:
+    """With the finalizer of the controller that stops its instance first, which saves a write of its own."""
+    known = vm["metadata"].get("finalizers") or []
+    if VM_FINALIZER in known:
+        return vm
+    return {**vm, "metadata": {**vm["metadata"], "finalizers": [*known, VM_FINALIZER]}}
 
 
 def is_deleting(obj: Document) -> bool:

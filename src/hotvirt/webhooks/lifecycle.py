@@ -37,10 +37,13 @@ def start(vm: Document, vmi: Document | None, options: Document) -> list[Write]:
     strategy = run_strategy(vm)
     if strategy in ALWAYS_ON:
         raise _refusal(vm, f"{strategy} does not support manual start requests; it is started by its run strategy")
-    paused: Document = {"template": {"spec": {"startStrategy": "Paused"}}} if options.get("paused") else {}
+    if options.get("paused"):
+        # This start alone: the template is left as it is. A halted VM is switched on by the controller that carries it
+        # out.
+        return [_requests(vm, [{"action": "Start", "data": {"paused": "true"}}])]
     if strategy == "Halted":
-        return [_vm_spec(vm, {**_switch(vm, on=True), **paused})]
-    return [*([_vm_spec(vm, paused)] if paused else []), _requests(vm, [{"action": "Start"}])]
+        return [_vm_spec(vm, _switch(vm, on=True))]
+    return [_requests(vm, [{"action": "Start"}])]
 
 
 def stop(vm: Document, vmi: Document | None, options: Document) -> list[Write]:
