@@ -40,12 +40,12 @@ class Describer:
             case "/openapi/v2":
                 return self._openapi_v2(request)
             case "/openapi/v3":
-                return self._send(request, path, lambda: openapi.v3_index(served))
+                return self._send(request, path, lambda: openapi.v3_index(served, groups))
             case "/":
                 return json_response({"paths": self._root_paths()})
         if path.startswith("/openapi/v3/"):
             group_version = path.removeprefix("/openapi/v3/").partition("/")[2]
-            return self._send(request, path, lambda: openapi.v3(served, group_version))
+            return self._send(request, path, lambda: openapi.v3(served, group_version, groups))
         if target is not None and target.version:
             return self._send(
                 request, path, lambda: discovery.resource_list(target.group, target.version, served, groups)
@@ -71,11 +71,11 @@ class Describer:
         header = request.headers.get("Accept", "")
         served = self._registry.all()
         if not header or "json" in header or "*/*" in header:
-            return self._send(request, "v2", lambda: openapi.v2(served))
+            return self._send(request, "v2", lambda: openapi.v2(served, self._groups))
         if not any(media in header for media in _PROTOBUF):
             raise NotAcceptable(f"only the following media types are accepted: application/json, {_PROTOBUF[0]}")
         return self._send(
-            request, "v2 protobuf", lambda: openapi.v2(served), encode=openapi_protobuf.encode,
+            request, "v2 protobuf", lambda: openapi.v2(served, self._groups), encode=openapi_protobuf.encode,
             content_type=openapi_protobuf.CONTENT_TYPE,
         )  # fmt: skip
 

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from hotvirt.kube.aggregated import AggregatedGroup
 from hotvirt.kube.resources import Resource
+from hotvirt.server import openapi_aggregated
 from hotvirt.server.builtin_schemas import schema_for
 from hotvirt.server.openapi_paths import Writer
 from hotvirt.server.openapi_schemas import (
@@ -58,9 +60,12 @@ class Described(Protocol):
     def subresources(self) -> Sequence[DescribedSubresource]: ...
 
 
-def v2(definitions: Iterable[Described], *, version: str = _VERSION) -> Document:
+def v2(
+    definitions: Iterable[Described], groups: Sequence[AggregatedGroup] = (), *, version: str = _VERSION
+) -> Document:
     """The OpenAPI v2 (Swagger) document of everything."""
     paths, schemas = _build(definitions, v3=False)
+    paths |= openapi_aggregated.paths(groups, v3=False)
     return {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
@@ -73,27 +78,40 @@ def v2(definitions: Iterable[Described], *, version: str = _VERSION) -> Document
     }
 
 
-def v3(definitions: Iterable[Described], group_version: str, *, version: str = _VERSION) -> Document | None:
+def v3(
+    definitions: Iterable[Described],
+    group_version: str,
+    groups: Sequence[AggregatedGroup] = (),
+    *,
+    version: str = _VERSION,
+) -> Document | None:
     """The OpenAPI v3 document of `kubevirt.io/v1` or `v1`; None when nothing of it is served."""
     wanted = [each for each in definitions if each.resource.api_version == group_version]
-    return _v3(wanted, version) if wanted else None
+    beside = openapi_aggregated.paths(groups, v3=True, group_version=group_version)
+    return _v3(wanted, version, beside) if wanted or beside else None
 
 
-def v3_index(definitions: Iterable[Described], *, version: str = _VERSION) -> Document:
+def v3_index(
+    definitions: Iterable[Described], aggregated: Sequence[AggregatedGroup] = (), *, version: str = _VERSION
+) -> Document:
     """What is at /openapi/v3: where each document is, with a hash that changes as the document does."""
     groups: dict[str, list[Described]] = {}
     for each in definitions:
         groups.setdefault(each.resource.api_version, []).append(each)
+    for group_version in openapi_aggregated.group_versions(aggregated):
+        groups.setdefault(group_version, [])
     paths = {}
     for group_version, wanted in sorted(groups.items()):
         path = f"{'apis' if '/' in group_version else 'api'}/{group_version}"
-        digest = hashlib.sha256(msgspec.json.encode(_v3(wanted, version))).hexdigest().upper()
+        beside = openapi_aggregated.paths(aggregated, v3=True, group_version=group_version)
+        digest = hashlib.sha256(msgspec.json.encode(_v3(wanted, version, beside))).hexdigest().upper()
         paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
     return {"paths": paths}
 
 
-def _v3(definitions: Iterable[Described], version: str) -> Document:
+def _v3(definitions: Iterable[Described], version: str, beside: Document) -> Document:
     paths, schemas = _build(definitions, v3=True)
+    paths |= beside
     return {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": version},
