@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import amount_checks, crd, kind_checks, pods, services, storage_checks, webhook_configs
+from hotvirt.server import amount_checks, apiservices, crd, kind_checks, pods, services, storage_checks, webhook_configs
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -198,6 +198,7 @@ _RULES: dict[str, Rules] = {
     "/services": Rules(services.complete, services.check),
     "/events": Rules(None, kind_checks.event),
     "autoscaling/horizontalpodautoscalers": Rules(_spec_defaults({"minReplicas": 1}), kind_checks.autoscaler),
+    apiservices.STORE: Rules(None, apiservices.check),
     "policy/poddisruptionbudgets": Rules(None, kind_checks.budget),
     "storage.k8s.io/storageclasses": Rules(
         _top_defaults({"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}), storage_checks.storage_class

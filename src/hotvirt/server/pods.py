@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import kind_checks
+from hotvirt.server import amount_checks, kind_checks
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -87,7 +87,7 @@ def check(new: Document, old: Document | None) -> list[Cause]:
     spec = new.get("spec")
     if not isinstance(spec, dict):
         return [Cause(REQUIRED, "Required value", "spec")]
-    causes = _check_containers(spec)
+    causes = _check_containers(spec) + amount_checks.of_containers(spec)
     if spec.get("restartPolicy") not in _RESTARTS:
         causes.append(kind_checks.unsupported(spec.get("restartPolicy"), _RESTARTS, "spec.restartPolicy"))
     if old is None and spec.get("priorityClassName") and "priority" not in spec:
@@ -161,4 +161,5 @@ def resized(new: Document, old: Document) -> tuple[Document, list[Cause]]:
             causes.append(Cause(FORBIDDEN, message, f"spec.containers.{container['name']}"))
         containers.append({**container, "resources": other.get("resources") or {}})
     causes += [Cause(INVALID, f'Invalid value: "{n}": no such container', "spec.containers") for n in asked]
-    return {**old, "spec": {**old["spec"], "containers": containers}}, causes
+    spec = {**old["spec"], "containers": containers}
+    return {**old, "spec": spec}, causes + amount_checks.of_containers(spec)
