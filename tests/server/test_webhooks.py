@@ -360,7 +360,7 @@ async def test_a_configuration_is_completed_and_its_faults_are_all_named(client:
     assert {key: made[key] for key in defaults} == defaults
     wrong = hooks.config(
         VALIDATING, "/see", name="wrong", sideEffects="Some", timeoutSeconds=60, failurePolicy="Maybe",
-        admissionReviewVersions=["v1beta1"], matchConditions=[{"name": "x", "expression": "true"}],
+        admissionReviewVersions=["v1beta1"], matchConditions=[{"name": "x", "expression": "obj == 1"}],
         clientConfig={"url": "http://me@there/?x"},
         rules=[{**ON_WIDGETS, "operations": ["*", "READ"], "apiGroups": []}],
         objectSelector={"matchExpressions": [{"key": "x", "operator": "Like"}]},
@@ -370,7 +370,69 @@ async def test_a_configuration_is_completed_and_its_faults_are_all_named(client:
         await client.create(VALIDATING, wrong)
     fields = {cause.field.removeprefix("webhooks[0].") for cause in refusal.value.causes}
     assert fields >= {
-        "sideEffects", "timeoutSeconds", "failurePolicy", "admissionReviewVersions", "matchConditions",
+        "sideEffects", "timeoutSeconds", "failurePolicy", "admissionReviewVersions",
+        "matchConditions[0].expression",
         "clientConfig.url", "rules[0].operations", "rules[0].operations[1]", "rules[0].apiGroups", "objectSelector",
         "webhooks[1].name", "webhooks[1].clientConfig",
     }  # fmt: skip
+
+
+# -- matchConditions
+
+
+def only(*expressions: str) -> dict[str, Any]:
+    return {"matchConditions": [{"name": f"c{i}", "expression": text} for i, text in enumerate(expressions)]}
+
+
+async def test_a_webhook_is_asked_only_when_its_conditions_hold(client: LocalClient, hooks: Hooks) -> None:
+    hooks.decide["/see"] = lambda _: {"allowed": True}
+    conditions = only(
+        "request.operation in ['CREATE', 'UPDATE'] && request.resource.resource == 'widgets'",
+        "!request.userInfo.username.startsWith('system:node:')",
+        "object.spec.?color.orValue('') != 'red' && (oldObject == null || has(oldObject.spec))",
+    )
+    await client.create(VALIDATING, hooks.config(VALIDATING, "/see", **conditions))
+    await client.create(WIDGETS, widget("red", color="red"), "default")
+    await client.create(WIDGETS, widget("blue", color="blue"), "default")
+    await client.patch(WIDGETS, "red", {"spec": {"color": "green"}}, "default")
+    await client.delete(WIDGETS, "blue", "default")
+    assert [(asked["operation"], asked["name"]) for _, asked in hooks.asked] == [("CREATE", "blue"), ("UPDATE", "red")]
+
+
+async def test_conditions_that_can_not_be_judged_follow_the_failure_policy(client: LocalClient, hooks: Hooks) -> None:
+    hooks.decide["/see"] = lambda _: {"allowed": True}
+    await client.create(VALIDATING, hooks.config(VALIDATING, "/see", **only("object.spec.size > 1")))
+    with pytest.raises(Forbidden) as told:
+        await client.create(WIDGETS, widget(), "default")
+    assert told.value.message == (
+        "widgets.example.com \"a\" is forbidden: expression 'object.spec.size > 1' resulted in error: no such key: size"
+    )
+    await client.delete(VALIDATING, "see")
+    one_is_false = only("object.spec.size > 1", "false")
+    await client.create(VALIDATING, hooks.config(VALIDATING, "/see", **one_is_false))
+    await client.create(WIDGETS, widget(), "default")
+    await client.delete(VALIDATING, "see")
+    ignored = hooks.config(VALIDATING, "/see", failurePolicy="Ignore", **only("object.spec.size > 1"))
+    await client.create(VALIDATING, ignored)
+    await client.create(WIDGETS, widget("b"), "default")
+    assert hooks.asked == []
+
+
+@pytest.mark.parametrize(
+    ("conditions", "field", "words"),
+    [([{"name": "a", "expression": "true"}, {"name": "a", "expression": "true"}], "[1].name", "Duplicate"),
+     ([{"name": "not a name", "expression": "true"}], "[0].name", "name part must consist"),
+     ([{"name": "a", "expression": "object.x"}, {"name": "b", "expression": " "}], "[1].expression", "not specified"),
+     ([{"name": "a", "expression": "request.who == 'me'"}], "[0].expression", "undefined field 'who'"),
+     ([{"name": "a", "expression": "params.x == 1"}], "[0].expression", "undeclared reference to 'params"),
+     ([{"name": "a", "expression": "'text'"}], "[0].expression", "must evaluate to bool"),
+     ([{"name": f"n{i}", "expression": "true"} for i in range(65)], "", "must have at most 64 items")],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+async def test_conditions_that_are_refused(
+    client: LocalClient, hooks: Hooks, conditions: list[Any], field: str, words: str
+) -> None:
+    with pytest.raises(Invalid) as told:
+        await client.create(VALIDATING, hooks.config(VALIDATING, "/see", matchConditions=conditions))
+    found = [c.message for c in told.value.causes if c.field == f"webhooks[0].matchConditions{field}"]
+    assert [words in message for message in found] == [True], told.value.causes

@@ -291,7 +291,9 @@ objectSelector obj Objects it is asked about.
 sideEffects str Whether it does more than answer; None or NoneOnDryRun.
 timeoutSeconds int=10 How long it may take, 1 to 30.
 admissionReviewVersions str[] Versions of AdmissionReview it knows; v1 is sent.
-matchConditions any[] Not evaluated here, so refused.
+matchConditions obj[name] Expressions that must all hold for it to be asked.
+  name str! Name, unique here.
+  expression str! CEL about object, oldObject and request.
 """,
 }
 

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from hotvirt.kube.errors import BadRequest, Cause
-from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED, check_name
+from hotvirt.server import cel_conditions
+from hotvirt.server.objectmeta import INVALID, REQUIRED, check_name
 from hotvirt.server.selectors import LabelSelector, from_object
 
 Document = dict[str, Any]
@@ -32,23 +33,31 @@ class Rule(Struct, frozen=True):
     versions: frozenset[str]
     resources: tuple[tuple[str, str], ...]  # plural and subresource
     scope: str
+    names: frozenset[str] = frozenset()  # of objects; none for all
 
 
-class Hook(Struct, frozen=True):
+class Matching(Struct, frozen=True, kw_only=True):
+    """Which writes something is about."""
+
+    rules: tuple[Rule, ...]
+    namespaces: LabelSelector
+    objects: LabelSelector
+    takes_equivalents: bool
+    excluded: tuple[Rule, ...] = ()
+
+
+class Hook(Matching, frozen=True, kw_only=True):
     """One webhook. `url` or `service` says where it is, `ca` whom to trust (PEM; "" for whom the system trusts)."""
 
     name: str
     url: str
     service: Document | None
     ca: str
-    rules: tuple[Rule, ...]
-    namespaces: LabelSelector
-    objects: LabelSelector
     is_ignored_when_failing: bool
-    takes_equivalents: bool
     is_reinvoked: bool
     has_side_effects: bool
     timeout: int
+    conditions: tuple[tuple[str, str], ...] = ()
 
 
 def read(config: Document) -> Iterator[Hook]:
@@ -60,7 +69,7 @@ def read(config: Document) -> Iterator[Hook]:
             url=client.get("url") or "",
             service=client.get("service"),
             ca=base64.b64decode(client.get("caBundle") or "").decode(),
-            rules=tuple(_rule(rule) for rule in hook.get("rules") or ()),
+            rules=tuple(read_rule(rule) for rule in hook.get("rules") or ()),
             namespaces=from_object(hook.get("namespaceSelector")),
             objects=from_object(hook.get("objectSelector")),
             is_ignored_when_failing=hook.get("failurePolicy") == "Ignore",
@@ -68,15 +77,19 @@ def read(config: Document) -> Iterator[Hook]:
             is_reinvoked=hook.get("reinvocationPolicy") == "IfNeeded",
             has_side_effects=hook.get("sideEffects") not in _CHOICES["sideEffects"],
             timeout=hook.get("timeoutSeconds") or 10,
+            conditions=cel_conditions.read(hook),
         )
 
 
-def _rule(rule: Document) -> Rule:
+def read_rule(rule: Document) -> Rule:
     def words(key: str) -> frozenset[str]:
         return frozenset(rule.get(key) or ())
 
     resources = tuple((plural, sub) for plural, _, sub in (each.partition("/") for each in rule.get("resources") or ()))
-    return Rule(words("operations"), words("apiGroups"), words("apiVersions"), resources, rule.get("scope") or "*")
+    return Rule(
+        words("operations"), words("apiGroups"), words("apiVersions"), resources, rule.get("scope") or "*",
+        words("resourceNames"),
+    )  # fmt: skip
 
 
 def complete(config: Document) -> Document:
@@ -98,7 +111,8 @@ def check(config: Document) -> list[Cause]:
         seen.add(name)
         causes += [*_check_name(name, at), *_check_words(hook, at), *_check_client(hook.get("clientConfig") or {}, at)]
         for number, rule in enumerate(hook.get("rules") or ()):
-            causes += _check_rule(rule, f"{at}.rules[{number}]")
+            causes += check_rule(rule, f"{at}.rules[{number}]")
+        causes += cel_conditions.check(hook, at)
     return causes
 
 
@@ -113,7 +127,7 @@ def _check_words(hook: Document, at: str) -> list[Cause]:
     causes = []
     for key, words in _CHOICES.items():
         if key in hook and hook[key] not in words:
-            causes.append(Cause(_UNSUPPORTED, _unsupported(hook[key], words), f"{at}.{key}"))
+            causes.append(Cause(_UNSUPPORTED, unsupported(hook[key], words), f"{at}.{key}"))
     if "sideEffects" not in hook:
         causes.append(
             Cause(REQUIRED, "Required value: must specify one of None, NoneOnDryRun", f"{at}.sideEffects")
@@ -125,9 +139,6 @@ def _check_words(hook: Document, at: str) -> list[Cause]:
     if not 1 <= timeout <= 30:
         message = f"Invalid value: {timeout}: the timeout value must be between 1 and 30 seconds"
         causes.append(Cause(INVALID, message, f"{at}.timeoutSeconds"))
-    if hook.get("matchConditions"):
-        message = "Forbidden: CEL is not evaluated here: use rules and selectors, or let the webhook decide"
-        causes.append(Cause(FORBIDDEN, message, f"{at}.matchConditions"))
     for key in ("namespaceSelector", "objectSelector"):
         try:
             from_object(hook.get(key))
@@ -174,7 +185,7 @@ def _url_faults(url: str) -> Iterator[str]:
         yield "query parameters and fragments are not permitted"
 
 
-def _check_rule(rule: Document, at: str) -> list[Cause]:
+def check_rule(rule: Document, at: str) -> list[Cause]:
     causes = [
         Cause(REQUIRED, "Required value", f"{at}.{key}")
         for key in ("operations", "apiGroups", "apiVersions", "resources")
@@ -187,12 +198,12 @@ def _check_rule(rule: Document, at: str) -> list[Cause]:
             causes.append(Cause(INVALID, message, f"{at}.{key}"))
     for index, word in enumerate(rule.get("operations") or ()):
         if word not in _OPERATIONS:
-            causes.append(Cause(_UNSUPPORTED, _unsupported(word, _OPERATIONS), f"{at}.operations[{index}]"))
+            causes.append(Cause(_UNSUPPORTED, unsupported(word, _OPERATIONS), f"{at}.operations[{index}]"))
     scopes = ("*", "Cluster", "Namespaced")
     if rule.get("scope", "*") not in scopes:
-        causes.append(Cause(_UNSUPPORTED, _unsupported(rule["scope"], scopes), f"{at}.scope"))
+        causes.append(Cause(_UNSUPPORTED, unsupported(rule["scope"], scopes), f"{at}.scope"))
     return causes
 
 
-def _unsupported(value: str, words: tuple[str, ...]) -> str:
+def unsupported(value: str, words: tuple[str, ...]) -> str:
     return f'Unsupported value: "{value}": supported values: ' + ", ".join(f'"{word}"' for word in words)

@@ -5,7 +5,7 @@ from typing import Any
 
 from hotvirt.server.calls import Call
 from hotvirt.server.registry import Served
-from hotvirt.server.webhook_configs import GROUP, Hook, Rule
+from hotvirt.server.webhook_configs import GROUP, Matching, Rule
 
 Document = dict[str, Any]
 _NAMESPACES = "/namespaces"
@@ -16,19 +16,25 @@ def is_exempt(call: Call) -> bool:
     return call.served.resource.group == GROUP
 
 
-def form(hook: Hook, call: Call, operation: str, equivalents: Callable[[], Iterable[Served]]) -> Served | None:
+def form(hook: Matching, call: Call, operation: str, equivalents: Callable[[], Iterable[Served]]) -> Served | None:
     """The version to ask the webhook about the object in; None when no rule of it is about this write."""
-    if _is_ruled(hook, call.served, call, operation):
+    if _is_ruled(hook.excluded, call.served, call, operation):
+        return None
+    if _is_ruled(hook.rules, call.served, call, operation):
         return call.served
     if hook.takes_equivalents:
         for other in equivalents():
-            if other.store == call.served.store and other != call.served and _is_ruled(hook, other, call, operation):
+            if (
+                other.store == call.served.store
+                and other != call.served
+                and _is_ruled(hook.rules, other, call, operation)
+            ):
                 return other
     return None
 
 
 def is_selected(
-    hook: Hook, call: Call, new: Document | None, old: Document | None, labels_of: Callable[[str], Document]
+    hook: Matching, call: Call, new: Document | None, old: Document | None, labels_of: Callable[[str], Document]
 ) -> bool:
     """`labels_of` gives a namespace's labels. Objects are selected by their labels before or after the write."""
     if hook.objects.requirements and not any(hook.objects.matches(_labels(doc)) for doc in (new, old) if doc):
@@ -40,8 +46,11 @@ def is_selected(
     return not call.namespace or hook.namespaces.matches(labels_of(call.namespace))
 
 
-def _is_ruled(hook: Hook, served: Served, call: Call, operation: str) -> bool:
-    return any(_covers(rule, served, call.subresource, operation) for rule in hook.rules)
+def _is_ruled(rules: Iterable[Rule], served: Served, call: Call, operation: str) -> bool:
+    return any(
+        _covers(rule, served, call.subresource, operation) and (not rule.names or call.name in rule.names)
+        for rule in rules
+    )
 
 
 def _covers(rule: Rule, served: Served, subresource: str, operation: str) -> bool:

@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from hotvirt.kube.errors import ApiError, BadRequest, InternalError
-from hotvirt.server import webhook_configs, webhook_match, webhook_places, webhook_review
+from hotvirt.kube.errors import ApiError, BadRequest, Forbidden, InternalError
+from hotvirt.server import cel_conditions, webhook_configs, webhook_match, webhook_places, webhook_review
 from hotvirt.server.calls import Call
 from hotvirt.server.events import Event
 from hotvirt.server.keys import Key
@@ -112,14 +112,14 @@ class Webhooks:
                 "which is not supported for this operation"
             )
         try:
-            sent = _in_form(call.served, form, doc)
+            sent = in_form(call.served, form, doc)
             patched = json_patch(sent, answer.patch)
             _check_identity(patched, sent)
         except ApiError as error:
             raise InternalError(
                 f'Internal error occurred: the patch of admission webhook "{hook.name}" is no good: {error}'
             ) from error
-        result = _in_form(form, call.served, patched)
+        result = in_form(form, call.served, patched)
         return True, doc if result == doc else result
 
     async def _ask(
@@ -132,8 +132,10 @@ class Webhooks:
         if call.dry_run and hook.has_side_effects:
             raise BadRequest(f'admission webhook "{hook.name}" does not support dry run')
         uid = str(uuid.uuid4())
-        before, after = (doc and _in_form(call.served, form, doc) for doc in (old, new))
+        before, after = (doc and in_form(call.served, form, doc) for doc in (old, new))
         review = webhook_review.question(call, operation, after, before, form=form, uid=uid)
+        if hook.conditions and not _is_meant(hook, call, review["request"]):
+            return None
         try:
             url, server_name = self._address(hook)
             said = await self._client.ask(url, review, ca=hook.ca, server_name=server_name, timeout=hook.timeout)
@@ -187,7 +189,19 @@ def _read(config: Document) -> list[Hook]:
         return []
 
 
-def _in_form(sent: Served, wanted: Served, doc: Document) -> Document:
+def _is_meant(hook: Hook, call: Call, request: Document) -> bool:
+    """Whether the matchConditions hold. Forbidden when that can't be said, and the webhook may not be left out."""
+    try:
+        meant, fault = cel_conditions.hold(hook.conditions, request)
+    except ValueError as error:
+        meant, fault = False, str(error)
+    if fault and not hook.is_ignored_when_failing:
+        name = request["name"]
+        raise Forbidden(f'{call.served.qualified} "{name}" is forbidden: {fault}', **call.about(name))
+    return meant
+
+
+def in_form(sent: Served, wanted: Served, doc: Document) -> Document:
     """`doc`, in the version `sent`, in the version `wanted`."""
     return doc if sent == wanted else wanted.shown(sent.stored(doc))
 

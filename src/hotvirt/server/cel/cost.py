@@ -58,10 +58,11 @@ def _measure(value: Any, depth: int, lengths: list[int], totals: list[int]) -> i
     total = 1 + length
     below = min(depth + 1, _DEPTHS)
     if kind is dict:
-        longest = max(map(len, value), default=0)
+        keys = [len(key) if type(key) is str else 1 for key in value]
+        longest = max(keys, default=0)
         lengths[below] = max(lengths[below], longest)
         totals[below] = max(totals[below], longest)
-        total += sum(len(key) + _measure(child, below, lengths, totals) for key, child in value.items())
+        total += sum(keys) + sum(_measure(child, below, lengths, totals) for child in value.values())
     elif kind is list:
         total += sum(_measure(child, below, lengths, totals) for child in value)
     lengths[depth] = max(lengths[depth], length)

@@ -68,10 +68,12 @@ class Expression:
         except RuntimeError as error:
             is_costly = "budget exceeded" in str(error)
             raise EvaluationError(_OVER if is_costly else _plain(str(error)), is_costly=is_costly) from None
-        kind = found.type().name()
-        if kind == "ERROR":
-            raise EvaluationError(_plain(str(found.value())))
-        return found.plain_value() if kind != "*opaque*" else found
+        try:
+            if found.type().name() == "ERROR":
+                raise EvaluationError(_plain(str(found.value())))
+            return found.plain_value()
+        except (TypeError, SystemError):  # the library has no form of it for Python
+            raise EvaluationError("the result holds an optional: take its value() or orValue()") from None
 
     def _afford(self, profile: cost.Profile, budget: Budget) -> None:
         bound = self._bounds.get(profile)
@@ -108,8 +110,9 @@ class Checker:
             functions=functions.declare(cel, for_checking=True),
         )  # fmt: skip
 
-    def compile(self, text: str, *, gives: tuple[str, ...], optional: str = "") -> Expression:
-        """CompileError when it is wrong or gives none of those types; a dynamic type may turn out right."""
+    def compile(self, text: str, *, gives: tuple[str, ...] = (), optional: str = "") -> Expression:
+        """CompileError when it is wrong or gives none of those types; a dynamic type may turn out right. Any type will
+        do when none is named."""
         if len(text) > LONGEST:
             raise CompileError(f"too long: at most {LONGEST} characters")
         whole = f"cel.bind({optional}, {MAYBE}[?0], (\n{text}\n))" if optional else text
@@ -125,8 +128,10 @@ class Checker:
         except ValueError as error:
             raise CompileError(str(error)) from None
         kind = str(checked.return_type().name())
-        if kind not in (*gives, "DYN"):
+        if gives and kind not in (*gives, "DYN"):
             raise CompileError(f"must evaluate to {' or '.join(map(str.lower, gives))}")
+        if kind.startswith("optional_type"):
+            raise CompileError("must evaluate to a value: take the optional's value() or orValue()")
         return Expression(text, _runtime().deserialize(serialized), tree, kind)
 
 

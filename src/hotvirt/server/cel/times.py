@@ -43,6 +43,7 @@ def duration(text: str) -> Any:
 
 
 def to_cel(value: Any) -> Any:
+    """A value that an evaluation gave, or a function made, as a value for the next."""
     if isinstance(value, datetime):
         found = _messages()[0]()
         found.FromDatetime(value)
@@ -51,6 +52,10 @@ def to_cel(value: Any) -> Any:
         found = _messages()[1]()
         found.FromTimedelta(value)
         return found
-    if isinstance(value, list) and any(isinstance(each, datetime | timedelta | list) for each in value):
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if isinstance(value, list):
         return [to_cel(each) for each in value]
+    if isinstance(value, dict):
+        return {key: to_cel(each) for key, each in value.items()}
     return value
