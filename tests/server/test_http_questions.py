@@ -1,11 +1,13 @@
 """What a path, an Accept header and query options mean: pure functions, without a server."""
 
+import gzip
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hotvirt.kube.errors import BadRequest, NotFound, UnsupportedMediaType
-from hotvirt.server import discovery, negotiation, paths, queries
+from hotvirt.server import discovery, negotiation, paths, queries, responses
 from hotvirt.server.builtin import kinds
 from hotvirt.server.describe import version_info
 from hotvirt.server.negotiation import Form, NotAcceptable
@@ -128,3 +130,23 @@ def test_the_old_and_the_new_discovery_name_the_same() -> None:
 def test_the_version_can_be_read_by_clients() -> None:
     info = version_info("v1.36.0-hotvirt")
     assert (info["major"], info["minor"], info["gitVersion"]) == ("1", "36", "v1.36.0-hotvirt")
+
+
+@pytest.mark.parametrize(
+    ("remote", "accepts", "size", "packed"),
+    [("10.0.0.9", "gzip, deflate", 200_000, True), ("10.0.0.9", "gzip", 1_000, False), ("10.0.0.9", "", 200_000, False),
+     ("127.0.0.1", "gzip", 200_000, False)],
+)  # fmt: skip
+async def test_large_answers_are_packed_for_who_is_far_and_accepts_it(
+    remote: str, accepts: str, size: int, packed: bool
+) -> None:
+    request: Any = SimpleNamespace(remote=remote, headers={"Accept-Encoding": accepts})
+    whole = b"x" * size
+    for body in (whole, responses.Pieces([b"x"] * size)):
+        answer = await responses.compressed(responses.json_response(body), request)
+        assert answer.headers.get("Content-Encoding") == ("gzip" if packed else None)
+        if packed:
+            assert isinstance(answer.body, bytes)
+            assert gzip.decompress(answer.body) == whole
+        else:
+            assert answer.body is body or answer.body == whole

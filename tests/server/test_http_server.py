@@ -174,6 +174,27 @@ async def test_pages(api: Api) -> None:
     assert status == 400
 
 
+async def test_a_long_list_is_sent_as_the_client_takes_it(api: Api) -> None:
+    text = "x" * 100_000
+    for i in range(12):
+        await api.ask("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": f"c{i:02}"},
+                                                                        "data": {"text": text}})  # fmt: skip
+    path = "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name!=kube-root-ca.crt"
+    async with api.session().get(path, read_bufsize=1024) as answer:
+        await asyncio.sleep(0)  # the server waits meanwhile
+        length = int(answer.headers["Content-Length"])
+        body = await answer.read()
+    assert len(body) == length > 1_200_000
+    listed = json.loads(body)
+    assert [item["metadata"]["name"] for item in listed["items"]] == [f"c{i:02}" for i in range(12)]
+    assert all(item["data"] == {"text": text} for item in listed["items"])
+    async with api.session().head(path) as answer:
+        assert (answer.headers["Content-Length"], await answer.read()) == (str(length), b"")
+    async with api.session().get(path) as answer:  # gone halfway
+        await answer.content.readexactly(1000)
+    assert (await api.ask("GET", "/api/v1/namespaces/default/configmaps/c00"))[0] == 200
+
+
 # -- watch
 
 

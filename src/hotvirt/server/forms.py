@@ -32,7 +32,8 @@ class Renderer:
             return entry.body
         return self._render(served, form, self._store.doc(entry), include=include, headers=True)
 
-    def listing(self, served: Served, form: Form, listing: Listing, *, include: str) -> bytes:
+    def listing(self, served: Served, form: Form, listing: Listing, *, include: str) -> list[bytes]:
+        """In pieces, since it may be long and most of it is there already."""
         meta: Document = {"resourceVersion": str(listing.revision)}
         if listing.continue_token:
             meta["continue"] = listing.continue_token
@@ -41,7 +42,7 @@ class Renderer:
         if form.kind == "table":
             docs = [served.shown(_decode(entry.body)) for entry in listing.entries]
             table = tables.render(served.table_columns(), docs, self._now(), include, metadata=meta)
-            return _encode(table | {"apiVersion": f"meta.k8s.io/{form.version}"})
+            return [_encode(table | {"apiVersion": f"meta.k8s.io/{form.version}"})]
         if form.kind == "partial":
             head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta}
             return _list(head, (_encode(_partial(_decode(entry.body))) for entry in listing.entries))
@@ -122,5 +123,10 @@ def _partial(doc: Document) -> Document:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": doc["metadata"]}
 
 
-def _list(head: Document, items: Iterable[bytes]) -> bytes:
-    return _encode(head)[:-1] + b',"items":[' + b",".join(items) + b"]}\n"
+def _list(head: Document, items: Iterable[bytes]) -> list[bytes]:
+    pieces = [_encode(head)[:-1] + b',"items":[']
+    for item in items:
+        pieces += (item, b",")
+    if len(pieces) > 1:
+        pieces.pop()  # the comma after the last
+    return [*pieces, b"]}\n"]

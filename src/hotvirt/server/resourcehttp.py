@@ -122,8 +122,8 @@ class ResourceHandler:
         return self._listing(request, call, form, listing)
 
     def _listing(self, request: web.Request, call: Call, form: Form, listing: Listing) -> web.Response:
-        body = self._renderer.listing(call.served, form, listing, include=queries.include_object(request.query))
-        return responses.json_response(body, warnings=call.warnings)
+        pieces = self._renderer.listing(call.served, form, listing, include=queries.include_object(request.query))
+        return responses.json_response(responses.Pieces(pieces), warnings=call.warnings)
 
     # -- writing
 
