@@ -18,8 +18,9 @@ from hotvirt.kube.aggregated import AggregatedGroup
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.podstreams import PodStreams
 from hotvirt.kube.resources import CRDS
-from hotvirt.server import builtin, roles
+from hotvirt.server import apiservices, builtin, roles
 from hotvirt.server.access import MASTERS, Access
+from hotvirt.server.apiservicekeeper import ApiServiceKeeper
 from hotvirt.server.calls import Call
 from hotvirt.server.customresources import DefinitionWatcher
 from hotvirt.server.expiry import EventExpiry
@@ -109,7 +110,9 @@ class ApiServer:
         self.webhooks = Webhooks(store, self.registry)
         self.verbs = Verbs(
             store, self.registry, self._admissions, now=self._now, webhooks=self.webhooks,
-            complete_status=definitions.complete_status,
+            complete_status=lambda kind, doc, now: apiservices.complete_status(
+                kind, definitions.complete_status(kind, doc, now), now
+            ),
             service_ranges=self.config.service_ranges,
         )  # fmt: skip
         self.access = Access(store)
@@ -122,6 +125,7 @@ class ApiServer:
             RoleKeeper(self.verbs, SERVER_USER),
             QuotaKeeper(self.verbs, SERVER_USER),
             EventExpiry(self.verbs, SERVER_USER),
+            ApiServiceKeeper(self.verbs, SERVER_USER, self._groups),
         )
         for keeper in self._keepers:
             keeper.start()

@@ -67,7 +67,7 @@ _TABLE: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("clusterrolebindings", "ClusterRoleBinding", "", "cp"),
     ),
     "apiextensions.k8s.io/v1": (("customresourcedefinitions", "CustomResourceDefinition", "crd crds", "csg"),),
-    "apiregistration.k8s.io/v1": (("apiservices", "APIService", "", "cs"),),
+    "apiregistration.k8s.io/v1": (("apiservices", "APIService", "", "csp"),),
     "admissionregistration.k8s.io/v1": (
         ("mutatingwebhookconfigurations", "MutatingWebhookConfiguration", "", "cg"),
         ("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", "", "cg"),
