@@ -45,7 +45,11 @@ def test_everything():
             },
             "memory": {"guest": "1Gi", "maxGuest": "4Gi"},
             "firmware": {"uuid": UUID, "serial": "S1"},
-            "devices": {"autoattachGraphicsDevice": False, "autoattachMemBalloon": False},
+            "devices": {
+                "autoattachGraphicsDevice": False, "autoattachMemBalloon": False,
+                "panicDevices": [{}, {"model": "pvpanic"}],
+            },
+            "rebootPolicy": "Terminate",
         },
         startStrategy="Paused",
     )  # fmt: skip
@@ -56,6 +60,7 @@ def test_everything():
         kernel=kernel, disks=(disk,), nics=(nic,),
         smbios=Smbios(manufacturer="hotvirt", product="VirtualMachine", serial="S1"),
         qmp_fd=10, agent_fd=11, serial_fd=12, graphics=False, balloon=False, start_paused=True,
+        ends_on_reboot=True, panic_devices=("isa", "pvpanic"),
     )  # fmt: skip
 
 

@@ -64,6 +64,8 @@ FULL = Machine(
     agent_fd=13,
     graphics=True,
     start_paused=True,
+    ends_on_reboot=True,
+    panic_devices=("isa", "pvpanic"),
     smbios=Smbios(manufacturer="Some, One", product="None", oem_strings=("a,b",)),
     nics=(
         Nic(name="red", mac="02:00:00:00:00:01", backend=Tap(30, vhost_fd=31), boot_index=2),

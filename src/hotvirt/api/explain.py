@@ -4,10 +4,11 @@ Keyed `Type.field` by the names of `api.schemas`. A field without words here is 
 """
 # ruff: noqa: E501 (a sentence a line)
 
-from hotvirt.api import explain_sets
+from hotvirt.api import explain_sets, support_settings
 
 WORDS = {
     **explain_sets.WORDS,
+    **support_settings.WORDS,
     "VirtualMachine.spec": "The desired state of the machine.",
     "VirtualMachine.status": "What is, as the controllers see it.",
     "VirtualMachineInstance.spec": "What the running guest was started with, and what it is being resized to. Edit the VM, not this.",
@@ -43,6 +44,9 @@ WORDS = {
     "DomainSpec.resources": "Requests and limits of the launcher pod. Without memory.guest, the memory request is the guest's memory.",
     "DomainSpec.devices": "Disks, network interfaces and other devices.",
     "DomainSpec.firmware": "BIOS or kernel to boot, and the machine's identity.",
+    "DomainSpec.rebootPolicy": "What a reboot of the guest by itself does: Reboot (the default), or Terminate, which ends the instance, so that the run strategy decides and a new one has the edits that wait.",
+    "Devices.panicDevices": "Devices through which a guest says that its kernel panicked: the instance then has failed, with that reason.",
+    "PanicDevice.model": "isa (the default) or pvpanic, for guests that look for it on PCI.",
     "DomainSpec.machine": "The machine type, q35.",
     "CPU.sockets": "Sockets plugged. Live: raise or lower it between 1 and maxSockets. Default 1.",
     "CPU.cores": "Cores of each socket. Default 1. Needs a restart.",

@@ -5,7 +5,7 @@ Types and required fields are the schema's to check: a document of another shape
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -94,8 +94,11 @@ def _around(spec: Document, path: str) -> Iterator[Fault]:
         yield not_supported(f"{path}.architecture", f"{spec['architecture']} guests are not offered: use amd64")
     if spec.get("startStrategy") not in (None, "", "Paused"):
         yield invalid(f"{path}.startStrategy", f"{spec['startStrategy']!r} is unknown: use Paused or leave it out")
+    if (reboot := (spec.get("domain") or {}).get("rebootPolicy")) not in (None, "", "Reboot", "Terminate"):
+        yield invalid(f"{path}.domain.rebootPolicy", f"{reboot!r} is unknown: use Reboot or Terminate")
     if (eviction := spec.get("evictionStrategy")) not in (None, "", *EVICTION_STRATEGIES):
         yield invalid(f"{path}.evictionStrategy", f"{eviction!r} is unknown: use {', '.join(EVICTION_STRATEGIES)}")
+    yield from _panic_devices(((spec.get("domain") or {}).get("devices") or {}).get("panicDevices") or (), path)
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is not None and grace < 0:
         yield invalid(f"{path}.terminationGracePeriodSeconds", "must not be negative: 0 cuts the power at once")
@@ -104,6 +107,19 @@ def _around(spec: Document, path: str) -> Iterator[Fault]:
             yield invalid(
                 f"{path}.{field}", f"{name[:80]!r} is not a DNS label: use up to 63 lower case letters, digits and '-'"
             )
+
+
+def _panic_devices(devices: Sequence[Document], path: str) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for index, device in enumerate(devices):
+        here, model = f"{path}.domain.devices.panicDevices[{index}].model", device.get("model") or "isa"
+        if model == "hyperv":
+            yield not_supported(here, "Hyper-V's panic device is not offered: use isa or pvpanic")
+        elif model not in ("isa", "pvpanic"):
+            yield invalid(here, f"{model!r} is unknown: use isa or pvpanic")
+        elif model in seen:
+            yield invalid(here, f"a machine has one {model} panic device at most: remove this one")
+        seen.add(model)
 
 
 def is_offered(machine_type: str) -> bool:

@@ -194,7 +194,8 @@ class NodeAgent:
                 return Result(requeue_after=1)
             await self._ended(key, vmi, guest.place, str(error))
             return DONE
-        if observed.status == "shutdown" and seconds is None and power.is_to_reboot(guest.place, self._clock()):
+        stays = seconds is None and vmi["spec"]["domain"].get("rebootPolicy") != "Terminate"
+        if observed.status == "shutdown" and stays and power.is_to_reboot(guest.place, self._clock()):
             await power.switch_on_again(guest)
             return DONE  # its events bring this up again
         if (end := status.ENDS.get(observed.status)) is not None:

@@ -70,6 +70,8 @@ def machine(
         graphics=devices.get("autoattachGraphicsDevice") is not False,
         balloon=devices.get("autoattachMemBalloon") is not False,
         start_paused=spec.get("startStrategy") == "Paused",
+        ends_on_reboot=domain.get("rebootPolicy") == "Terminate",
+        panic_devices=tuple(each.get("model") or "isa" for each in devices.get("panicDevices") or ()),
     )
 
 

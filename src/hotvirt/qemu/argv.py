@@ -17,7 +17,7 @@ from hotvirt.qemu.translation import buffer_mib
 Options = dict[str, Any]
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-ACTIONS = "shutdown=pause,reboot=reset,panic=pause"
+ACTIONS = "shutdown=pause,reboot={},panic=pause"
 """A guest that powers off, or panics, stays as a paused process until someone has seen it: nothing is lost when the
 home is down at that moment."""
 
@@ -121,7 +121,7 @@ def _base(machine: Machine) -> list[str]:
         "-nodefaults",
         "-display", "none",
         "-msg", "timestamp=on",
-        "-action", ACTIONS,
+        "-action", ACTIONS.format("shutdown" if machine.ends_on_reboot else "reset"),
         "-sandbox", SANDBOX,
         "-rtc", "base=utc",
         # A guest that suspends itself to memory or disk would look hung: nothing here wakes it.
@@ -314,6 +314,10 @@ def _extras(machine: Machine) -> list[str]:
         # longer has, and its MemTotal would not tell of the balloon.
         reporting = {"free-page-reporting": True}
         options += _device("virtio-balloon-pci", ids.BALLOON, ports.BALLOON, reporting)
+    if "isa" in machine.panic_devices:
+        options += _json("-device", {"driver": "pvpanic", "id": "panic-isa"})
+    if "pvpanic" in machine.panic_devices:
+        options += _device("pvpanic-pci", "panic-pci", ports.PANIC)
     if machine.graphics:
         options += ["-vnc", "none"]
         options += _device("VGA", "video0", ports.VGA, {"vgamem_mb": 16})

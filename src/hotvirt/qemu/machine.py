@@ -150,6 +150,10 @@ class Smbios(Struct, frozen=True, kw_only=True):
     oem_strings: tuple[str, ...] = ()
 
 
+PanicDevice = Literal["isa", "pvpanic"]
+"""KubeVirt's words for the ISA and the PCI device."""
+
+
 class Machine(Struct, frozen=True, kw_only=True):
     """Everything QEMU is told at its start. What is changed later is read back from QEMU (`state.observe`)."""
 
@@ -190,6 +194,10 @@ class Machine(Struct, frozen=True, kw_only=True):
     spare_ports: int | None = None
     """PCIe root ports beyond those in use, for hotplug; None: as `ports.root_ports` finds best."""
     start_paused: bool = False
+    ends_on_reboot: bool = False
+    """A guest that reboots stops as if it had powered off."""
+    panic_devices: tuple[PanicDevice, ...] = ()
+    """Through which a guest says that its kernel panicked."""
 
     @property
     def growable_memory(self) -> int:
