@@ -209,10 +209,10 @@ class ApiServer:
             name = definition["metadata"]["name"]
             patch = {"spec": definition["spec"], "metadata": _labels_of(definition)}
             current = await client.get(CRDS, name)
-            await client.update(
-                CRDS,
-                {**current, "spec": patch["spec"], "metadata": {**current["metadata"], **patch["metadata"]}},
-            )
+            metadata = {**current["metadata"], **patch["metadata"]}
+            if {**current["spec"], **patch["spec"]} == current["spec"] and metadata == current["metadata"]:
+                return  # as at the last start, and checked then
+            await client.update(CRDS, {**current, "spec": patch["spec"], "metadata": metadata})
 
 
 def _labels_of(definition: Document) -> Document:

@@ -99,6 +99,7 @@ def _check_names(crd: dict[str, Any], spec: dict[str, Any]) -> list[Cause]:
 def _check_versions(versions: list[dict[str, Any]]) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[str] = set()
+    sound: list[Any] = []  # versions are often alike, and a large schema takes its time
     for index, version in enumerate(versions):
         at = f"spec.versions[{index}]"
         if not _LABEL.match(version["name"]) or len(version["name"]) > 63:
@@ -107,7 +108,11 @@ def _check_versions(versions: list[dict[str, Any]]) -> list[Cause]:
         if version["name"] in seen:
             causes.append(Cause(DUPLICATE, f"Duplicate value: {shown(version['name'])}", f"{at}.name"))
         seen.add(version["name"])
-        causes += _check_schema((version.get("schema") or {}).get("openAPIV3Schema"), f"{at}.schema.openAPIV3Schema")
+        openapi = (version.get("schema") or {}).get("openAPIV3Schema")
+        if openapi not in sound:
+            faults = _check_schema(openapi, f"{at}.schema.openAPIV3Schema")
+            causes += faults
+            sound += [] if faults else [openapi]
         causes += _check_columns(version, at)
         causes += _check_subresources(version, at)
         if version.get("deprecationWarning") and not version.get("deprecated"):
