@@ -7,6 +7,7 @@ know. Kinds that nothing here acts on are stored and served as they are.
 from collections.abc import Iterable
 
 from hotvirt.kube.resources import Resource
+from hotvirt.server import autoscalers
 from hotvirt.server.core_events import from_core, to_core
 from hotvirt.server.registry import Scale, Served, Subresource
 
@@ -136,7 +137,7 @@ def kinds() -> tuple[Served, ...]:
 def _stored() -> Iterable[Served]:
     for api_version, rows in _TABLE.items():
         for plural, kind, short, flags in rows:
-            is_other_event = api_version == "events.k8s.io/v1"
+            to_stored, from_stored = _CONVERTED.get(f"{api_version}/{plural}", (None, None))
             status = (Subresource("status", kind),) if "s" in flags else ()
             yield Served(
                 resource=_resource(api_version, plural, kind, "c" not in flags),
@@ -150,9 +151,17 @@ def _stored() -> Iterable[Served]:
                 scale=Scale("spec.replicas", "status.replicas", "spec.selector") if plural in _SCALED else None,
                 fields=_META_FIELDS | _FIELDS.get(plural, frozenset()),
                 check_name="path" if "p" in flags else "label" if plural in ("namespaces", "services") else "subdomain",
-                to_stored=to_core if is_other_event else None,
-                from_stored=from_core if is_other_event else None,
+                to_stored=to_stored,
+                from_stored=from_stored,
+                stored_group="" if plural == "events" else None,
             )
+
+
+_CONVERTED = {
+    "events.k8s.io/v1/events": (to_core, from_core),
+    "autoscaling/v1/horizontalpodautoscalers": (autoscalers.to_v2, autoscalers.to_v1),
+}
+"""How kinds with two shapes are kept, and how they are shown in the other."""
 
 
 _EXTENDING = {

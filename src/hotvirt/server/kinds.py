@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import amount_checks, apiservices, crd, kind_checks, pods, services, storage_checks, webhook_configs
+from hotvirt.server import amount_checks, apiservices, autoscalers, crd, kind_checks, pods, services, storage_checks, webhook_configs
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -72,6 +72,10 @@ def _claim(doc: Document, lookup: Lookup) -> Document:
             if annotations.get("storageclass.kubernetes.io/is-default-class") == "true":
                 return {**doc, "spec": {**spec, "storageClassName": known["metadata"]["name"]}}
     return doc
+
+
+def _autoscaler(doc: Document, _: Lookup) -> Document:
+    return autoscalers.with_defaults(doc)
 
 
 def _check_data(new: Document, old: Document | None) -> list[Cause]:
@@ -197,7 +201,7 @@ _RULES: dict[str, Rules] = {
     "/limitranges": Rules(None, amount_checks.limit_range),
     "/services": Rules(services.complete, services.check),
     "/events": Rules(None, kind_checks.event),
-    "autoscaling/horizontalpodautoscalers": Rules(_spec_defaults({"minReplicas": 1}), kind_checks.autoscaler),
+    "autoscaling/horizontalpodautoscalers": Rules(_autoscaler, kind_checks.autoscaler),
     apiservices.STORE: Rules(None, apiservices.check),
     "policy/poddisruptionbudgets": Rules(None, kind_checks.budget),
     "storage.k8s.io/storageclasses": Rules(

@@ -38,6 +38,7 @@ class Scale(Struct, frozen=True):
 
 class Served(Struct, frozen=True, kw_only=True):
     """`stored_version` is the apiVersion that objects are kept in; with `is_mixed` some are still kept in another.
+    `stored_group` is where they are kept when not in their own group.
     `has_generation` for kinds whose metadata.generation counts. `check_name` is one of `label`, `subdomain`, `path`."""
 
     resource: Resource
@@ -59,11 +60,13 @@ class Served(Struct, frozen=True, kw_only=True):
     check_name: str = "subdomain"
     to_stored: Callable[[Document], Document] | None = None
     from_stored: Callable[[Document], Document] | None = None
+    stored_group: str | None = None
     deprecated: str = ""
 
     @property
     def store(self) -> str:
-        return f"{self.resource.group}/{self.resource.plural}" if not self.to_stored else "/" + self.resource.plural
+        group = self.resource.group if self.stored_group is None else self.stored_group
+        return f"{group}/{self.resource.plural}"
 
     @property
     def is_stored_version(self) -> bool:
