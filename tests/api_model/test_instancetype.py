@@ -103,7 +103,7 @@ def test_conflicts_are_named(given, before, fields):
     assert [fault.field for fault in faults] == [f"{HERE}.{field}" for field in fields]
     if faults:
         assert new is before
-        assert faults[0].message == "the instancetype sets this: remove it here, or remove spec.instancetype"
+        assert faults[0].message == "the instancetype sets this: leave it out; to change it, name another instancetype"
 
 
 def test_annotations_come_along_and_contradictions_are_named():

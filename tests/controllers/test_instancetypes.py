@@ -7,6 +7,7 @@ import pytest
 from hotvirt.controllers import instancetypes
 from hotvirt.controllers.virtualmachine import VirtualMachineController
 from hotvirt.kube import conditions
+from hotvirt.kube.errors import Forbidden
 from hotvirt.kube.resources import (
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
@@ -204,3 +205,22 @@ def test_references_replace_what_was_there():
     assert instancetypes.references(vm, {"instancetype": "r2"}) == {
         "instancetypeRef": {"name": "b", "kind": None, "controllerRevisionRef": {"name": "r2"}}
     }
+
+
+async def test_a_copy_that_the_api_refuses_is_told_and_tried_again(api, make, home):
+    create, full = api.create, [True]
+
+    async def create_in_quota(resource, obj, namespace=None, **kwargs):
+        if resource is CONTROLLER_REVISIONS and full[0]:
+            raise Forbidden("quota exceeded: count/controllerrevisions")
+        return await create(resource, obj, namespace, **kwargs)
+
+    api.create = create_in_quota
+    await api.create(VMS, machine(make))
+    await settled()
+    failure = conditions.of(api.find(VMS, "web"), "Failure")
+    assert (failure["reason"], failure["message"]) == ("FailedCreate", "quota exceeded: count/controllerrevisions")
+    full[0] = False
+    await settled(2)
+    assert conditions.of(api.find(VMS, "web"), "Failure") is None
+    assert shape(api) == (1, 1, "1Gi")

@@ -91,7 +91,7 @@ def conflicts(template: Document, size: Document, *, path: str) -> list[Fault]:
     for name, value in (size.get("annotations") or {}).items():
         if known.get(name, value) != value:
             found.append(f"{path}.metadata.annotations[{name}]")
-    message = "the instancetype sets this: remove it here, or remove spec.instancetype"
+    message = "the instancetype sets this: leave it out; to change it, name another instancetype"
     return [invalid(field, message) for field in found]
 
 

@@ -14,7 +14,7 @@ from hotvirt.api.instancetype_matchers import INSTANCETYPE, PREFERENCE, Matcher
 from hotvirt.controllers.templatediff import merge_patch
 from hotvirt.controllers.virtualmachine_status import Fault
 from hotvirt.kube.client import Client, Document
-from hotvirt.kube.errors import AlreadyExists, Conflict, NotFound
+from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import Controller, Mapper, owner_reference
 from hotvirt.kube.resources import (
@@ -34,10 +34,12 @@ LABEL = "instancetype.kubevirt.io/object"
 
 
 class Sized(Struct, frozen=True):
-    """`machine` is the VM with all that it names in its template; the VM itself, where there is a `fault`."""
+    """`machine` is the VM with all that it names in its template; the VM itself, where there is a `fault`. `refusal`:
+    the fault is the API's, which may think otherwise later."""
 
     machine: Document
     fault: Fault | None = None
+    refusal: ApiError | None = None
 
 
 class Instancetypes:
@@ -57,6 +59,14 @@ class Instancetypes:
     async def sized(self, vm: Document) -> Sized:
         """Writes what the VM's status has to tell first, and under policy expand the VM itself. Conflict when it was
         written meanwhile."""
+        try:
+            return await self._sized(vm)
+        except ApiError as error:
+            if isinstance(error, Conflict | NotFound):
+                raise
+            return Sized(vm, Fault("FailedCreate", error.message), error)
+
+    async def _sized(self, vm: Document) -> Sized:
         asked = _asked(vm)
         if not asked:
             return Sized(await self._without(vm))

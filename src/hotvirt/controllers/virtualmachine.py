@@ -72,7 +72,7 @@ class VirtualMachineController:
         step = runstrategy.decide(vm, vmi, failure=failure, now=now)
         update, started = None, False
         try:
-            if unsized is not None and step.action != "stop":
+            if unsized is not None and step.action in ("start", "leave"):
                 pass  # neither made nor compared: nobody knows what it should be
             elif step.action == "start":
                 vmi = await self._start(vm, paused=step.paused)
@@ -96,6 +96,8 @@ class VirtualMachineController:
             self._say_fault(vm, fault)
         vm = await self._finalized(vm)
         await self._report(vm, vmi, Outcome(failure=failure, started=started, update=update, fault=fault))
+        if sized.refusal is not None:
+            raise sized.refusal
         waits = (step.wait, crashloop.settles_in(failure, vmi, now))
         due = [wait for wait in waits if wait is not None]
         return Result(requeue_after=min(due)) if due else DONE
