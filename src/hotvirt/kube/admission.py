@@ -43,11 +43,13 @@ Read = Callable[[Resource, str, str], dict[str, Any] | None]
 
 class Verdict(Struct, frozen=True):
     """`causes` non-empty: refused as 422 with all of them. `denied` non-empty: refused as 403 with that sentence
-    (for what is not a fault of a field). `warnings` go out as Warning headers, also when admitted."""
+    (for what is not a fault of a field). `warnings` go out as Warning headers, also when admitted. `busy` non-empty:
+    not now, 429; for evictions (`obj` is the Eviction, `old` the pod)."""
 
     causes: tuple[Cause, ...] = ()
     denied: str = ""
     warnings: tuple[str, ...] = ()
+    busy: str = ""
 
 
 class Admission(Protocol):
