@@ -1,7 +1,8 @@
 """The way of a document from what was sent to what is stored: schema, plug-ins, rules. Every fault is reported at once.
 
 Order: prune and default by schema, types, the kind's defaults, mutating plug-ins, defaults again, mutating webhooks,
-the rest, and last the validating webhooks. Never writes; plug-ins are awaited one after the other.
+the rest, the validating policies, and last the validating webhooks. Never writes; plug-ins are awaited one after the
+other.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ from hotvirt.kube.admission import Admission, AdmissionRequest
 from hotvirt.kube.errors import BadRequest, Cause, Forbidden
 from hotvirt.server import kinds, limits, objectmeta
 from hotvirt.server.calls import Call
+from hotvirt.server.policies import Policies
 from hotvirt.server.schema import field_warnings, invalid, strict_error
 from hotvirt.server.schema_checks import TYPE
 from hotvirt.server.webhooks import Webhooks
@@ -27,8 +29,9 @@ class Chain:
         admissions: Sequence[Admission],
         lookup: Callable[[str], Iterable[Document]],
         webhooks: Webhooks | None = None,
+        policies: Policies | None = None,
     ) -> None:
-        self._lookup, self._webhooks = lookup, webhooks
+        self._lookup, self._webhooks, self._policies = lookup, webhooks, policies
         self._plugins: dict[tuple[str, str], list[Admission]] = {}
         for admission in admissions:
             for resource in admission.resources:
@@ -68,6 +71,8 @@ class Chain:
             call.warnings += [w for w in verdict.warnings if w not in call.warnings]
             denied = denied or verdict.denied
         self._refuse(call, new, causes, denied)
+        if self._policies:
+            self._policies.validate(call, operation, new, old)
         if self._webhooks:
             await self._webhooks.validate(call, operation, new, old)
         return new
@@ -106,6 +111,9 @@ class Chain:
             self._refuse(call, old, list(verdict.causes), verdict.denied)
         if self._webhooks:
             await self._webhooks.mutate(call, "DELETE", None, old, lambda doc: doc)
+        if self._policies:
+            self._policies.validate(call, "DELETE", None, old)
+        if self._webhooks:
             await self._webhooks.validate(call, "DELETE", None, old)
 
     def _shape(self, call: Call, new: Document) -> Document:

@@ -28,6 +28,7 @@ from hotvirt.server.gc import GarbageCollector
 from hotvirt.server.inprocess import LocalClient
 from hotvirt.server.namespaces import NamespaceKeeper
 from hotvirt.server.pki import Pki
+from hotvirt.server.policies import Policies
 from hotvirt.server.quotas import QuotaKeeper
 from hotvirt.server.registry import Registry
 from hotvirt.server.rolekeeper import RoleKeeper
@@ -107,9 +108,10 @@ class ApiServer:
         store = self.store
         self.registry = Registry(builtin.kinds())
         definitions = DefinitionWatcher(store, self.registry)
-        self.webhooks = Webhooks(store, self.registry)
+        self.webhooks, self.policies = Webhooks(store, self.registry), Policies(store, self.registry)
         self.verbs = Verbs(
             store, self.registry, self._admissions, now=self._now, webhooks=self.webhooks,
+            policies=self.policies,
             complete_status=lambda kind, doc, now: apiservices.complete_status(
                 kind, definitions.complete_status(kind, doc, now), now
             ),
@@ -132,6 +134,7 @@ class ApiServer:
         await self._bootstrap_objects()
         await complete_older(self.verbs, SERVER_USER)
         self.webhooks.start()
+        self.policies.start()
         gc.set_threshold(*GC_THRESHOLDS)  # not before: a start leaves 10 MB of cycles
         if self.config.listen:
             from hotvirt.server.http import HttpFront  # aiohttp: not for those who only serve in process

@@ -295,6 +295,25 @@ matchConditions obj[name] Expressions that must all hold for it to be asked.
   name str! Name, unique here.
   expression str! CEL about object, oldObject and request.
 """,
+    "match": """
+resourceRules obj[] Writes it is about.
+  *matchrule
+excludeResourceRules obj[] Writes it is not about, whatever resourceRules say.
+  *matchrule
+matchPolicy str=Equivalent Whether rules mean other versions of a resource too; Equivalent or Exact.
+namespaceSelector obj Namespaces it is about.
+  *selector
+objectSelector obj Objects it is about.
+  *selector
+""",
+    "matchrule": """
+operations str[] CREATE, UPDATE, DELETE or *.
+apiGroups str[] Groups of the resources.
+apiVersions str[] Versions of the resources.
+resources str[] Resources, such as pods, pods/status or */*.
+resourceNames str[] Only these objects.
+scope str=* Cluster, Namespaced or *.
+""",
 }
 
 _OTHERS = """
@@ -347,6 +366,46 @@ MutatingWebhookConfiguration obj Who may change what is written.
   webhooks obj[name] Those asked.
     *webhook
     reinvocationPolicy str=Never Never, or IfNeeded: asked again when others changed the object since.
+ValidatingAdmissionPolicy obj Expressions that writes must satisfy, once it is bound.
+  spec obj! What it demands.
+    failurePolicy str=Fail What happens when an expression can't be evaluated; Fail or Ignore.
+    paramKind obj Kind of the objects that bindings give the expressions as params.
+      apiVersion str Group and version.
+      kind str Name of the kind.
+    matchConstraints obj Writes it is about.
+      *match
+    matchConditions obj[name] Expressions that must all hold for it to be asked.
+      name str! Name, unique here.
+      expression str! CEL.
+    variables obj[name] Values that later expressions read as variables.name.
+      name str! Name, an identifier.
+      expression str! CEL; it may read the variables before it.
+    validations obj[] What must hold.
+      expression str! CEL about object, oldObject, request, params, namespaceObject and variables.
+      message str What is said when it does not hold.
+      messageExpression str CEL for the message.
+      reason str Reason of the answer; Unauthorized, Forbidden, Invalid or RequestEntityTooLarge.
+    auditAnnotations obj[] Notes for an audit log, which this server does not keep.
+      key str! Name of the note.
+      valueExpression str! CEL for its text, or null for none.
+  status obj What is.
+    observedGeneration long Generation the status is about.
+    typeChecking obj What type checks found.
+      expressionWarnings any[] Warnings; here faults are refused instead.
+    conditions obj[type] States.
+      *fullcondition
+ValidatingAdmissionPolicyBinding obj Puts a policy into force.
+  spec obj! How.
+    policyName str The policy.
+    paramRef atomic The params for it.
+      name str Name of one object.
+      namespace str Its namespace; that of the write when absent.
+      selector obj Labels of several objects, each of which is asked about.
+        *selector
+      parameterNotFoundAction str What happens without any; Allow or Deny.
+    matchResources obj Writes it is about, among those of the policy.
+      *match
+    validationActions str{} What becomes of a fault; Deny, Warn or Audit.
 """
 
 _EVENT = """

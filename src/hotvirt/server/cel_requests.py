@@ -61,7 +61,7 @@ def _checker(scope: Scope) -> Any:
     from hotvirt.server.cel.engine import Checker, library
     from hotvirt.server.cel.types import SchemaTypes
 
-    types, dyn = SchemaTypes(), library().Type.DYN
+    types, dyn = SchemaTypes(str), library().Type.DYN  # no name here needs escaping
     known = {"object": dyn, "oldObject": dyn, "request": types.of(REQUEST)}
     if scope.has_params:
         known["params"] = dyn
@@ -147,7 +147,7 @@ def _seen(namespace: Document) -> Document:
 def conditions_hold(
     conditions: Sequence[tuple[str, "Expression"]], question: Question, budget: "Budget"
 ) -> tuple[bool, str]:
-    """Whether all matchConditions do, and else why that can't be said. One that is false decides, whatever others do."""
+    """Whether all matchConditions do, and why that can't be said. One that is false decides, whatever others do."""
     from hotvirt.server.cel.engine import EvaluationError
 
     faults = []

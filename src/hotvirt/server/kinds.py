@@ -14,7 +14,18 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
-from hotvirt.server import amount_checks, apiservices, autoscalers, crd, kind_checks, pods, services, storage_checks, webhook_configs
+from hotvirt.server import (
+    amount_checks,
+    apiservices,
+    autoscalers,
+    crd,
+    kind_checks,
+    pods,
+    policy_configs,
+    services,
+    storage_checks,
+    webhook_configs,
+)
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -213,5 +224,11 @@ _RULES: dict[str, Rules] = {
     f"{RBAC}/clusterrolebindings": _binding,
     webhook_configs.VALIDATING: _webhooks,
     webhook_configs.MUTATING: _webhooks,
+    policy_configs.POLICIES: Rules(
+        lambda doc, _: policy_configs.complete(doc), lambda new, _: policy_configs.check(new)
+    ),
+    policy_configs.BINDINGS: Rules(
+        lambda doc, _: policy_configs.complete_binding(doc), lambda new, _: policy_configs.check_binding(new)
+    ),
     "apiextensions.k8s.io/customresourcedefinitions": Rules(_complete_crd, _check_crd),
 }

@@ -226,6 +226,19 @@ def _api_available(doc: Doc) -> str:
 _WEBHOOKS = columns(count("Webhooks", "webhooks"), AGE)
 _CREATED = columns(CREATED_AT)
 
+
+def _param_kind(doc: Doc) -> str:
+    kind = at(doc, "spec", "paramKind")
+    return f"{kind.get('apiVersion')}/{kind.get('kind')}" if isinstance(kind, dict) else UNSET
+
+
+def _param_ref(doc: Doc) -> str:
+    reference = at(doc, "spec", "paramRef")
+    if not isinstance(reference, dict):
+        return UNSET
+    return str(reference.get("name") or ("*" if "selector" in reference else UNSET))
+
+
 COLUMNS: dict[tuple[str, str], Columns] = {
     **table_workloads.COLUMNS,
     **table_autoscaling.COLUMNS,
@@ -318,6 +331,12 @@ COLUMNS: dict[tuple[str, str], Columns] = {
     ),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): _WEBHOOKS,
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): columns(
+        count("Validations", "spec", "validations"), column("ParamKind", _param_kind, "Kind of its params."), AGE
+    ),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): columns(
+        field("PolicyName", "spec", "policyName"), column("ParamRef", _param_ref, "Its params."), AGE
+    ),
     ("scheduling.k8s.io", "priorityclasses"): columns(
         field("Value", "value", kind="integer", empty=0),
         column("Global-Default", lambda doc: bool(doc.get("globalDefault")), kind="boolean"),

@@ -22,6 +22,7 @@ from hotvirt.server.calls import Call, DeleteOptions, ListOptions
 from hotvirt.server.keys import Key
 from hotvirt.server.lists import Listing, list_objects
 from hotvirt.server.patches import json_patch, merge_patch, strategic_merge
+from hotvirt.server.policies import Policies
 from hotvirt.server.quotas import QuotaGuard
 from hotvirt.server.registry import Registry
 from hotvirt.server.serviceaddresses import ServiceAddresses
@@ -56,12 +57,13 @@ class Verbs:
         uid: Callable[[], str] = lambda: str(uuid.uuid4()),
         suffix: Callable[[], str] = _suffix,
         webhooks: Webhooks | None = None,
+        policies: Policies | None = None,
         complete_status: Callable[[str, Document, str], Document] = lambda _store, doc, _now: doc,
         service_ranges: Ranges | None = None,
     ) -> None:
         self.store, self.registry = store, registry
         self.now, self._uid, self._suffix = now, uid, suffix
-        self._chain = Chain(admissions, self._lookup, webhooks)
+        self._chain = Chain(admissions, self._lookup, webhooks, policies)
         self._complete_status = complete_status
         self._quotas = QuotaGuard(store)
         self._addresses = ServiceAddresses(store, service_ranges)

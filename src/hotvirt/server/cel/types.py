@@ -5,6 +5,7 @@ of a number with a text is found when the CRD is written. Property names are esc
 (int-or-string) is dynamic; what CEL can't see, such as fields that are only preserved, is not there.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from hotvirt.server.cel.engine import library
@@ -49,10 +50,12 @@ def properties_of(schema: Document, *, is_resource: bool) -> Document:
 
 
 class SchemaTypes:
-    """The types of one schema's nodes, in a pool of their own. Ask for all with `of`, then take `pool`."""
+    """The types of one schema's nodes, in a pool of their own. Ask for all with `of`, then take `pool`. `written` gives
+    the name by which expressions know a property, if they can."""
 
-    def __init__(self) -> None:
+    def __init__(self, written: Callable[[str], str | None] = escape) -> None:
         library()
+        self._written = written
         from google.protobuf import (
             any_pb2,
             descriptor_pb2,
@@ -102,7 +105,7 @@ class SchemaTypes:
         self._messages[known] = name = str(message.name)
         number = 0
         for property_, below in properties_of(schema, is_resource=is_resource).items():
-            written = escape(property_)
+            written = self._written(property_)
             if written is not None and kind_of(below):
                 number += 1
                 self._field(message, written, number, below)

@@ -57,6 +57,7 @@ TYPES: dict[str, dict[str, Merge]] = {
     "ServiceSpec": {"ports": Merge("", "port", also=("protocol",))},
     "NodeSpec": {"podCIDRs": Merge(primitive=True)},
     "NodeStatus": {**_CONDITIONS, "addresses": Merge("", "type")},
+    "PolicySpec": {"matchConditions": Merge("", "name"), "variables": Merge("", "name")},
     "CSINodeSpec": {"drivers": Merge("", "name")},
 }
 
@@ -81,6 +82,7 @@ KINDS: dict[str, dict[str, Merge]] = {
     "APIService": {"status": Merge("Conditions")},
     "ValidatingWebhookConfiguration": {"webhooks": Merge("", "name")},
     "MutatingWebhookConfiguration": {"webhooks": Merge("", "name")},
+    "ValidatingAdmissionPolicy": {"spec": Merge("PolicySpec"), "status": Merge("Conditions")},
     "CSINode": {"spec": Merge("CSINodeSpec")},
 }
 
