@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hotvirt.api import crds, explain, schemas, validation
+from hotvirt.api import crds, explain, instancetype, schemas, validation, validation_sets
 from hotvirt.server import crd as server_crd
 from hotvirt.server.schema import compile_schema
 
@@ -52,6 +52,8 @@ NAMES = {
     "VirtualMachineInstanceReplicaSet": (
         V1, "virtualmachineinstancereplicasets", ["vmirs", "vmirss"], {"status": {}, "scale": SCALE}),
     "VirtualMachinePool": (POOL, "virtualmachinepools", ["vmpool", "vmpools"], {"status": {}, "scale": SCALE}),
+    "VirtualMachineInstanceMigration": (V1, "virtualmachineinstancemigrations", ["vmim", "vmims"], {"status": {}}),
+    "MigrationPolicy": (("migrations.kubevirt.io", ["v1alpha1"]), "migrationpolicies", [], {"status": {}}),
     "VirtualMachineInstancetype": (
         SIZE, "virtualmachineinstancetypes", ["vminstancetype", "vminstancetypes", "vmf", "vmfs"], None),
     "VirtualMachineClusterInstancetype": (
@@ -65,7 +67,7 @@ NAMES = {
 @pytest.mark.parametrize("kind", CRDS)
 def test_names_and_subresources_are_kubevirts(kind):
     (group, versions), plural, short_names, subresources = NAMES[kind]
-    spec, cluster = CRDS[kind]["spec"], "Cluster" in kind
+    spec, cluster = CRDS[kind]["spec"], "Cluster" in kind or kind == "MigrationPolicy"
     assert (spec["names"]["plural"], spec["names"]["shortNames"]) == (plural, short_names)
     assert (spec["scope"], spec["names"].get("categories")) == (
         ("Cluster", None) if cluster else ("Namespaced", ["all"])
@@ -146,7 +148,7 @@ def test_explain_says_what_becomes_of_what_is_not_acted_on():
     assert found[".spec.template.spec.domain.features.acpi"] == "Accepted without effect: always so."
     spec = {path: words for path, words in found.items() if path.startswith(".spec.template.spec.domain.devices.disks")}
     assert len(spec) == 1 + sum(
-        len(schemas.fields(f)) for f in ("Disk", "DiskTarget", "CDRomTarget", "LunTarget", "BlockSize")
+        len(schemas.fields(f)) for f in ("Disk", "DiskTarget", "CDRomTarget", "LunTarget", "BlockSize", "FeatureState")
     )
 
 
@@ -187,12 +189,22 @@ def test_a_quantity_is_text_or_a_number(vm_schema, amount):
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
-def test_examples_are_accepted_without_a_word(vm_schema, file):
-    for document in yaml.safe_load_all(file.read_text()):
+def test_examples_are_accepted_without_a_word(file):
+    documents = list(yaml.safe_load_all(file.read_text()))
+    named = {each["metadata"]["name"]: each for each in documents}
+    for document in documents:
+        if document["kind"] in CRDS:
+            schema = compile_schema(version(document["kind"])["schema"]["openAPIV3Schema"])
+            assert schema.prune(document)[1] == ()
+            assert schema.validate(document) == []
         if document["kind"] == "VirtualMachine":
-            assert vm_schema.prune(document)[1] == ()
-            assert vm_schema.validate(document) == []
-            assert validation.virtual_machine(document) == validation.Checked()
+            spec = document["spec"]
+            sizes = [named.get((spec.get(what) or {}).get("name")) for what in ("instancetype", "preference")]
+            assert validation.virtual_machine(instancetype.expand(document, *sizes)) == validation.Checked()
+        if document["kind"] == "VirtualMachinePool":
+            assert validation_sets.pool(document, None) == validation.Checked()
+        if document["kind"] == "VirtualMachineInstanceReplicaSet":
+            assert validation_sets.replica_set(document) == validation.Checked()
 
 
 NOTATIONS = {

@@ -188,7 +188,10 @@ GOOD = {
     "all of it": {
         "vmRolloutStrategy": "Stage", "machineType": "pc-q35-9.0", "evictionStrategy": "LiveMigrate", "cpuModel": "max",
         "liveUpdateConfiguration": {"maxHotplugRatio": 1, "maxCpuSockets": 8, "maxGuest": "64Gi"},
-        "developerConfiguration": {"featureGates": ["A"], "disabledFeatureGates": ["B"], "memoryOvercommit": 150},
+        "developerConfiguration": {
+            "featureGates": ["Root"], "disabledFeatureGates": ["Snapshot"], "memoryOvercommit": 150},
+        "cpuRequest": "250m", "network": {"defaultNetworkInterface": "bridge"},
+        "instancetype": {"referencePolicy": "expandAll"},
     },
 }  # fmt: skip
 BAD = {
@@ -204,6 +207,10 @@ BAD = {
     "gates": ({"developerConfiguration": {"featureGates": ["A", "B"], "disabledFeatureGates": ["B", "C"]}},
               "developerConfiguration.featureGates"),
     "overcommit": ({"developerConfiguration": {"memoryOvercommit": -1}}, "developerConfiguration.memoryOvercommit"),
+    "cpuRequest": ({"cpuRequest": "0"}, "cpuRequest"),
+    "not a cpuRequest": ({"cpuRequest": "half"}, "cpuRequest"),
+    "interface": ({"network": {"defaultNetworkInterface": "slirp"}}, "network.defaultNetworkInterface"),
+    "policy": ({"instancetype": {"referencePolicy": "never"}}, "instancetype.referencePolicy"),
 }  # fmt: skip
 
 
@@ -231,9 +238,26 @@ async def test_settings_without_effect_are_said_and_upstreams_own_manifest_goes_
     upstream["spec"]["configuration"]["migrations"] = {"parallelMigrationsPerCluster": 1}
     assert await judged(KUBEVIRTS, upstream) == Verdict(
         warnings=(
-            "spec.configuration.migrations has no effect in hotvirt yet",
-            "spec.infra has no effect in hotvirt yet",
+            "spec.configuration.migrations has no effect: guests are resized in place; "
+            "there is no second node to move to",
+            "spec.infra has no effect: there are no component pods to place or patch",
         )
+    )
+
+
+async def test_gates_are_known_by_their_state():
+    path = "spec.configuration.developerConfiguration"
+    gates = {
+        "featureGates": ["Snapshot", "NUMA", "HotplugVolumes", "Macvtap", "Magic", "LiveUpdate"],
+        "disabledFeatureGates": ["RebootPolicy", "Sorcery", "CPUHotplug"],
+    }
+    assert (await judged(KUBEVIRTS, kubevirt(developerConfiguration=gates))).warnings == (
+        f"{path}.featureGates: NUMA is on for everybody; remove it",
+        f"{path}.featureGates: HotplugVolumes is deprecated; remove it",
+        f"{path}.featureGates: Macvtap is no more: what it stood for was removed upstream; remove it",
+        f"{path}.featureGates: Magic is no feature gate that is known here; it has no effect",
+        f"{path}.featureGates: LiveUpdate is on for everybody; remove it",
+        f"{path}.disabledFeatureGates: Sorcery is no feature gate that is known here; it has no effect",
     )
 
 

@@ -59,6 +59,11 @@ _VMI_COLUMNS = [
     _column("Live-Migratable", _condition("LiveMigratable"), priority=1),
     _column("Paused", _condition("Paused"), priority=1),
 ]
+_MIGRATION_COLUMNS = [
+    _column("Phase", ".status.phase"),
+    _column("VMI", ".spec.vmiName", description="The guest that moves"),
+    _AGE,
+]
 _KUBEVIRT_COLUMNS = [_AGE, _column("Phase", ".status.phase")]
 _REPLICA_COLUMNS = [
     _column("Desired", ".spec.replicas", "integer", description="How many there shall be"),
@@ -85,6 +90,7 @@ class _Group(Struct, frozen=True):
 
 
 _KUBEVIRT = _Group("kubevirt.io", "v1", "v1alpha3")
+_MIGRATIONS = _Group("migrations.kubevirt.io", "v1alpha1")
 _POOL = _Group("pool.kubevirt.io", "v1beta1", "v1alpha1")
 _INSTANCETYPE = _Group("instancetype.kubevirt.io", "v1beta1")
 
@@ -104,6 +110,11 @@ def crds() -> tuple[Document, ...]:
             "VirtualMachinePool", "virtualmachinepools", ("vmpool", "vmpools"),
             _REPLICA_COLUMNS, group=_POOL, subresources=("status", "scale"),
         ),
+        _crd(
+            "VirtualMachineInstanceMigration", "virtualmachineinstancemigrations", ("vmim", "vmims"),
+            _MIGRATION_COLUMNS, subresources=("status",),
+        ),
+        _crd("MigrationPolicy", "migrationpolicies", (), [], group=_MIGRATIONS, subresources=("status",)),
         *(
             _crd(kind, f"{kind.lower()}s", short_names, [], group=_INSTANCETYPE)
             for kind, short_names in _SIZES.items()
@@ -137,14 +148,14 @@ def _crd(
         "metadata": {"name": f"{plural}.{group.name}", "labels": {"app.kubernetes.io/managed-by": "hotvirt"}},
         "spec": {
             "group": group.name,
-            "scope": "Cluster" if "Cluster" in kind else "Namespaced",
+            "scope": "Cluster" if kind in _OF_CLUSTER else "Namespaced",
             "names": {
                 "kind": kind,
                 "listKind": f"{kind}List",
                 "plural": plural,
                 "singular": kind.lower(),
                 "shortNames": list(short_names),
-                **({} if "Cluster" in kind else {"categories": ["all"]}),
+                **({} if kind in _OF_CLUSTER else {"categories": ["all"]}),
             },
             "versions": versions,
         },
@@ -182,12 +193,15 @@ _SIZES = {
     "VirtualMachinePreference": ("vmpref", "vmprefs", "vmp", "vmps"),
     "VirtualMachineClusterPreference": ("vmcp", "vmcps"),
 }
+_OF_CLUSTER = ("VirtualMachineClusterInstancetype", "VirtualMachineClusterPreference", "MigrationPolicy")
 _OF_KIND = {
     "VirtualMachine": "A virtual machine: what it is, and whether it shall run.",
     "VirtualMachineInstance": "One running guest. Made from its VM, and edited there.",
     "KubeVirt": "Settings of the whole installation.",
     "VirtualMachineInstanceReplicaSet": "A number of running guests that are all alike and keep nothing.",
     "VirtualMachinePool": "A number of machines made from one template, each with a number in its name.",
+    "VirtualMachineInstanceMigration": "A move of a running guest to another node.",
+    "MigrationPolicy": "How guests are moved, for those that its selectors match.",
     "VirtualMachineInstancetype": "CPU and memory of machines by name, for this namespace.",
     "VirtualMachineClusterInstancetype": "CPU and memory of machines by name, for all namespaces.",
     "VirtualMachinePreference": "What a guest works best with, for this namespace. Machines' words come first.",

@@ -41,6 +41,7 @@ class ClusterSettings(Struct, frozen=True):
     machine_type: str = "q35"
     cpu_model: str = ""
     eviction_strategy: str = ""
+    binding: str = "masquerade"
 
     @classmethod
     def of(cls, kubevirt: Mapping[str, Any] | None) -> "ClusterSettings":
@@ -55,6 +56,7 @@ class ClusterSettings(Struct, frozen=True):
             machine_type=str(configuration.get("machineType") or "q35"),
             cpu_model=str(configuration.get("cpuModel") or ""),
             eviction_strategy=str(configuration.get("evictionStrategy") or ""),
+            binding=str((configuration.get("network") or {}).get("defaultNetworkInterface") or "masquerade"),
         )
 
 
@@ -115,7 +117,7 @@ def instance(vmi: Document, settings: ClusterSettings) -> Document:
     domain["memory"] = _memory(domain, settings)
     firmware = domain.get("firmware") or {}
     domain["firmware"] = {**firmware, "uuid": firmware.get("uuid") or str(uuid.uuid5(_NAMESPACE, identity))}
-    interfaces, networks = _network(spec, domain, identity)
+    interfaces, networks = _network(spec, domain, identity, binding=settings.binding)
     devices = {**(domain.get("devices") or {}), "disks": _disks(spec, domain)}
     if interfaces:
         devices["interfaces"] = interfaces
@@ -185,12 +187,12 @@ def _disk(disk: Document) -> Document:
     return {**disk, kind: {**(disk.get(kind) or {}), "bus": api_disks.bus(disk)}}
 
 
-def _network(spec: Document, domain: Document, identity: str) -> tuple[list[Document], list[Document]]:
-    """The pod network by masquerade, unless interfaces are named or it is declined. MACs are set for good."""
+def _network(spec: Document, domain: Document, identity: str, *, binding: str) -> tuple[list[Document], list[Document]]:
+    """The pod network by `binding`, unless interfaces are named or it is declined. MACs are set for good."""
     devices = domain.get("devices") or {}
     interfaces, networks = list(devices.get("interfaces") or ()), list(spec.get("networks") or ())
     if not interfaces and not networks and devices.get("autoattachPodInterface") is not False:
-        interfaces, networks = [{"name": "default", "masquerade": {}}], [{"name": "default", "pod": {}}]
+        interfaces, networks = [{"name": "default", binding: {}}], [{"name": "default", "pod": {}}]
     return [
         each if each.get("macAddress") else {**each, "macAddress": mac_address(identity, str(each["name"]))}
         for each in interfaces

@@ -1,4 +1,5 @@
-"""Writes docs/reference/fields.md, what hotvirt does with each field of the specs: `python -m hotvirt.api.fields`.
+"""Writes docs/reference/fields.md, what hotvirt does with each field of KubeVirt's objects, and prints the shares:
+`python -m hotvirt.api.fields`.
 
 Made from the tables that admission acts by; a test keeps it current.
 
@@ -19,18 +20,40 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "fields.md"
 ROOTS = {
     "VirtualMachine": ("VirtualMachineSpec", "spec"),
     "VirtualMachineInstance": ("VirtualMachineInstanceSpec", "spec"),
+    "VirtualMachineInstanceReplicaSet": ("VirtualMachineInstanceReplicaSetSpec", "spec"),
+    "VirtualMachinePool": ("VirtualMachinePoolSpec", "spec"),
+    "VirtualMachineInstancetype": ("VirtualMachineInstancetypeSpec", "spec"),
+    "VirtualMachinePreference": ("VirtualMachinePreferenceSpec", "spec"),
+    "VirtualMachineInstanceMigration": ("VirtualMachineInstanceMigrationSpec", "spec"),
+    "MigrationPolicy": ("MigrationPolicySpec", "spec"),
+    "KubeVirt": ("KubeVirtSpec", "spec"),
+}
+"""What people write, by kind. The cluster's instancetypes and preferences have the specs of the others."""
+STATUSES = {
+    "VirtualMachine": "VirtualMachineStatus",
+    "VirtualMachineInstance": "VirtualMachineInstanceStatus",
+    "VirtualMachineInstanceReplicaSet": "VirtualMachineInstanceReplicaSetStatus",
+    "VirtualMachinePool": "VirtualMachinePoolStatus",
+    "VirtualMachineInstanceMigration": "VirtualMachineInstanceMigrationStatus",
+    "KubeVirt": "KubeVirtStatus",
 }
 _HEAD = """\
 # Fields
 
-What hotvirt does with each field of the specs of KubeVirt's VirtualMachine and VirtualMachineInstance. Generated from
-the tables that admission acts by; do not edit.
+What hotvirt does with each field of KubeVirt's objects. Generated from the tables that admission acts by; do not edit.
 
 * **acted on**: as the words say.
 * **no effect**: accepted, for the reason given.
-* **refused**: an object that sets it is not stored; the answer names the field and says what to do instead.
+* **refused**: an object that sets it is not stored; the answer names the field and says what to do instead. In the
+  KubeVirt object nothing is refused for being without effect, since a manifest written for upstream should go through.
 
-A field whose treatment is that of everything below it tells how many fields that are.
+A field whose treatment is that of everything below it tells how many fields that are. A type is described where it
+first occurs.
+"""
+_STATUS_HEAD = """\
+## Statuses
+
+What the controllers report. A field that is not reported is never there.
 """
 
 
@@ -85,16 +108,33 @@ def _below(name: str, field: str) -> list[str]:
     return [f"{item}.{each}" for item in seen for each in schemas.fields(item)]
 
 
-def render() -> str:
-    """The page."""
-    shares = [_HEAD, "| object | fields | acted on | no effect | refused |", "|---|---|---|---|---|"]
+def shares() -> list[str]:
+    """A table: how many of each kind's fields are acted on, have no effect, are refused; then of each status."""
+    lines = ["| object | fields | acted on | no effect | refused |", "|---|---|---|---|---|"]
     for kind, (root, _) in ROOTS.items():
         counts = Counter(treatment(root).values())
         total = counts.total()
         shown = (f"{counts[each]} ({100 * counts[each] / total:.0f} %)" for each in Support)
-        shares.append(f"| {kind} | {total} | {' | '.join(shown)} |")
-    root, path = ROOTS["VirtualMachine"]
-    return "\n".join([*shares, "", *(line for account in accounts(root, path) for line in _section(account))])
+        lines.append(f"| {kind} | {total} | {' | '.join(shown)} |")
+    return lines
+
+
+def render() -> str:
+    """The page."""
+    seen: set[str] = set()
+    described = []
+    for root, path in ROOTS.values():
+        described += [account for account in accounts(root, path) if account.name not in seen]
+        seen |= {account.name for account in described}
+    lines = [_HEAD, *shares(), "", *(line for account in described for line in _section(account)), _STATUS_HEAD]
+    return "\n".join([*lines, *(line for kind, name in STATUSES.items() for line in _status(kind, name))])
+
+
+def _status(kind: str, name: str) -> Iterator[str]:
+    yield from (f"### {kind} status", "", "| field | |", "|---|---|")
+    for field in schemas.fields(name):
+        yield f"| `{field}` | {explain.WORDS.get(f'{name}.{field}', 'Not reported.')} |"
+    yield ""
 
 
 def _section(account: Account) -> Iterator[str]:
@@ -121,3 +161,4 @@ def _words(name: str, field: str, kind: schemas.Kind, entry: Entry) -> str:
 if __name__ == "__main__":
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text(render())
+    print(*shares(), sep="\n")

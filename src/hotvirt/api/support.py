@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import explain, schemas
+from hotvirt.api import explain, schemas, support_settings
 
 Document = dict[str, Any]
 
@@ -36,14 +36,13 @@ _HERE = "built-in and local images are on this machine, and never pulled"
 _QEMU_DEFAULT = "QEMU's default is used, which guests work with"
 
 NO_EFFECT: dict[str, str] = {
+    **support_settings.NO_EFFECT,
     "VirtualMachineInstanceSpec.priorityClassName": _PLACEMENT,
     "VirtualMachineInstanceSpec.dnsConfig": _POD_NAMES,
     "VirtualMachineInstanceSpec.dnsPolicy": _POD_NAMES,
     "VirtualMachineInstanceSpec.subdomain": _POD_NAMES,
     "VirtualMachineInstanceSpec.evictionStrategy": "there is no second node to move to",
     "VirtualMachineSpec.updateVolumesStrategy": "volumes are replaced by stop and start (Replacement)",
-    "KubeVirtSpec.imagePullPolicy": "there is nothing to pull",
-    "KubeVirtSpec.workloadUpdateStrategy": "guests are updated in place",
     "DomainSpec.features": "each as said below",
     "Features.acpi": _ALWAYS,
     "Features.apic": _ALWAYS,
@@ -145,6 +144,20 @@ def mend(field: str) -> str:
 def refused(document: Document, type_name: str, path: str) -> Iterator[tuple[str, str]]:
     """(path, sentence) of each field of `document` that hotvirt does not support. Only what is set counts: null,
     false, and empty lists and objects promise nothing, except where an empty object is the promise (`efi: {}`)."""
+    for here, name, entry in _decided(document, type_name, path):
+        if entry.support is Support.REFUSED:
+            yield here, f"{name} is not supported by hotvirt yet: {mend(name)}"
+
+
+def idle(document: Document, type_name: str, path: str) -> Iterator[tuple[str, str]]:
+    """(path, reason) of each field of `document` that is set and has no effect."""
+    for here, _, entry in _decided(document, type_name, path):
+        if entry.support is Support.NO_EFFECT:
+            yield here, entry.reason
+
+
+def _decided(document: Document, type_name: str, path: str) -> Iterator[tuple[str, str, Entry]]:
+    """(path, field, entry) of each field that is set and whose entry holds for all below it."""
     fields = schemas.fields(type_name)
     for name, value in document.items():
         kind = fields.get(name)
@@ -152,15 +165,15 @@ def refused(document: Document, type_name: str, path: str) -> Iterator[tuple[str
             continue
         here = f"{path}.{name}"
         entry = of(type_name, name)
-        if entry.support is Support.REFUSED:
-            yield here, f"{name} is not supported by hotvirt yet: {mend(name)}"
-        elif not decides(kind, entry):
+        if decides(kind, entry):
+            yield here, name, entry
+        else:
             yield from _below(value, kind, here)
 
 
-def _below(value: Any, kind: schemas.Kind, path: str) -> Iterator[tuple[str, str]]:
+def _below(value: Any, kind: schemas.Kind, path: str) -> Iterator[tuple[str, str, Entry]]:
     if kind.shape == "list":
         for index, item in enumerate(value):
-            yield from refused(item, kind.item, f"{path}[{index}]")
+            yield from _decided(item, kind.item, f"{path}[{index}]")
     elif kind.shape == "one" and isinstance(value, dict):
-        yield from refused(value, kind.item, path)
+        yield from _decided(value, kind.item, path)

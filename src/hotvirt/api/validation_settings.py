@@ -7,7 +7,7 @@ upstream should go through.
 from collections.abc import Iterator
 from typing import Any
 
-from hotvirt.api import quantity, schemas, support
+from hotvirt.api import gates, quantity, schemas, support
 from hotvirt.api.faults import Fault, invalid, not_supported
 from hotvirt.api.quantity import QuantityError
 from hotvirt.api.validation import EVICTION_STRATEGIES, Checked, is_offered
@@ -15,6 +15,8 @@ from hotvirt.api.validation_sizes import is_qemu_name
 
 Document = dict[str, Any]
 PATH = "spec.configuration"
+IN_UPSTREAMS_OWN = ("spec.imagePullPolicy",)
+"""Set in the object that KubeVirt installs with, which nobody needs to be warned of."""
 ROLLOUT_STRATEGIES = ("LiveUpdate", "Stage")
 
 
@@ -23,9 +25,20 @@ def kubevirt(obj: Document) -> Checked:
     if not schemas.fits(spec, "KubeVirtSpec"):
         return Checked()
     configuration = spec.get("configuration") or {}
-    faults = (*_defaults(configuration), *_live_update(configuration), *_developer(configuration))
-    idle = support.refused(_without_empty(spec), "KubeVirtSpec", "spec")
-    return Checked(faults, tuple(f"{path} has no effect in hotvirt yet" for path, _ in idle))
+    faults = (
+        *_defaults(configuration),
+        *_live_update(configuration),
+        *_developer(configuration),
+        *_sizes(configuration),
+    )
+    developer = configuration.get("developerConfiguration") or {}
+    told = gates.warnings(
+        developer.get("featureGates") or (), developer.get("disabledFeatureGates") or (),
+        f"{PATH}.developerConfiguration",
+    )  # fmt: skip
+    idle = support.idle(_without_empty(spec), "KubeVirtSpec", "spec")
+    said = (f"{path} has no effect: {why}" for path, why in idle if path not in IN_UPSTREAMS_OWN)
+    return Checked(faults, (*said, *told))
 
 
 def _defaults(configuration: Document) -> Iterator[Fault]:
@@ -43,6 +56,25 @@ def _defaults(configuration: Document) -> Iterator[Fault]:
     eviction = configuration.get("evictionStrategy")
     if eviction not in (None, "", *EVICTION_STRATEGIES):
         yield invalid(f"{PATH}.evictionStrategy", f"{eviction!r} is unknown: use {', '.join(EVICTION_STRATEGIES)}")
+
+
+def _sizes(configuration: Document) -> Iterator[Fault]:
+    if (request := configuration.get("cpuRequest")) is not None:
+        try:
+            if quantity.parse(request) <= 0:
+                yield invalid(f"{PATH}.cpuRequest", f"must be more than 0, not {request}: write it like 100m")
+        except QuantityError as error:
+            yield invalid(f"{PATH}.cpuRequest", str(error))
+    binding = (configuration.get("network") or {}).get("defaultNetworkInterface")
+    if binding not in (None, "", "masquerade", "bridge"):
+        yield not_supported(
+            f"{PATH}.network.defaultNetworkInterface", f"{binding!r} is not offered: use masquerade or bridge"
+        )
+    policy = (configuration.get("instancetype") or {}).get("referencePolicy")
+    if policy not in (None, "", "reference", "expand", "expandAll"):
+        yield not_supported(
+            f"{PATH}.instancetype.referencePolicy", f"{policy!r} is unknown: use reference, expand or expandAll"
+        )
 
 
 def _live_update(configuration: Document) -> Iterator[Fault]:

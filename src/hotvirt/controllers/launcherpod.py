@@ -39,6 +39,7 @@ class Settings(Struct, frozen=True):
 
     memory_overcommit: int = 100
     cpu_allocation_ratio: int = 10
+    cpu_request: str = ""
     launcher_image: str = LAUNCHER_IMAGE
 
     @classmethod
@@ -48,6 +49,7 @@ class Settings(Struct, frozen=True):
         return cls(
             memory_overcommit=int(developer.get("memoryOvercommit") or 100),
             cpu_allocation_ratio=int(developer.get("cpuAllocationRatio") or 10),
+            cpu_request=str(configuration.get("cpuRequest") or ""),
         )
 
 
@@ -169,6 +171,8 @@ def _cpu_request(spec: Document, asked: Document, settings: Settings) -> str:
     count = specs.vcpus(spec)
     if (specs.domain(spec).get("cpu") or {}).get("dedicatedCpuPlacement"):
         return str(count)
+    if settings.cpu_request:
+        return settings.cpu_request
     return f"{count * 1000 // settings.cpu_allocation_ratio}m"
 
 

@@ -14,6 +14,7 @@ from hotvirt.kube.admission import Admission, AdmissionRequest, Read, User, Verd
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
 from hotvirt.webhooks.instancetypes import SizeKinds, Sizes
+from hotvirt.webhooks.migrations import MigrationPolicies, Migrations
 from hotvirt.webhooks.sets import Sets
 
 Document = dict[str, Any]
@@ -36,7 +37,8 @@ def _nothing(resource: Resource, name: str, namespace: str) -> Document | None: 
 def admissions(kubevirt: KubeVirtSource, read: Read = _nothing) -> tuple[Admission, ...]:
     """The plug-ins the API server is given. `read` looks up what objects refer to."""
     sets = Sets(Sizes(read))
-    return (VirtualMachines(kubevirt, read), Instances(kubevirt), KubeVirts(), SizeKinds(), sets)
+    migrations = (Migrations(read), MigrationPolicies())
+    return (VirtualMachines(kubevirt, read), Instances(kubevirt), KubeVirts(), SizeKinds(), sets, *migrations)
 
 
 def is_ours(user: User) -> bool:

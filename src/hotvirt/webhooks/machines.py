@@ -11,14 +11,13 @@ from aiohttp import web
 from hotvirt.kube.aggregated import RequestContext
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
-from hotvirt.kube.resources import CLAIMS, VMIS, VMS, Resource
+from hotvirt.kube.resources import CLAIMS, MIGRATIONS, VMIS, VMS, Resource
 from hotvirt.webhooks import lifecycle, memorydump, options, states, volumes
 from hotvirt.webhooks.lifecycle import Write
 from hotvirt.webhooks.options import Fields
 from hotvirt.webhooks.routing import Route, Routes, Verb
 
 ATTEMPTS = 5
-MIGRATIONS = Resource("kubevirt.io", "v1", "virtualmachineinstancemigrations", "VirtualMachineInstanceMigration")
 Change = Callable[[Document], Document]
 
 

@@ -16,8 +16,8 @@ SCALARS = frozenset(
     ("string", "int32", "int64", "uint32", "number", "boolean", "quantity", "time", "duration", "object", "any",
      "bytes", "intstr")
 )  # fmt: skip
-TABLES = ("kubevirt", "replicas", "instancetypes")
-"""Virtual machines and settings; replica sets and pools; instancetypes and preferences."""
+TABLES = ("kubevirt", "replicas", "instancetypes", "migrations")
+"""Virtual machines and settings; replica sets and pools; instancetypes and preferences; migrations and policies."""
 
 
 class Kind(Struct, frozen=True):
