@@ -113,8 +113,9 @@ async def test_faults_of_what_a_vm_names_say_so():
     assert cause.message.startswith("with preference gpu: ")
 
 
-async def test_what_is_not_there_yet_is_warned_of():
-    verdict = await judged(vm(instancetype={"name": "later"}))
+@pytest.mark.parametrize("more", [{}, {"preference": {"name": "large"}}], ids=["alone", "with requirements"])
+async def test_what_is_not_there_yet_is_warned_of(more):
+    verdict = await judged(vm(instancetype={"name": "later"}, **more))
     assert verdict == Verdict(warnings=(
         "spec.instancetype.name: there is no VirtualMachineClusterInstancetype later; the machine starts once it is",
     ))  # fmt: skip

@@ -59,10 +59,11 @@ class Sizes:
         if not asked or faults:
             return _joined(faults, _without_sizes(validation.virtual_machine(vm), asked))
         objects = {each.what: self.find(vm, each) for each in asked}
-        template, clashes = sizes.apply(
-            vm["spec"].get("template") or {}, objects.get(matchers.INSTANCETYPE), objects.get(matchers.PREFERENCE)
-        )
         missing = [each for each in asked if objects[each.what] is None]
+        size, taste = objects.get(matchers.INSTANCETYPE), objects.get(matchers.PREFERENCE)
+        if any(each.what == matchers.INSTANCETYPE for each in missing):
+            taste = None  # whose requirements cannot be judged yet
+        template, clashes = sizes.apply(vm["spec"].get("template") or {}, size, taste)
         checked = validation.virtual_machine({**vm, "spec": {**vm["spec"], "template": template}})
         if clashes or missing:
             checked = _without_sizes(checked, asked)
