@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hotvirt.api import support_settings
 from hotvirt.kube.admission import AdmissionRequest, User, Verdict
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS
 from hotvirt.webhooks.admission import admissions
@@ -236,10 +237,10 @@ async def test_settings_without_effect_are_said_and_upstreams_own_manifest_goes_
     assert await judged(KUBEVIRTS, upstream) == Verdict()
     upstream["spec"]["infra"] = {"replicas": 2}
     upstream["spec"]["configuration"]["migrations"] = {"parallelMigrationsPerCluster": 1}
+    unmoved = support_settings.NO_EFFECT["MigrationPolicySpec.selectors"]
     assert await judged(KUBEVIRTS, upstream) == Verdict(
         warnings=(
-            "spec.configuration.migrations has no effect: guests are resized in place; "
-            "there is no second node to move to",
+            f"spec.configuration.migrations has no effect: {unmoved}",
             "spec.infra has no effect: there are no component pods to place or patch",
         )
     )
