@@ -50,9 +50,9 @@ def controlled(api, clock):
     """`async with controlled(InstanceController, ...) as made:` runs them over `api`."""
 
     @asynccontextmanager
-    async def run(*kinds):
-        informers, recorder = SharedInformers(api), Recorder(api, "test", clock=clock)
-        made = [kind(api, informers, recorder=recorder, clock=clock) for kind in kinds]
+    async def run(*kinds, client=api):
+        informers, recorder = SharedInformers(client), Recorder(api, "test", clock=clock)
+        made = [kind(client, informers, recorder=recorder, clock=clock) for kind in kinds]
         tasks = [asyncio.create_task(coroutine) for coroutine in (
             informers.run(), recorder.run(), *(each.controller.run() for each in made))]  # fmt: skip
         try:
@@ -249,13 +249,14 @@ def home(api, clock, controlled, caplog):
     api.create = create_with_defaults
 
     @asynccontextmanager
-    async def run(memory="16Gi"):
+    async def run(memory="16Gi", client=api):
         node = Node(api, clock)
-        await api.create(NODES, {"metadata": {"name": "one", "labels": {"kubevirt.io/schedulable": "true"}}})
+        if not api.all(NODES):
+            await api.create(NODES, {"metadata": {"name": "one", "labels": {"kubevirt.io/schedulable": "true"}}})
         await api.patch(NODES, "one", {"status": {"allocatable": {"cpu": "8", "memory": memory}}}, subresource="status")
         task = asyncio.create_task(node.run())
         try:
-            async with controlled(VirtualMachineController, InstanceController, Scheduler):
+            async with controlled(VirtualMachineController, InstanceController, Scheduler, client=client):
                 api.writes.clear()
                 yield node
         finally:

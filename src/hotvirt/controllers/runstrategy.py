@@ -63,8 +63,9 @@ def remaining(vm: Document, vmi: Document | None, *, started: bool) -> Requests:
         kept = ("Start", "Stop") if strategy == "RerunOnFailure" else ("Start",)
         return [r for r in requests if r.get("action") in kept]
     uid = vmi["metadata"]["uid"]
-    if strategy in ("Always", "Once") and not _stop_of(requests, uid):
-        return []
+    stays = not (specs.is_final(vmi) or specs.is_deleting(vmi)) or strategy in ("Always", "Once")
+    if stays and not _stop_of(requests, uid):
+        return []  # a start is carried out, also one whose controller died before it could say so
     return [r for r in requests if r.get("action") == "Start" or r.get("uid") in (None, "", uid)]
 
 
