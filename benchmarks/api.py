@@ -9,7 +9,7 @@
 Objects are VirtualMachines of 5 KB, whose whole schema is checked, and ConfigMaps of 5 KB. Beside each number stands
 what it is to be, and what kube-apiserver 1.36 + etcd 3.6 took on such a machine (2 cores; custom objects / config
 maps). The client is a few lines over raw TLS streams, so that it costs less than what it measures; it shares the
-machine with the server all the same. Nothing here passes or fails.
+machine with the server all the same, so its own CPU time stands beside the server's. Nothing here passes or fails.
 """
 
 import argparse
@@ -24,15 +24,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import uvloop
+
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MACHINES = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"
 MAPS = "/api/v1/namespaces/default/configmaps"
-MERGE = "application/merge-patch+json"
+MERGE, APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 SERVER = """
 import asyncio, cProfile, json, os, signal, sys
 from pathlib import Path
@@ -141,9 +143,51 @@ class Connection:
         return b"".join(parts)
 
     def send(self, method: str, path: str, data: bytes = b"", kind: str = "application/json") -> None:
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self._target.host}\r\nContent-Type: {kind}\r\n"
-        head += f"Accept: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        self._writer.write(head.encode() + data)
+        self._writer.write(request(self._target, method, path, data, kind))
+
+
+def request(target: Target, method: str, path: str, data: bytes = b"", kind: str = "application/json") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: {target.host}\r\nContent-Type: {kind}\r\n"
+    head += f"Accept: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+class Audience:
+    """Many watch streams. `heard` is done when each of them has got one more event."""
+
+    def __init__(self) -> None:
+        self._missing: set[Watcher] = set()
+        self.heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def expect(self, watchers: Sequence["Watcher"]) -> None:
+        self._missing = set(watchers)
+        self.heard = asyncio.get_running_loop().create_future()
+
+    def got(self, watcher: "Watcher") -> None:
+        self._missing.discard(watcher)
+        if not self._missing and not self.heard.done():
+            self.heard.set_result(None)
+
+
+class Watcher(asyncio.Protocol):
+    """One watch stream, as cheap as can be: it only looks how what arrives ends."""
+
+    def __init__(self, audience: Audience, request: bytes) -> None:
+        self._audience, self._request = audience, request
+        self._tail = b""
+        self.began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:  # uvloop's is of no class of asyncio's
+        self.transport: asyncio.Transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._tail = (self._tail + data[-5:])[-5:]
+        if not self.began.done():
+            if self._tail.endswith(b"\r\n\r\n"):
+                self.began.set_result(None)
+        elif self._tail.endswith(b"}\n\r\n"):
+            self._audience.got(self)
 
 
 def machine(name: str) -> dict[str, Any]:
@@ -210,31 +254,47 @@ async def rate(target: Target, what: str, count: int, work: Work, *, connections
                 await work(connection, number)
                 times.append(time.perf_counter() - begin)
 
-    cpu, begin = target.cpu(), time.perf_counter()
+    cpu, own, begin = target.cpu(), time.process_time(), time.perf_counter()
     await asyncio.gather(*(lane() for _ in range(connections)))
     seconds = time.perf_counter() - begin
-    each = (target.cpu() - cpu) / count * 1e6
-    detail = f"p50 {statistics.median(times) * 1e3:.2f} ms" + (f", server CPU {each:.0f} us each" if target.pid else "")
+    detail = f"p50 {statistics.median(times) * 1e3:.2f} ms, {_shares(target, cpu, own, 1e6 / count, 'us')} each"
     report(f"{what}, {connections} connection{'s' * (connections > 1)}", f"{count / seconds:,.0f}/s", detail)
 
 
 async def watchers(target: Target, count: int, name: str) -> None:
-    async with Connection(target) as writer, contextlib.AsyncExitStack() as stack:
+    audience = Audience()
+    async with Connection(target) as writer:
         version = json.loads(await writer.ask("GET", f"{MACHINES}?limit=1"))["metadata"]["resourceVersion"]
-        streams = [await stack.enter_async_context(Connection(target)) for _ in range(count)]
-        for stream in streams:
-            stream.send("GET", f"{MACHINES}?watch=1&resourceVersion={version}")
-            await stream.reader.readuntil(b"\r\n\r\n")
+        asked = request(target, "GET", f"{MACHINES}?watch=1&resourceVersion={version}")
+        streams = [await _watch(target, audience, asked) for _ in range(count)]
         report(f"memory with {count} watches", target.memory())
-        last, cpu = [], target.cpu()
+        last, cpu, own = [], target.cpu(), time.process_time()
         for level in range(20_000, 20_005):
+            audience.expect(streams)
             begin = time.perf_counter()
             await writer.ask("PATCH", f"{MACHINES}/{name}", machine_patch(level), kind=MERGE)
-            await asyncio.gather(*(stream.reader.readuntil(b"}\n\r\n") for stream in streams))
+            await audience.heard
             last.append(time.perf_counter() - begin)
+        for stream in streams:
+            stream.transport.abort()
+        shares = _shares(target, cpu, own, 1e3 / len(last), "ms")
         what = f"one update to the last of {count:,} watchers"
-        used = f", server CPU {(target.cpu() - cpu) / len(last) * 1e3:.0f} ms" if target.pid else ""
-        report(what, f"{statistics.median(last) * 1e3:.0f} ms", f"with its write{used}")
+        report(what, f"{statistics.median(last) * 1e3:.0f} ms", f"with its write; {shares}")
+
+
+async def _watch(target: Target, audience: Audience, asked: bytes) -> Watcher:
+    loop = asyncio.get_running_loop()
+    _, watcher = await loop.create_connection(
+        lambda: Watcher(audience, asked), target.host, target.port, ssl=target.tls
+    )  # fmt: skip
+    await watcher.began
+    return watcher
+
+
+def _shares(target: Target, cpu: float, own: float, scale: float, unit: str) -> str:
+    """What server and client have computed since then, each."""
+    server = f"server CPU {(target.cpu() - cpu) * scale:.0f} {unit}, " if target.pid else ""
+    return f"{server}client CPU {(time.process_time() - own) * scale:.0f} {unit}"
 
 
 def fsync_floor(directory: Path) -> None:
@@ -283,6 +343,10 @@ async def measure_kind(target: Target, what: str, path: str, make: Make, *, obje
     def patch(connection: Connection, number: int) -> Awaitable[bytes]:
         return connection.ask("PATCH", f"{path}/g{number}", change(number), kind=MERGE)
 
+    def apply(connection: Connection, number: int) -> Awaitable[bytes]:
+        wanted = new(f"g{number}") | {"metadata": {"name": f"g{number}", "labels": {"applied": "yes"}}}
+        return connection.ask("PATCH", f"{path}/g{number}?fieldManager=applier&force=true", wanted, kind=APPLY)
+
     await rate(target, f"{what}: create", few, lambda c, i: c.ask("POST", path, new(f"s{i}")), connections=1)
     await rate(target, f"{what}: create", objects, lambda c, i: c.ask("POST", path, new(f"g{i}")), connections=16)
     if what == "VMs":
@@ -291,14 +355,15 @@ async def measure_kind(target: Target, what: str, path: str, make: Make, *, obje
     await rate(target, f"{what}: get", objects, lambda c, i: c.ask("GET", f"{path}/g{i}"), connections=16)
     await rate(target, f"{what}: merge patch", few, patch, connections=1)
     await rate(target, f"{what}: merge patch", objects, patch, connections=16)
-    times, cpu = [], target.cpu()
+    await rate(target, f"{what}: apply", few, apply, connections=16)
+    times, cpu, own = [], target.cpu(), time.process_time()
     async with Connection(target) as connection:
         for _ in range(3):
             begin = time.perf_counter()
             size = len(await connection.ask("GET", path))
             times.append(time.perf_counter() - begin)
-        used = f", server CPU {(target.cpu() - cpu) / len(times):.2f} s" if target.pid else ""
-    report(f"{what}: list of all", f"{statistics.median(times):.2f} s", f"{objects + few:,}, {size / 1e6:.0f} MB{used}")
+        detail = f"{objects + few:,}, {size / 1e6:.0f} MB, {_shares(target, cpu, own, 1e3 / len(times), 'ms')}"
+    report(f"{what}: list of all", f"{statistics.median(times):.2f} s", detail)
     if what == "VMs":
         report("memory after all that", target.memory())
 
@@ -345,7 +410,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             other = Target(given.kubeconfig, given.pid, given.server) if given.kubeconfig else None
             target = other or stack.enter_context(own_server(Path(name), given.profile))
-            asyncio.run(measure(target, objects=given.objects, streams=given.watchers))
+            uvloop.run(measure(target, objects=given.objects, streams=given.watchers))
 
 
 if __name__ == "__main__":
