@@ -35,8 +35,8 @@ class PoolController:
         self._revisions.add_index(BY_POOL, replicas.controllers_of)
         self.controller = Controller("pool", self.reconcile)
         self.controller.watch(self._pools)
-        self.controller.watch(self._vms, owner(POOLS.kind, POOLS.group))
-        self.controller.watch(self._vmis, self._pool_of_instance)
+        self.controller.watch(self._vms, owner(POOLS.kind, POOLS.group), delay=replicas.GATHER)
+        self.controller.watch(self._vmis, self._pool_of_instance, delay=replicas.GATHER)
         self.controller.needs(self._revisions)
 
     async def reconcile(self, key: Key) -> Result:

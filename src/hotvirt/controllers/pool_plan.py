@@ -183,7 +183,8 @@ def update(seen: Seen) -> Update:
         return Update()
     living = [vm for vm in seen.vms if not specs.is_deleting(vm)]
     chosen = selected(living, _policy(seen.pool, "updateStrategy"))
-    if outdated := [vm for vm in chosen if is_outdated(seen, vm)]:
+    current = _current(seen)
+    if outdated := [vm for vm in chosen if revision_of(vm) not in current]:
         return Update(write=tuple(outdated[:BURST]))
     due = [(vm, seen.vmis[vm["metadata"]["name"]]) for vm in chosen if vm["metadata"]["name"] in seen.vmis]
     due = [(vm, vmi) for vm, vmi in due if not specs.is_deleting(vmi) and revision_of(vm) != revision_of(vmi)]
@@ -207,9 +208,10 @@ def _within(pairs: list[tuple[Document, Document]], room: int) -> list[tuple[Doc
     return broken + [pair for pair in pairs if pair not in broken][: max(0, room)]
 
 
-def is_outdated(seen: Seen, vm: Document) -> bool:
-    known = seen.revisions.get(revision_of(vm))
-    return known is None or known.get("virtualMachineTemplate") != seen.pool["spec"].get("virtualMachineTemplate")
+def _current(seen: Seen) -> set[str]:
+    """States of the pool with the template that it has now."""
+    wanted = seen.pool["spec"].get("virtualMachineTemplate")
+    return {name for name, spec in seen.revisions.items() if spec.get("virtualMachineTemplate") == wanted}
 
 
 def revision_of(obj: Document) -> str:

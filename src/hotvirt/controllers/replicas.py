@@ -20,6 +20,8 @@ from hotvirt.kube.resources import Resource
 FAILURE, PAUSED = "ReplicaFailure", "ReplicaPaused"
 BURST = 50
 """Most objects that are made or deleted in one go; the rest follows in the next."""
+GATHER = 0.1
+"""Seconds for which the changes of a set's objects are gathered: with hundreds, each would cost a look at all."""
 BY_CONTROLLER = "controller"
 
 

@@ -109,7 +109,7 @@ class ReplicaSetController:
         self._vmis.add_index(BY_CONTROLLER, replicas.controllers_of)
         self.controller = Controller("replicaset", self.reconcile)
         self.controller.watch(self._sets)
-        self.controller.watch(self._vmis, owner(REPLICA_SETS.kind))
+        self.controller.watch(self._vmis, owner(REPLICA_SETS.kind), delay=replicas.GATHER)
         self.controller.watch(self._vmis, self._could_be_of)
 
     async def reconcile(self, key: Key) -> Result:

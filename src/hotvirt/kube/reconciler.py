@@ -65,8 +65,11 @@ class Controller:
         self._reconcile, self._workers = reconcile, workers
         self._informers: list[Informer] = []
 
-    def watch(self, informer: Informer, mapper: Mapper = itself, *, when: Predicate | None = None) -> None:
-        """Changes of the informer's objects bring up the keys that `mapper` names for the state before and after."""
+    def watch(
+        self, informer: Informer, mapper: Mapper = itself, *, when: Predicate | None = None, delay: float = 0.0
+    ) -> None:
+        """Changes of the informer's objects bring up the keys that `mapper` names for the state before and after.
+        `delay`: so many seconds later, together with what comes until then."""
 
         def handle(change: Change) -> None:
             if when is not None and not when(change):
@@ -74,7 +77,7 @@ class Controller:
             priority = RELIST if change.relisted else LIVE
             keys = {key for obj in (change.old, change.new) if obj is not None for key in mapper(obj)}
             for key in keys:
-                self.queue.add(key, priority=priority)
+                self.queue.add_after(key, delay, priority=priority)
 
         if informer not in self._informers:
             self._informers.append(informer)
