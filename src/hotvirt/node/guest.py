@@ -28,7 +28,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHANGE", "BLOCK_IO_ERROR", "WATCHDOG")
-AGENT_PORT = "agent0"
+AGENT_PORT = "agent-port"
+"""The device that QEMU tells of when the guest opens or closes it."""
 RETRY = 20.0
 PRESS_AGAIN = 3.0
 LOOK = 10.0
@@ -139,9 +140,10 @@ class Guest:
         self.poke()
 
     def greet(self) -> None:
-        """Ask the agent who it is, as soon as it answers."""
-        if self._greeting is None or self._greeting.done():
-            self._greeting = asyncio.create_task(self._wait_for_agent(), name=f"guest-agent {self.uid}")
+        """Ask the agent who it is, as soon as it answers. What was asked before may be lost, as with a reset."""
+        if self._greeting is not None:
+            self._greeting.cancel()
+        self._greeting = asyncio.create_task(self._wait_for_agent(), name=f"guest-agent {self.uid}")
 
     async def _wait_for_agent(self) -> None:
         """Until the agent answers and has said what there is to know. On a busy machine that may take some tries."""
