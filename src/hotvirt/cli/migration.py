@@ -7,6 +7,7 @@ from hotvirt.cli.errors import CliError
 from hotvirt.cli.lifecycle import ask, dry_run_option
 from hotvirt.cli.targets import Target, connected, machine, only_vm
 from hotvirt.cli.verbs import verb
+from hotvirt.kube.errors import NotFound
 from hotvirt.kube.resources import VMIS, Resource
 
 MIGRATIONS = Resource("kubevirt.io", "v1", "virtualmachineinstancemigrations", "VirtualMachineInstanceMigration")
@@ -46,7 +47,10 @@ def migrate_cancel(api: Api, machine: Target, *, dry_run: bool) -> None:
     Example:
       hotvirt migrate-cancel web
     """
-    listed = api.list(MIGRATIONS, api.namespace, labelSelector=f"{OF_VMI}={machine.name}")
+    try:
+        listed = api.list(MIGRATIONS, api.namespace, labelSelector=f"{OF_VMI}={machine.name}")
+    except NotFound:
+        listed = []  # an API that has no migrations at all
     active = [m["metadata"]["name"] for m in listed if (m.get("status") or {}).get("phase") not in OVER]
     if not active:
         raise CliError(f"{machine.name} is not being migrated, so there is nothing to cancel; see: kubectl get vmim")
