@@ -207,6 +207,20 @@ def test_references_replace_what_was_there():
     }
 
 
+async def test_a_copy_that_is_somebody_elses_is_not_trusted(api, make, home):
+    uid = api.find(CLUSTER_INSTANCETYPES, "small")["metadata"]["uid"]
+    name = f"web-small-v1beta1-{uid}-1"
+    await api.create(CONTROLLER_REVISIONS, {"metadata": {"name": name}, "data": {"spec": {"cpu": {"guest": 64}}}})
+    await api.create(VMS, machine(make))
+    await settled()
+    failure = conditions.of(api.find(VMS, "web"), "Failure")
+    assert failure["message"].startswith(f"ControllerRevision {name} exists and says something else: delete it")
+    assert api.all(VMIS) == []
+    await api.delete(CONTROLLER_REVISIONS, name)
+    await settled(5)
+    assert shape(api) == (1, 1, "1Gi")
+
+
 async def test_a_copy_that_the_api_refuses_is_told_and_tried_again(api, make, home):
     create, full = api.create, [True]
 

@@ -134,6 +134,19 @@ async def test_proactive_updates_restart_for_the_rest(api, home):
     assert "SuccessfulUpdate" in reasons(api)
 
 
+@pytest.mark.parametrize("strategy", ["proactive", "opportunistic"])
+async def test_labels_of_guests_need_a_new_guest_and_those_of_machines_do_not(api, home, strategy):
+    await made(api, 1, updateStrategy={strategy: {}})
+    before = uids(api)
+    await edit(api, virtualMachineTemplate={"metadata": {"labels": {"new": "x"}}})
+    assert (api.find(VMS, "web-0")["metadata"]["labels"]["new"], uids(api)) == ("x", before)
+    assert api.find(VMIS, "web-0")["metadata"]["labels"][REVISION] == "web-2"
+    await edit(api, virtualMachineTemplate={"spec": {"template": {"metadata": {"labels": {"new": "y"}}}}})
+    assert api.find(VMS, "web-0")["spec"]["template"]["metadata"]["labels"]["new"] == "y"
+    found = api.find(VMIS, "web-0")["metadata"]["labels"].get("new")
+    assert (found, uids(api) != before) == (("y", True) if strategy == "proactive" else (None, False))
+
+
 async def test_one_at_a_time(api, home):
     await made(
         api, 3, maxUnavailable=1, updateStrategy={"proactive": {"selectionPolicy": {"sortPolicy": "AscendingOrder"}}}

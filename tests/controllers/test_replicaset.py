@@ -151,7 +151,7 @@ async def test_a_refusal_is_told_until_it_is_over(api, home):
 # Decisions
 
 
-def vmi(name, phase="Running", *, ready=True, created=NOW, failed=None, ran=None, **metadata):
+def vmi(name, phase="Running", *, ready=True, why="", created=NOW, failed=None, ran=None, **metadata):
     stamps = [
         {"phase": p, "phaseTransitionTimestamp": at.isoformat()}
         for p, at in (("Running", ran), ("Failed", failed))
@@ -160,7 +160,7 @@ def vmi(name, phase="Running", *, ready=True, created=NOW, failed=None, ran=None
     return {
         "metadata": {"name": name, "uid": f"u-{name}", "creationTimestamp": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
                      **metadata},
-        "status": {"phase": phase, "conditions": [{"type": "Ready", "status": str(ready)}],
+        "status": {"phase": phase, "conditions": [{"type": "Ready", "status": str(ready), "reason": why}],
                    "phaseTransitionTimestamps": stamps},
     }  # fmt: skip
 
@@ -179,6 +179,9 @@ PLANS = {
         1, [vmi("a", ready=False), vmi("b", "Scheduling", ready=False)], (0, ["b"], None)),
     "of equals the younger": (1, [vmi("a", created=NOW + SECOND), vmi("b")], (0, ["a"], None)),
     "one on its way out does not count": (1, [vmi("a", deletionTimestamp="now")], (1, [], None)),
+    "one whose pod is deleted is not waited for": (1, [vmi("a", ready=False, why="PodTerminating")], (1, ["a"], None)),
+    "nor when the guest has gone with it": (
+        1, [vmi("a", "Failed", ready=False, why="PodTerminating", failed=NOW)], (1, ["a"], None)),
     "ended well": (1, [vmi("a", "Succeeded")], (1, ["a"], None)),
     "failed at once": (1, [vmi("a", "Failed", failed=NOW - 4 * SECOND)], (0, [], 6.0)),
     "failed at once, a while ago": (1, [vmi("a", "Failed", failed=NOW - 10 * SECOND)], (1, ["a"], None)),

@@ -129,10 +129,11 @@ class Instancetypes:
         try:
             self._revisions.observe(await self._client.create(CONTROLLER_REVISIONS, wanted, namespace))
         except AlreadyExists:
-            # Made before the VM's status could tell. Its name has the object's uid and generation.
+            # Made before the VM's status could tell: its name has the object's uid and generation.
             found = await self._client.get(CONTROLLER_REVISIONS, name, namespace)
-            if not _is_owned(found, vm):
-                raise Conflict(f"ControllerRevision {name} belongs to another machine") from None
+            if (found.get("data") or {}).get("spec") != wanted["data"]["spec"]:
+                mend = f"delete it (kubectl delete controllerrevision {name})"
+                raise AlreadyExists(f"ControllerRevision {name} exists and says something else: {mend}") from None
             self._revisions.observe(found)
         return str(name)
 

@@ -188,11 +188,11 @@ def update(seen: Seen) -> Update:
         return Update(write=tuple(outdated[:BURST]))
     due = [(vm, seen.vmis[vm["metadata"]["name"]]) for vm in chosen if vm["metadata"]["name"] in seen.vmis]
     due = [(vm, vmi) for vm, vmi in due if not specs.is_deleting(vmi) and revision_of(vm) != revision_of(vmi)]
-    relabel = tuple((vmi, revision_of(vm)) for vm, vmi in due if _is_settled(vm))
+    relabel = tuple((vmi, revision_of(vm)) for vm, vmi in due if _is_settled(vm) and not _is_labelled(seen, vm, vmi))
     if strategy.get("opportunistic") is not None:
         return Update(relabel=relabel)
     replace = [(vm, vmi) for vm, vmi in due if _has_other_disks(seen, vm, vmi)]
-    restart = [(vm, vmi) for vm, vmi in due if (vm, vmi) not in replace and _needs_restart(vm)]
+    restart = [(vm, vmi) for vm, vmi in due if (vm, vmi) not in replace and _needs_restart(seen, vm, vmi)]
     room = max_unavailable(seen.pool) - sum(_is_unavailable(seen, vm) for vm in living)
     going = _within([*replace, *restart], room)
     return Update(
@@ -224,9 +224,21 @@ def _is_settled(vm: Document) -> bool:
     return _is_seen(vm) and status.get("observedGeneration") == vm["metadata"].get("generation")
 
 
-def _needs_restart(vm: Document) -> bool:
+def _needs_restart(seen: Seen, vm: Document, vmi: Document) -> bool:
     """What is left of the update is not live."""
-    return _is_seen(vm) and conditions.is_true((vm.get("status") or {}).get("conditions"), "RestartRequired")
+    waits = conditions.is_true((vm.get("status") or {}).get("conditions"), "RestartRequired")
+    return _is_seen(vm) and (waits or (_is_settled(vm) and _is_labelled(seen, vm, vmi)))
+
+
+def _is_labelled(seen: Seen, vm: Document, vmi: Document) -> bool:
+    """The template gives guests other labels or annotations, which they have from their start on."""
+    had, has = (seen.revisions.get(revision_of(each)) for each in (vmi, vm))
+    return had is not None and has is not None and _metadata(had) != _metadata(has)
+
+
+def _metadata(pool_spec: Document) -> Any:
+    template = ((pool_spec.get("virtualMachineTemplate") or {}).get("spec") or {}).get("template") or {}
+    return template.get("metadata") or {}
 
 
 def _is_seen(vm: Document) -> bool:

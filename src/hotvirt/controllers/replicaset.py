@@ -14,6 +14,7 @@ from msgspec import Struct
 from hotvirt.controllers import replicas
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.replicas import BURST, BY_CONTROLLER, Claimed, Failure
+from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict
 from hotvirt.kube.events import Recorder
@@ -43,7 +44,7 @@ def plan(owner: Document, mine: tuple[Document, ...], now: datetime) -> Plan:
     """What is to be made and deleted; `mine` are the set's guests."""
     if replicas.is_paused(owner) or specs.is_deleting(owner):
         return Plan()
-    rests = {vmi["metadata"]["uid"]: _rest(vmi, now) for vmi in mine if specs.is_final(vmi)}
+    rests = {vmi["metadata"]["uid"]: _rest(vmi, now) for vmi in mine if specs.is_final(vmi) or _loses_its_pod(vmi)}
     over = [vmi for vmi in mine if rests.get(vmi["metadata"]["uid"]) == 0 and not specs.is_deleting(vmi)]
     living = active(mine)
     resting = [left for left in rests.values() if left > 0]
@@ -54,13 +55,20 @@ def plan(owner: Document, mine: tuple[Document, ...], now: datetime) -> Plan:
 
 def active(mine: tuple[Document, ...]) -> list[Document]:
     """Those that count: neither ended nor on their way out."""
-    return [vmi for vmi in mine if not specs.is_final(vmi) and not specs.is_deleting(vmi)]
+    return [
+        vmi for vmi in mine if not (specs.is_final(vmi) or specs.is_deleting(vmi) or _loses_its_pod(vmi))
+    ]  # fmt: skip
+
+
+def _loses_its_pod(vmi: Document) -> bool:
+    """Somebody deleted the pod: the guest shuts down for as long as it is given, and is not waited for."""
+    return (conditions.of(vmi, "Ready") or {}).get("reason") == "PodTerminating"
 
 
 def _rest(vmi: Document, now: datetime) -> float:
     """Seconds that an ended guest still keeps its place."""
     failed = specs.reached(vmi, "Failed")
-    if specs.phase(vmi) != "Failed" or failed is None:
+    if specs.phase(vmi) != "Failed" or failed is None or _loses_its_pod(vmi):
         return 0.0
     ran = specs.reached(vmi, "Running")
     if ran is not None and (failed - ran).total_seconds() >= EARLY:
