@@ -141,6 +141,14 @@ def test_a_new_vm_shows_what_it_names_and_is_built_for():
     assert made["dataVolumeTemplates"][0]["spec"]["storage"] == {"storageClassName": "fast"}
 
 
+def test_a_manifest_that_infers_can_be_applied_again():
+    volumes = [{"name": "root", "persistentVolumeClaim": {"claimName": "root"}}]
+    stored = mutated(vm(instancetype={"inferFromVolume": "root"}, volumes=volumes))
+    applied = copy.deepcopy(stored)
+    applied["spec"]["instancetype"]["inferFromVolume"] = "root"
+    assert mutated(applied, stored)["spec"] == stored["spec"]
+
+
 def test_a_vm_that_names_nothing_is_only_given_the_usual():
     made = mutated(vm())
     assert mutated(made, made) is None

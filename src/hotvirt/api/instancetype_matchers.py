@@ -70,6 +70,18 @@ def revision_of(vm: Document, found: Matcher) -> str:
     return str((reference.get("controllerRevisionRef") or {}).get("name") or "") if same else ""
 
 
+def answered(vm: Document, old: Document | None) -> Document:
+    """The VM without questions that were answered before: whoever applies a manifest with inferFromVolume again finds
+    the name in the VM already. The same object when there are none."""
+    for what in BOTH:
+        said, before = (((each or {}).get("spec") or {}).get(what) or {} for each in (vm, old))
+        known = (before.get("name"), before.get("kind")) if before.get("name") else None
+        if said.get("inferFromVolume") and known == (said.get("name"), said.get("kind")):
+            kept = {key: value for key, value in said.items() if not key.startswith("inferFromVolume")}
+            vm = {**vm, "spec": {**vm["spec"], what: kept}}
+    return vm
+
+
 def completed(vm: Document) -> Document:
     """The VM with the kinds of what it names, where it left them out. The same object when nothing is missing."""
     for what in BOTH:

@@ -59,7 +59,7 @@ class VirtualMachines:
         obj = request.obj
         if obj is None or request.subresource or is_deleting(obj) or not _has_template(obj):
             return None
-        sized = self._sizes.completed(obj)
+        sized = self._sizes.completed(obj, request.old)
         filled = defaults.machine(sized, ClusterSettings.of(self._kubevirt()), old=request.old)
         if request.operation == "CREATE":
             filled = _finalized(filled)

@@ -40,13 +40,13 @@ class Sizes:
     def __init__(self, read: Read) -> None:
         self._read = read
 
-    def completed(self, vm: Document) -> Document:
+    def completed(self, vm: Document, old: Document | None) -> Document:
         """With what its volumes' labels name, and with what has to be known before its instance is made: kinds,
         architecture, machine type, storage class of its data volumes. The same object when nothing is missing."""
         spec = vm["spec"]
         if not spec.get("instancetype") and not spec.get("preference"):
             return vm
-        vm, _ = matchers.inferred(vm, self._lookup)
+        vm, _ = matchers.inferred(matchers.answered(vm, old), self._lookup)
         vm = matchers.completed(vm)
         found = matchers.matcher(vm, matchers.PREFERENCE)
         taste = (self.find(vm, found) or {}).get("spec") if found else None
