@@ -9,12 +9,15 @@ import pytest
 from hotvirt import controllers
 from hotvirt.api.crds import crds
 from hotvirt.kube.admission import User
+from hotvirt.kube.errors import TooManyRequests
 from hotvirt.kube.resources import CONTROLLER_REVISIONS, NODES, PODS, VMIS, VMS
 from hotvirt.server.app import ApiServer, ServerConfig
 from hotvirt.webhooks.admission import admissions
+from hotvirt.webhooks.evictions import Evictions
 
 pytestmark = pytest.mark.server
 GROUPS = ("system:serviceaccounts", "system:serviceaccounts:kubevirt", "system:masters", "system:authenticated")
+CONTROLLER = User("system:serviceaccount:kubevirt:hotvirt-controller", GROUPS)
 VM = {
     "apiVersion": "kubevirt.io/v1",
     "kind": "VirtualMachine",
@@ -89,10 +92,14 @@ async def play_guests(client):
 async def home(directory):
     server = ApiServer(
         ServerConfig(state_db=directory / "state.db", pki=directory / "pki", listen=False),
-        admissions=admissions(lambda: None), crds=crds(),
-    )  # fmt: skip
+        admissions=(
+            *admissions(lambda: None),
+            Evictions(lambda *where: server.client().peek(*where), lambda: server.client(CONTROLLER)),
+        ),
+        crds=crds(),
+    )
     await server.start()
-    client = server.client(User("system:serviceaccount:kubevirt:hotvirt-controller", GROUPS))
+    client = server.client(CONTROLLER)
     tasks = []
     try:
         await client.create(NODES, NODE)
@@ -128,3 +135,46 @@ async def test_a_machine_comes_up_changes_while_it_runs_and_goes(tmp_path, caplo
         for resource in (VMS, VMIS, PODS, CONTROLLER_REVISIONS):
             await until_gone(client, resource)
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_an_orphan_is_adopted_and_an_eviction_is_answered_by_its_strategy(tmp_path, caplog):
+    async with home(tmp_path) as client:
+        await client.create(VMS, VM)
+        await until(client, VMS, lambda vm: vm.get("status", {}).get("ready"))
+        instance = await client.get(VMIS, "web", "default")
+        await client.delete(VMS, "web", "default", propagation="Orphan")
+        await until_gone(client, VMS)
+        left = await client.get(VMIS, "web", "default")
+        assert left["metadata"]["uid"] == instance["metadata"]["uid"]
+        assert not left["metadata"].get("ownerReferences")
+        assert not left["metadata"].get("deletionTimestamp")
+
+        external = {"evictionStrategy": "External", **VM["spec"]["template"]["spec"]}
+        spec = {**VM["spec"], "template": {"spec": external}}
+        again = await client.create(VMS, {**VM, "spec": spec})
+        await until(client, VMS, lambda vm: vm.get("status", {}).get("ready"))
+        adopted = await client.get(VMIS, "web", "default")
+        assert adopted["metadata"]["uid"] == instance["metadata"]["uid"]
+        assert [o["uid"] for o in adopted["metadata"]["ownerReferences"]] == [again["metadata"]["uid"]]
+        assert len((await client.list(CONTROLLER_REVISIONS))["items"]) == 1
+
+        (pod,) = (await client.list(PODS))["items"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod["metadata"]["name"]}}
+        await client.patch(VMIS, "web", {"spec": {"evictionStrategy": "External"}}, "default")
+        with pytest.raises(TooManyRequests, match='Eviction triggered evacuation of VMI "default/web"'):
+            await client.post(PODS, pod["metadata"]["name"], "eviction", eviction, "default")
+        marked = await until(client, VMS, lambda vm: "EvictionRequested" in str(vm["status"].get("conditions")))
+        assert (await client.get(VMIS, "web", "default"))["status"]["evacuationNodeName"] == "one"
+        await client.patch(VMIS, "web", {"status": {"evacuationNodeName": None}}, "default")
+        await until(client, VMS, lambda vm: "EvictionRequested" not in str(vm["status"].get("conditions")))
+
+        await client.patch(VMIS, "web", {"spec": {"evictionStrategy": "LiveMigrate"}}, "default")
+        with pytest.raises(TooManyRequests, match="VMI web is configured with an eviction strategy but is not live"):
+            await client.post(PODS, pod["metadata"]["name"], "eviction", eviction, "default")
+        await client.patch(VMIS, "web", {"spec": {"evictionStrategy": "None"}}, "default")
+        await client.post(PODS, pod["metadata"]["name"], "eviction", eviction, "default")
+        uid = pod["metadata"]["uid"]
+        await until(client, VMIS, lambda vmi: vmi["metadata"]["uid"] != instance["metadata"]["uid"])
+        await until(client, VMS, lambda vm: vm.get("status", {}).get("ready"))
+        assert [each["metadata"]["uid"] == uid for each in (await client.list(PODS))["items"]] == [False]
+        assert marked["status"]["printableStatus"] == "Running"

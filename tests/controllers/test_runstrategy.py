@@ -141,6 +141,16 @@ def test_one_failure_counts_once(make):
     assert again == first
 
 
+@pytest.mark.parametrize(("ran", "counts"), [(None, True), (5, False)])
+def test_who_ran_and_lost_its_pod_did_not_fail(make, ran, counts):
+    vmi = failed(make, ran=ran)
+    vmi["status"]["conditions"] = [{"type": "Ready", "status": "False", "reason": "PodTerminating"}]
+    assert (crashloop.update(make.vm(), vmi, now=NOW, draw=lambda: 0.0) is not None) is counts
+    known = {"consecutiveFailCount": 2, "lastFailedVMIUID": "u-0", "retryAfterTimestamp": stamp(NOW)}
+    after = crashloop.update(make.vm(status={"startFailure": known}), vmi, now=NOW, draw=lambda: 0.0)
+    assert after["consecutiveFailCount"] == (3 if counts else 2)
+
+
 @pytest.mark.parametrize(
     ("strategy", "ran", "counts"),
     [("Always", None, True), ("Always", 5, True), ("Always", 60, False), ("Manual", None, False),

@@ -429,7 +429,7 @@ def test_the_end(phase, synchronized):
         seen(how="paused", jobs={"memory": going()}, errors={"data": ("Pending", "not bound")}),
     )
     message = synchronized or "the guest powered off"
-    ended = status.final(ran, phase, now=LATER, reason="GuestPanicked", message=message)["status"]
+    ended = status.final(ran, status.End(phase, "GuestPanicked", message), now=LATER)["status"]
     assert ended["phase"] == phase
     assert ended["phaseTransitionTimestamps"][-1] == {"phase": phase, "phaseTransitionTimestamp": T2}
     kinds = {c["type"]: c for c in ended["conditions"]}

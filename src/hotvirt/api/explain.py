@@ -38,6 +38,7 @@ WORDS = {
     "VirtualMachineInstanceSpec.topologySpreadConstraints": "How guests are spread over nodes. In a home, one with whenUnsatisfiable DoNotSchedule leaves the guest pending, with that reason.",
     "VirtualMachineInstanceSpec.terminationGracePeriodSeconds": "Seconds the guest is given to shut down before its power is cut. Default 30.",
     "VirtualMachineInstanceSpec.schedulerName": "Which scheduler picks the node.",
+    "VirtualMachineInstanceSpec.evictionStrategy": "What an eviction of its pod does. None (the default) and LiveMigrateIfPossible: the guest shuts down, and starts again as its run strategy says. LiveMigrate: refused, as a home has no second node. External: refused, and status.evacuationNodeName is set for whoever acts on it.",
     "VirtualMachineInstanceSpec.startStrategy": "Paused starts the guest with its CPUs stopped.",
     "DomainSpec.cpu": "Topology and model of the processor. Sockets can be added and removed while the guest runs.",
     "DomainSpec.memory": "The guest's memory. It can be raised and lowered while the guest runs, up to maxGuest.",

@@ -41,7 +41,6 @@ NO_EFFECT: dict[str, str] = {
     "VirtualMachineInstanceSpec.dnsConfig": _POD_NAMES,
     "VirtualMachineInstanceSpec.dnsPolicy": _POD_NAMES,
     "VirtualMachineInstanceSpec.subdomain": _POD_NAMES,
-    "VirtualMachineInstanceSpec.evictionStrategy": "there is no second node to move to",
     "VirtualMachineSpec.updateVolumesStrategy": "volumes are replaced by stop and start (Replacement)",
     "DomainSpec.features": "each as said below",
     "Features.acpi": _ALWAYS,

@@ -1,13 +1,15 @@
 """How long a machine that keeps failing waits before its next start: `status.startFailure`. Pure.
 
 An instance counts as failed early when it never came to Running, or lived for less than `STABLE` seconds after it. The
-n-th such failure in a row waits 10 n² seconds and up to half as long again at random, five minutes at most.
+n-th such failure in a row waits 10 n² seconds and up to half as long again at random, five minutes at most. One that
+ran and lost its pod (it was deleted, or evicted by force) did not fail.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from hotvirt.controllers import spec as specs
+from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.times import stamp
 
@@ -25,6 +27,8 @@ def update(vm: Document, vmi: Document | None, *, now: datetime, draw: Callable[
     phase, uid = specs.phase(vmi), vmi["metadata"]["uid"]
     if phase == "Failed":
         if known is not None and known.get("lastFailedVMIUID") == uid:
+            return known
+        if _lost_its_pod(vmi):
             return known
         return _counted(known, uid, now=now, draw=draw) if _failed_early(vmi, now) else None
     return None if phase == "Succeeded" or _age(vmi, now) >= STABLE else known
@@ -50,6 +54,11 @@ def _counted(known: Document | None, uid: str, *, now: datetime, draw: Callable[
 def _failed_early(vmi: Document, now: datetime) -> bool:
     ran = specs.reached(vmi, "Running")
     return ran is None or ((specs.reached(vmi, "Failed") or now) - ran).total_seconds() < STABLE
+
+
+def _lost_its_pod(vmi: Document) -> bool:
+    ready = conditions.of(vmi, "Ready") or {}
+    return specs.reached(vmi, "Running") is not None and ready.get("reason") in ("PodNotExists", "PodTerminating")
 
 
 def _age(vmi: Document, now: datetime) -> float:

@@ -236,10 +236,13 @@ class VirtualMachineController:
             if vmi is not None:
                 return await self._report(vm, vmi, Outcome())
         left = [finalizer for finalizer in finalizers if finalizer != specs.VM_FINALIZER]
-        if len(left) < len(finalizers):
-            vm = await self._patch_vm(vm, {"metadata": {"finalizers": left}})
-        if left:
-            await self._report(vm, vmi, Outcome())
+        try:
+            if len(left) < len(finalizers):
+                vm = await self._patch_vm(vm, {"metadata": {"finalizers": left}})
+            if left:
+                await self._report(vm, vmi, Outcome())
+        except NotFound:
+            pass  # whoever else held it let go meanwhile
         return DONE
 
     async def _stop_if_owned(self, vm: Document, vmi: Document) -> Document | None:

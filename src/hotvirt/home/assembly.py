@@ -29,6 +29,7 @@ from hotvirt.node.run import Node
 from hotvirt.server.app import ApiServer, ServerConfig
 from hotvirt.server.pki import Pki
 from hotvirt.webhooks.admission import admissions
+from hotvirt.webhooks.evictions import Evictions
 from hotvirt.webhooks.guests import GuestAccess
 from hotvirt.webhooks.subresources import HotvirtSubresources, KubeVirtSubresources
 
@@ -57,7 +58,10 @@ class Home:
         self._node_began = asyncio.Event()
         self._server = ApiServer(
             ServerConfig(state_db=place.database, pki=place.pki, port=port),
-            admissions=admissions(self._kubevirt, self._stored),
+            admissions=(
+                *admissions(self._kubevirt, self._stored),
+                Evictions(self._stored, lambda: self.client("api")),
+            ),
             groups=(
                 KubeVirtSubresources(lambda: self.client("api"), self._access, version=version_document()),
                 HotvirtSubresources(lambda: self.client("api"), self._access),

@@ -289,10 +289,13 @@ class NodeAgent:
                 place.outcome.write_text(end.phase)
             except FileNotFoundError:
                 pass  # the pod was cleaned up already
+        pod = self._pod(key.namespace, place.directory.name)
+        if not noted and not _is_going(vmi) and (pod is None or _is_going(pod)):
+            end = status.WITHOUT_POD
         await self._finish(vmi, end)
 
     async def _finish(self, vmi: Document, end: status.End) -> None:
-        await self._patch(vmi, status.final(vmi, end.phase, now=self._clock(), reason=end.reason, message=end.message))
+        await self._patch(vmi, status.final(vmi, end, now=self._clock()))
         self._recorder.event(vmi, "Normal" if end.phase == "Succeeded" else "Warning", "Stopped", end.message)
 
     async def _let_go(self, key: Key) -> None:

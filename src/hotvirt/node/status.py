@@ -38,12 +38,16 @@ class Seen(Struct, frozen=True, kw_only=True):
     """Volume name -> (reason, message) of hot-plug volumes that cannot be attached yet."""
 
 
+POD_GOES = "PodTerminating"
+
+
 class End(Struct, frozen=True):
-    """How a guest ended. `reason` is a condition's word for what went wrong."""
+    """How a guest ended. `reason` is a condition's word for what went wrong, `unready` for why it is not ready."""
 
     phase: str
     reason: str
     message: str
+    unready: str = "GuestNotRunning"
 
 
 ENDS: dict[str, End] = {
@@ -54,11 +58,17 @@ ENDS: dict[str, End] = {
 """By the run states in which a guest does not go on, and QEMU waits to be dismissed."""
 
 
+WITHOUT_POD = End("Failed", POD_GOES, "the launcher pod was deleted, and the guest with it", POD_GOES)
+
+
 def end_of_qemu(noted: str, *, cut_off: bool, log: str, why: str) -> End:
     """Of a guest whose QEMU is gone. What was noted before counts; else QEMU died, and its last words say why."""
     if cut_off:
         message = "the guest did not shut down in the time it was given, and its power was cut"
-        return End(noted or "Failed", "GuestNotRunning", message)
+        # Who is stopped by way of its instance succeeds: only one whose pod was to go fails so.
+        return End(
+            noted or "Failed", "GuestNotRunning", message, POD_GOES if noted != "Succeeded" else "GuestNotRunning"
+        )
     if noted == "Succeeded":
         return End("Succeeded", "GuestNotRunning", "the guest was stopped")
     words = [line for line in log.strip().splitlines() if line]
@@ -121,13 +131,14 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime, pod_r
     return {"status": changed} if changed else None
 
 
-def final(vmi: Document, phase: str, *, now: datetime, reason: str = "", message: str = "") -> Document:
+def final(vmi: Document, end: End, *, now: datetime) -> Document:
     """The patch for a guest that came to its end."""
+    phase, message = end.phase, end.message
     status = vmi.get("status") or {}
     found = conditions.remove(status.get("conditions"), *OF_A_RUNNING_GUEST)
-    found = conditions.put(found, "Ready", False, now=now, reason="GuestNotRunning", message=message)
-    if phase == "Failed" and message:
-        found = conditions.put(found, "Synchronized", False, now=now, reason=reason or "Failed", message=message)
+    found = conditions.put(found, "Ready", False, now=now, reason=end.unready, message=message)
+    if phase == "Failed":
+        found = conditions.put(found, "Synchronized", False, now=now, reason=end.reason, message=message)
     return {
         "status": {
             "phase": phase,

@@ -8,8 +8,10 @@ other.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
+from msgspec import structs
+
 from hotvirt.kube.admission import Admission, AdmissionRequest
-from hotvirt.kube.errors import BadRequest, Cause, Forbidden
+from hotvirt.kube.errors import BadRequest, Cause, Forbidden, TooManyRequests
 from hotvirt.server import kinds, limits, objectmeta
 from hotvirt.server.calls import Call
 from hotvirt.server.policies import Policies
@@ -115,6 +117,16 @@ class Chain:
             self._policies.validate(call, "DELETE", None, old)
         if self._webhooks:
             await self._webhooks.validate(call, "DELETE", None, old)
+
+    async def admit_eviction(self, call: Call, eviction: Document, pod: Document) -> None:
+        """Raises TooManyRequests when a plug-in says that the pod has to stay for now."""
+        for plugin in self._plugins.get((call.served.resource.group, call.served.resource.plural), ()):
+            request = structs.replace(_request(call, "CREATE", pod, pod), obj=eviction)
+            verdict = await plugin.validate(request)
+            call.warnings += verdict.warnings
+            self._refuse(call, pod, list(verdict.causes), verdict.denied)
+            if verdict.busy:
+                raise TooManyRequests(verdict.busy, **call.about(request.name))
 
     def _shape(self, call: Call, new: Document) -> Document:
         """Prunes and defaults, and says or refuses what nobody knows."""

@@ -25,6 +25,7 @@ _NOT_DISRUPTED = ("Pending", "Succeeded", "Failed")
 async def evict(verbs: Verbs, call: Call, eviction: Document) -> None:
     """TooManyRequests, with the budget as its cause, when the pod has to stay for now."""
     pod = verbs.store.doc(await verbs.get(call))
+    await verbs.admit_eviction(call, eviction, pod)
     options = eviction.get("deleteOptions") or {}
     preconditions = options.get("preconditions") or {}
     main = msgspec.structs.replace(call, subresource="")

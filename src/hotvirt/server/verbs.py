@@ -187,6 +187,10 @@ class Verbs:
             async with self._addresses.allotted(call, new, old) as new, self._quotas.admitted(call, new, old):
                 return await self._finish(call, call.key, new, entry)
 
+    async def admit_eviction(self, call: Call, eviction: Document, pod: Document) -> None:
+        """As `Chain.admit_eviction`."""
+        await self._chain.admit_eviction(call, eviction, call.served.shown(pod))
+
     async def delete(self, call: Call, options: DeleteOptions | None = None) -> tuple[Entry, bool]:
         """The object as last seen, and whether it is gone already."""
         options = options or DeleteOptions()
