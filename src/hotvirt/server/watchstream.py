@@ -92,7 +92,7 @@ class _Stream:
         self._include = include
         self._variant = renderer.variant_of(call.served, form, include)
         self._headers = True
-        self._early: deque[bytes] | None = deque()
+        self._early: deque[bytes | tuple[Type, Event, bool]] | None = deque()
         self._behind = 0
         self._transport: asyncio.Transport | None = None
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -110,12 +110,18 @@ class _Stream:
         return response
 
     async def _catch_up(self) -> None:
-        """What there is at first may be far more than a connection should hold: it goes out as the client reads."""
+        """What there is at first may be far more than a connection, or even memory, should hold: it is made and goes
+        out as the client reads."""
         while self._early and not self.end.done():
             part: list[bytes] = []
             size = 0
             while self._early and size < SLICE:
-                frame = self._early.popleft()
+                first = self._early.popleft()
+                if isinstance(first, bytes):
+                    frame = first
+                else:
+                    frame = self._frame(*first)
+                    first[1].seal()
                 part.append(frame)
                 size += len(frame)
             self._send(b"".join(part))
@@ -123,12 +129,18 @@ class _Stream:
         self._early = None
 
     def deliver(self, type_: Type, event: Event, as_before: bool) -> None:
+        if self._early is not None and self._transport is None:
+            self._early.append((type_, event, as_before))
+        else:
+            self._write(self._frame(type_, event, as_before))
+
+    def _frame(self, type_: Type, event: Event, as_before: bool) -> bytes:
         frame = self._renderer.frame(
             self._call.served, self._form, event, type_, as_before=as_before, include=self._include,
             headers=self._headers, variant=self._variant,
         )  # fmt: skip
         self._headers = False if self._form.kind == "table" else self._headers
-        self._write(frame)
+        return frame
 
     def bookmark(self, revision: int, *, initial_end: bool = False) -> None:
         self._write(self._renderer.bookmark(self._call.served, self._form, revision, initial_end=initial_end))
