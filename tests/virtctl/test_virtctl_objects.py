@@ -33,6 +33,7 @@ def test_expose_a_vm_an_instance_and_what_they_declare(virtctl, home, web):
     # The label by which the service finds the guest's pod is on it.
     pods = home.kubectl_json("get", "pods", "-l", "vmi.kubevirt.io/id=web")["items"]
     assert [pod["metadata"]["labels"]["vm.kubevirt.io/name"] for pod in pods] == ["web"]
+    home.wait("endpoints/web", f"jsonpath={{.subsets[0].addresses[0].ip}}={pods[0]['status']['podIP']}")
     virtctl("expose", "vmi", "web", "--name=dns", "--port=53", "--protocol=UDP", "--cluster-ip=None")
     assert home.kubectl_json("get", "service", "dns")["spec"]["clusterIP"] == "None"
     assert "port" in virtctl.fails("expose", "vm", "web", "--name=none")
