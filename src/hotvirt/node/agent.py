@@ -34,7 +34,7 @@ from hotvirt.qemu.state import Observed
 log = logging.getLogger(__name__)
 
 FINAL = ("Succeeded", "Failed")
-BY_CLAIM = "node-claim"
+BY_CLAIM, BY_UID = "node-claim", "uid"
 STOP_MARGIN = 30
 """Seconds that a pod may live longer than its guest is given to shut down (as the launcher pod is rendered)."""
 RETRY_START = 15.0
@@ -55,6 +55,7 @@ class NodeAgent:
         self.guests: dict[Key, Guest] = {}
         self._moved = asyncio.Event()  # replaced whenever it is set
         self._vmis.add_index(BY_CLAIM, _claim_keys)
+        self._pods.add_index(BY_UID, lambda pod: [pod["metadata"]["uid"]])
         self.controller = Controller("node-agent", self.reconcile, workers=8)
         self.controller.watch(self._vmis)
         self.controller.watch(self._pods, _instance_of, when=lambda change: change.new is None or _is_going(change.new))
@@ -210,7 +211,7 @@ class NodeAgent:
             published = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
             now = observed.memory.current
             guest.settled = min(now, quantity.parse_bytes(published)) if published else now
-        thaw_in = freezing.watch(guest, self._clock())
+        later = [freezing.watch(guest, self._clock()), await power.press_again(guest, self._clock())]
         waiting: dict[str, tuple[str, str]] = {}
         if guest.view is None or not guest.view.frozen:
             guest.recount()
@@ -231,8 +232,7 @@ class NodeAgent:
         moment = asyncio.get_running_loop().time()
         if any(reason == IN_USE for reason, _ in waiting.values()):
             again.append(moment + RETRY_START)  # who uses it need not be of this home, and then no event tells
-        if thaw_in is not None:
-            again.append(moment + thaw_in)
+        again += [moment + seconds for seconds in later if seconds is not None]
         return Result(requeue_after=max(0.1, min(again) - moment)) if again else DONE
 
     def _tell(self, vmi: Document, patch: Document) -> None:
@@ -270,7 +270,8 @@ class NodeAgent:
         return max(0.0, (end - now).total_seconds() - STOP_MARGIN)
 
     def _pod(self, namespace: str, uid: str) -> Document | None:
-        return next((pod for pod in self._pods.list(namespace) if pod["metadata"]["uid"] == uid), None)
+        found = self._pods.by_index(BY_UID, uid)
+        return found[0] if found and found[0]["metadata"]["namespace"] == namespace else None
 
     async def _over(self, key: Key, vmi: Document, guest: Guest, end: status.End) -> None:
         """The guest has stopped and QEMU waits to be dismissed."""
