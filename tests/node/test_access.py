@@ -46,8 +46,12 @@ class Guest:
         self.uid, self.status, self.answering = uid, status, agent
         self.place = PodPlace(directory)
         self.monitor = Monitor()
+        self.pokes = 0
         info = AgentInfo("7.2", frozenset({"guest-ping"}))
         self.view = AgentView(info=info, hostname="web", os={"id": "x"}) if agent else None
+
+    def poke(self):
+        self.pokes += 1
 
     async def observe(self):
         if isinstance(self.status, Exception):

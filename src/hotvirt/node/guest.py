@@ -135,7 +135,8 @@ class Guest:
                         self._forget()
                 elif event.name == "RESET":
                     self._forget()
-                    self.place.frozen.unlink(missing_ok=True)
+                    for note in (self.place.frozen, self.place.reboot):  # what they were for is over
+                        note.unlink(missing_ok=True)
                 self.poke()
         self.poke()
 

@@ -62,7 +62,7 @@ class MemoryDumps:
             return await self._forget(key, vm)
         vmi = self._vmis.get(key.name, key.namespace)
         if _is_over(vmi):
-            return await self._fail(vm, "the guest stopped before its memory was dumped: start the VM and ask again")
+            return await self._fail(key, "the guest stopped before its memory was dumped: start the VM and ask again")
         if ((vmi or {}).get("status") or {}).get("nodeName") != self._node:
             return DONE  # its node does it
         guest = await self._agent.guest_of(key)
@@ -71,13 +71,13 @@ class MemoryDumps:
         try:
             return await self._go_on(vm, request, guest)
         except DumpError as error:
-            return await self._fail(vm, str(error))
+            return await self._fail(key, str(error))
         except HotplugError as error:
-            return await self._fail(vm, str(error))
+            return await self._fail(key, str(error))
         except OSError as error:
-            return await self._fail(vm, f"the file in the claim cannot be written: {error.strerror}")
+            return await self._fail(key, f"the file in the claim cannot be written: {error.strerror}")
         except QemuError as error:
-            return await self._fail(vm, f"QEMU ended, or did not answer, before the memory was dumped: {error}")
+            return await self._fail(key, f"QEMU ended, or did not answer, before the memory was dumped: {error}")
 
     async def _go_on(self, vm: Document, request: Document, guest: Guest) -> Result:
         directory = self._directory(vm["metadata"]["namespace"], str(request.get("claimName") or ""))
@@ -114,7 +114,10 @@ class MemoryDumps:
         await self._patch(vm, {"status": {"memoryDumpRequest": None}})
         return DONE
 
-    async def _fail(self, vm: Document, why: str) -> Result:
+    async def _fail(self, key: Key, why: str) -> Result:
+        vm = self._vms.get(key.name, key.namespace)  # with the phases that were written meanwhile
+        if vm is None or not is_pending(vm):
+            return DONE
         vm = await self._write(vm, {"phase": "Failed", "message": why, "endTimestamp": stamp(self._clock())})
         self._tell(vm, "Warning", "MemoryDumpFailed", why)
         return DONE

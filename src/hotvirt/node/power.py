@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from hotvirt.kube.errors import Conflict, InternalError
 from hotvirt.kube.times import parse, stamp
-from hotvirt.node.guest import Guest
+from hotvirt.node.guest import PRESS_AGAIN, Guest
 from hotvirt.node.places import PodPlace
 from hotvirt.node.status import STOPPED
 from hotvirt.qemu.errors import AgentError, QemuError, QemuTimeout
@@ -45,6 +45,16 @@ async def soft_reboot(guest: Guest, *, now: datetime) -> None:
         return
     guest.place.reboot.write_text(stamp(now + REBOOT_WITHIN))
     await _tell(guest, "system_powerdown")
+    guest.poke()
+
+
+async def press_again(guest: Guest, now: datetime) -> float | None:
+    """The button of a guest that is to reboot and has not gone off, as one that still boots hears nothing yet. Gives
+    the seconds until the next time; None when it is not to reboot. QemuError when QEMU would not."""
+    if not is_to_reboot(guest.place, now):
+        return None
+    await guest.monitor.execute("system_powerdown")
+    return PRESS_AGAIN
 
 
 def is_to_reboot(place: PodPlace, now: datetime) -> bool:
