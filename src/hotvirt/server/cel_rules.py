@@ -40,10 +40,7 @@ class Rule(Struct, frozen=True):
     reason: str = INVALID
     at: str = ""
     is_optional: bool = False
-
-    @property
-    def is_transition(self) -> bool:
-        return self.expression is not None and self.expression.mentions("oldSelf")
+    is_transition: bool = False
 
     @property
     def title(self) -> str:
@@ -256,6 +253,7 @@ def _rule(sent: Document, checker: Any, node: Document) -> Rule:
     return Rule(
         text, expression, message=sent.get("message") or "", message_expression=words, at=str(at),
         reason=sent.get("reason") or INVALID, is_optional=bool(optional),
+        is_transition=expression.mentions("oldSelf"),
     )  # fmt: skip
 
 
@@ -273,22 +271,20 @@ def evaluator(openapi: Document) -> Evaluator:
 
 def evaluate(site: Site, doc: Document, old: Document | None) -> list[Cause]:
     """Every fault that the rules find."""
+    from hotvirt.server.cel.cost import SMALL
     from hotvirt.server.cel.engine import Budget
 
     out: list[Cause] = []
-    _visit(site, doc, old, "", out, Budget())
+    is_small = len(msgspec.json.encode((doc, old))) <= SMALL
+    try:
+        _descend(site, doc, old, "", out, Budget(are_small=is_small))
+    except _Spent:
+        pass
     return out
 
 
 class _Spent(Exception):
     """The rest of the rules is not asked."""
-
-
-def _visit(site: Site, value: Any, old: Any, at: str, out: list[Cause], budget: Any) -> None:
-    try:
-        _descend(site, value, old, at, out, budget)
-    except _Spent:
-        return
 
 
 def _descend(site: Site, value: Any, old: Any, at: str, out: list[Cause], budget: Any) -> None:
@@ -332,11 +328,11 @@ def _ask(site: Site, value: Any, old: Any, at: str, out: list[Cause], budget: An
         return
     now = site.convert(value) if site.convert else value
     known: Document = {"self": now}
-    if old is not None:
+    if old is not None and any(rule.is_transition for rule in due):
         was = site.align(old, value) if site.align else old
         known["oldSelf"] = site.convert(was) if site.convert else was
-    known[MAYBE] = [known["oldSelf"]] if old is not None else []
-    values = Values(known) if any(rule.expression is not None for rule in due) else None
+    known[MAYBE] = [known["oldSelf"]] if "oldSelf" in known else []
+    values = Values(known, are_small=budget.are_small) if any(rule.expression is not None for rule in due) else None
     for rule in due:
         if cause := _verdict(rule, values, site.kind, at, budget):
             out.append(cause[0])

@@ -11,10 +11,11 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.server.cel import lists, regex
-from hotvirt.server.cel.syntax import Node
+from hotvirt.server.cel.syntax import Node, walk
 
 PER_EVALUATION = 10_000_000
 PER_WRITE = 100_000_000
+SMALL = 100_000  # bytes of values that an expression without folds may be asked about unmeasured
 _DEPTHS = 24
 _CHEAP = frozenset(
     ("_&&_", "_||_", "!_", "_?_:_", "_[_]", "_?._", "_[?_]", "@not_strictly_false", "type", "optional.of",
@@ -49,7 +50,18 @@ def measure(values: Iterable[Any]) -> Profile:
     lengths, totals = [0] * (_DEPTHS + 1), [1] * (_DEPTHS + 1)
     for value in values:
         _measure(value, 0, lengths, totals)
-    return Profile(tuple(map(_rounded, lengths)), tuple(map(_rounded, totals)))
+    used = _DEPTHS + 1
+    while used > 1 and totals[used - 1] == 1:
+        used -= 1
+    return Profile(tuple(map(_rounded, lengths[:used])), tuple(map(_rounded, totals[:used])))
+
+
+def is_flat(node: Node) -> bool:
+    """Whether the cost is linear in the size of the values, however they are shaped."""
+    return all(
+        each.kind != "fold" and each.name not in _GROWING and each.name not in ("find", "findAll", "lists.range")
+        for each in walk(node)
+    )
 
 
 def _measure(value: Any, depth: int, lengths: list[int], totals: list[int]) -> int:
@@ -82,7 +94,8 @@ def bound(node: Node, profile: Profile) -> int:
 
 
 def _at(profile: Profile, depth: int) -> _Bound:
-    depth = min(depth, _DEPTHS)
+    if depth >= len(profile.totals):
+        return _Bound(0, 1, len(profile.totals))
     return _Bound(profile.lengths[depth], profile.totals[depth], depth)
 
 

@@ -38,23 +38,24 @@ class EvaluationError(Exception):
 
 
 class Budget:
-    """What all the evaluations of one write may cost together."""
+    """What all the evaluations of one write may cost together. `are_small`: the objects, each for itself."""
 
-    __slots__ = ("left",)
+    __slots__ = ("are_small", "left")
 
-    def __init__(self) -> None:
-        self.left = cost.PER_WRITE
+    def __init__(self, *, are_small: bool = False) -> None:
+        self.left, self.are_small = cost.PER_WRITE, are_small
 
 
 class Expression:
     """`tree` is what it says, `reads` the variables it reads, `gives` the name of its type."""
 
-    __slots__ = ("_bounds", "_run", "gives", "reads", "text", "tree")
+    __slots__ = ("_bounds", "_flat_cost", "_run", "gives", "reads", "text", "tree")
 
     def __init__(self, text: str, run: Any, tree: syntax.Node, gives: str) -> None:
         self.text, self._run, self.tree, self.gives = text, run, tree, gives
         self.reads = frozenset(syntax.identifiers(tree))
         self._bounds: dict[cost.Profile, int] = {}
+        self._flat_cost = 10 * sum(1 for _ in syntax.walk(tree)) if cost.is_flat(tree) else 0
 
     def mentions(self, variable: str) -> bool:
         """Whether the text itself does, not what is put around it for an optional variable."""
@@ -62,7 +63,7 @@ class Expression:
         return any((node.kind, node.name) == ("ident", variable) for node in syntax.walk(body))
 
     def evaluate(self, values: "Values", budget: Budget) -> Any:
-        self._afford(values.profile, budget)
+        self._afford(values, budget)
         try:
             found = self._run.eval(values.activation)
         except RuntimeError as error:
@@ -75,12 +76,13 @@ class Expression:
         except (TypeError, SystemError):  # the library has no form of it for Python
             raise EvaluationError("the result holds an optional: take its value() or orValue()") from None
 
-    def _afford(self, profile: cost.Profile, budget: Budget) -> None:
-        bound = self._bounds.get(profile)
-        if bound is None:
+    def _afford(self, values: "Values", budget: Budget) -> None:
+        is_cheap = self._flat_cost and values.are_small
+        bound = self._flat_cost if is_cheap else self._bounds.get(values.profile, -1)
+        if bound < 0:
             if len(self._bounds) >= 64:
                 self._bounds.clear()
-            bound = self._bounds[profile] = cost.bound(self.tree, profile)
+            bound = self._bounds[values.profile] = cost.bound(self.tree, values.profile)
         if bound > cost.PER_EVALUATION or bound > budget.left:
             raise EvaluationError(_OVER, is_costly=True)
         budget.left -= bound
@@ -90,13 +92,20 @@ _OVER = "operation cancelled: actual cost limit exceeded"
 
 
 class Values:
-    """Variables with their values, ready for several expressions."""
+    """Variables with their values, ready for several expressions. `are_small` when somebody knows that they are."""
 
-    __slots__ = ("activation", "profile")
+    __slots__ = ("_profile", "_values", "activation", "are_small")
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.profile = cost.measure(values.values())
-        self.activation = _runtime().Activation({**dict.fromkeys((*VARIABLES, MAYBE)), **values})
+    def __init__(self, values: Mapping[str, Any], *, are_small: bool = False) -> None:
+        self._profile: cost.Profile | None = None
+        self._values, self.are_small = values, are_small
+        self.activation = _runtime().Activation(dict(values))
+
+    @property
+    def profile(self) -> cost.Profile:
+        if self._profile is None:
+            self._profile = cost.measure(self._values.values())
+        return self._profile
 
 
 class Checker:
