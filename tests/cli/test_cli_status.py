@@ -45,6 +45,28 @@ def test_asked_and_actual_side_by_side():
     ]
 
 
+def test_a_machine_of_an_instancetype_asks_for_what_its_instance_does():
+    sized = {**VM, "spec": {"instancetype": {"name": "small"}, "template": {"spec": {"domain": {}}}}}
+    asks = {"domain": {"memory": {"guest": "1Gi"}, "cpu": {"sockets": 3}}}
+    found = vm_facts(sized, {**VMI, "spec": asks})
+    assert (found["memory"]["asked"], found["cpus"]["asked"]) == ("1Gi", 3)
+    found = vm_facts(sized, None)
+    assert (found["memory"]["asked"], found["cpus"]["asked"]) == (None, None)
+
+
+def test_guests_without_a_vm_are_shown_too(run, api):
+    owner = {"kind": "VirtualMachineInstanceReplicaSet", "name": "workers", "controller": True}
+    guest = {**VMI, "metadata": {"namespace": "default", "name": "workers-x", "ownerReferences": [owner]},
+             "spec": {"domain": {"memory": {"guest": "1536Mi"}, "cpu": {"cores": 2}}},
+             "status": {**VMI["status"], "phase": "Running"}}  # fmt: skip
+    api.answers["GET", "/api/v1/nodes"] = {"items": [NODE]}
+    api.answers["GET", "/apis/kubevirt.io/v1/virtualmachines"] = {"items": []}
+    api.answers["GET", "/apis/kubevirt.io/v1/virtualmachineinstances"] = {"items": [guest]}
+    row = run("status")[1].splitlines()[-1].split()
+    assert row == ["workers-x", "Running", "1536Mi", "/", "1536Mi", "2", "/", "2", "10.0.0.2", "of",
+                   "VirtualMachineInstanceReplicaSet", "workers"]  # fmt: skip
+
+
 def test_an_empty_home_says_what_to_do():
     silent = {**NODE, "status": {}}
     text = describe({"home": None, "nodes": [node_facts(silent)], "virtualMachines": []})

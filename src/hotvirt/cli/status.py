@@ -1,4 +1,4 @@
-"""`hotvirt status`: the home, its node, and what each VM asked for beside what it has.
+"""`hotvirt status`: the home, its node, and what each VM (and guest without one) asked for beside what it has.
 
 `gather` asks the API, `describe` is pure. Works on a cluster too, where there is no home to tell of.
 """
@@ -35,12 +35,14 @@ def status(api: Api, *, output: str | None) -> None:
 def gather(api: Api) -> Document:
     vmis = {_key(vmi): vmi for vmi in api.list(VMIS)}
     vms = api.list(VMS)
+    named = {_key(vm) for vm in vms}
     # Why one takes its time to start is in its events only, and those are many.
     news = latest(api.list(EVENTS)) if any(_is_starting(vm) for vm in vms) else {}
     return {
         "home": _home(api),
         "nodes": [node_facts(node) for node in api.list(NODES)],
         "virtualMachines": [vm_facts(vm, vmis.get(_key(vm)), news) for vm in vms],
+        "instances": [vmi_facts(vmi) for key, vmi in vmis.items() if key not in named],
     }
 
 
@@ -70,22 +72,46 @@ def latest(events: list[Document]) -> dict[str, str]:
 def vm_facts(vm: Document, vmi: Document | None, news: dict[str, str] | None = None) -> Document:
     """`news`: what was last said of objects, by uid."""
     said = (news or {}).get(str((vmi or {}).get("metadata", {}).get("uid")), "") if _is_starting(vm) else ""
-    domain = ((vm["spec"].get("template") or {}).get("spec") or {}).get("domain") or {}
-    now = (vmi or {}).get("status") or {}
-    topology = now.get("currentCPUTopology") or {}
-    interfaces = now.get("interfaces") or [{}]
+    spec: Document = (vm["spec"].get("template") or {}).get("spec") or {}
+    if vm["spec"].get("instancetype"):  # which says how large it is, and whose words only the instance has
+        spec = (vmi or {}).get("spec") or {}
     return {
         "namespace": vm["metadata"]["namespace"],
         "name": vm["metadata"]["name"],
         "status": (vm.get("status") or {}).get("printableStatus") or "Unknown",
+        **_sizes(spec, vmi),
+        "notes": [*_notes(vm), *([said] if said else [])],
+    }
+
+
+def vmi_facts(vmi: Document) -> Document:
+    """Of a guest that no VM owns."""
+    owner = _owner(vmi)
+    return {
+        "namespace": vmi["metadata"]["namespace"],
+        "name": vmi["metadata"]["name"],
+        "status": (vmi.get("status") or {}).get("phase") or "Pending",
+        **_sizes(vmi.get("spec") or {}, vmi),
+        "notes": [f"of {owner['kind']} {owner['name']}" if owner else "has no VM", *_notes(vmi)],
+    }
+
+
+def _sizes(spec: Document, vmi: Document | None) -> Document:
+    domain = spec.get("domain") or {}
+    now = (vmi or {}).get("status") or {}
+    topology = now.get("currentCPUTopology") or {}
+    interfaces = now.get("interfaces") or [{}]
+    return {
         "memory": {
             "asked": (domain.get("memory") or {}).get("guest")
             or ((domain.get("resources") or {}).get("requests") or {}).get("memory"),
             "has": (now.get("memory") or {}).get("guestCurrent"),
         },
-        "cpus": {"asked": _cpus(domain.get("cpu") or {}), "has": _cpus(topology) if topology else None},
+        "cpus": {
+            "asked": _cpus(domain.get("cpu") or {}) if spec else None,
+            "has": _cpus(topology) if topology else None,
+        },
         "ip": interfaces[0].get("ipAddress"),
-        "notes": [*_notes(vm), *([said] if said else [])],
     }
 
 
@@ -97,7 +123,7 @@ def describe(found: Document) -> str:
     for node in found["nodes"]:
         lines.append(f"Node     {node['name']}: {'ready' if node['ready'] else 'not ready: ' + node['why']}")
         lines += [f"         {key}: {value}" for key, value in node["facts"].items()]
-    machines: list[Document] = found["virtualMachines"]
+    machines: list[Document] = [*found["virtualMachines"], *found.get("instances", ())]
     if not machines:
         return "\n".join([*lines, "", "No VMs. Make one: kubectl apply -f examples/vm.yaml"])
     many = len({vm["namespace"] for vm in machines}) > 1
@@ -154,6 +180,10 @@ def _cpus(cpu: Document) -> int:
 def _pair(of: Document) -> str:
     has = "-" if of["has"] is None else of["has"]
     return f"{of['asked'] or '-'} / {has}"
+
+
+def _owner(obj: Document) -> Document:
+    return next((each for each in obj["metadata"].get("ownerReferences") or () if each.get("controller")), {})
 
 
 def _key(obj: Document) -> tuple[str, str]:
