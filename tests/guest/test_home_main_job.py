@@ -26,6 +26,8 @@ def test_apply_look_and_resize(home):
     grown = home.facts("web")
     assert grown["memTotalBytes"] - boot["memTotalBytes"] > 1000 << 20
 
+    check_metrics(metrics_of(home), grown)
+
     home.patch_vm("web", sockets=3)
     home.wait("vmi/web", "jsonpath={.status.currentCPUTopology.sockets}=3")
     assert home.facts("web")["onlineCPUs"] == 3
@@ -42,6 +44,24 @@ def test_apply_look_and_resize(home):
     assert "RestartRequired" not in conditions
     assert "HotMemoryChange" not in conditions
     assert "HotVCPUChange" not in conditions
+
+
+def metrics_of(home) -> dict[str, float]:
+    lines = home.kubectl("get", "--raw", "/metrics").stdout.splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def check_metrics(found, facts):
+    """What the metrics tell of the guest is what the guest tells of itself."""
+    one = {name.split("{")[0]: value for name, value in found.items() if 'name="web"' in name}
+    assert one["kubevirt_vmi_memory_domain_bytes"] == 2 << 30
+    assert one["kubevirt_vmi_memory_available_bytes"] == facts["memTotalBytes"]
+    assert one["kubevirt_vmi_cpu_usage_seconds_total"] > 0.5, "it booted under emulation"
+    assert one["kubevirt_vmi_memory_resident_bytes"] > 64 << 20
+    assert one["kubevirt_vmi_vcpu_seconds_total"] >= 0
+    assert found['kubevirt_number_of_vms{namespace="default"}'] == 1
+    phases = "kubevirt_vmi_phase_transition_time_from_creation_seconds_count"
+    assert found[phases + '{phase="Running"}'] == 1
 
 
 def test_volume_is_attached_and_detached_while_the_guest_runs(home):

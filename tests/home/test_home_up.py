@@ -72,7 +72,7 @@ def test_up_look_down(home):
     )
     assert "hotvirt-directory (default)" in home.kubectl("get", "storageclass").stdout
     assert json.loads(home.hotvirt("status", "-o", "json").stdout)["home"]["pid"] == home.pid
-    assert "Server Version: version.Info{GitVersion:\"v" in home.hotvirt("version").stdout
+    assert 'Server Version: version.Info{GitVersion:"v' in home.hotvirt("version").stdout
     dry = home.kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES)).stdout.splitlines()
     assert len(dry) == len(list(EXAMPLES.iterdir())), "every example is accepted"
     again = home.hotvirt("up", "--detach").stdout

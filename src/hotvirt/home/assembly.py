@@ -13,7 +13,9 @@ from aiohttp import web
 
 from hotvirt import __version__, controllers
 from hotvirt.api.crds import crds
+from hotvirt.controllers.phasetimes import PhaseTimes
 from hotvirt.home import podlogs
+from hotvirt.home.metrics import Metrics
 from hotvirt.home.paths import Paths
 from hotvirt.home.podstreams import HomePodStreams
 from hotvirt.kube.admission import User
@@ -22,7 +24,7 @@ from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Informer
 from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.podstreams import PodStreams
-from hotvirt.kube.resources import KUBEVIRTS, NODES, PODS, Resource
+from hotvirt.kube.resources import KUBEVIRTS, NODES, PODS, VMIS, Resource
 from hotvirt.node import bridge, cgroups, hostfacts
 from hotvirt.node.places import Places
 from hotvirt.node.run import Node
@@ -55,6 +57,8 @@ class Home:
         self._kubevirts: Informer | None = None
         self._guests: GuestAccess | None = None
         self._pods: PodStreams | None = None
+        self._phase_times = PhaseTimes()
+        self._metrics: Metrics | None = None
         self._node_began = asyncio.Event()
         self._server = ApiServer(
             ServerConfig(state_db=place.database, pki=place.pki, port=port),
@@ -68,6 +72,7 @@ class Home:
             ),
             crds=crds(),
             pod_logs=self._pod_logs,
+            metrics=self._metrics_text,
             pod_streams=HomePodStreams(lambda: self._pods, lambda: self._server.access),
         )
 
@@ -75,6 +80,8 @@ class Home:
         """The API answers from now on; gives the administrator's access. OSError when the port is taken."""
         await self._server.start()
         self._kubevirts = Informer(self.client("home"), KUBEVIRTS)
+        self._instances = Informer(self.client("home"), VMIS)
+        self._instances.add_handler(self._phase_times.observe)
         return self._administrator()
 
     async def stop(self) -> None:
@@ -99,6 +106,7 @@ class Home:
         assert self._kubevirts is not None, "start comes first"
         return {
             "settings": self._kubevirts.run,
+            "phase times": self._instances.run,
             "controllers": lambda: controllers.run(self.client("controller")),
             "node": self._node,
         }
@@ -113,16 +121,22 @@ class Home:
         shares = cgroups.find(bridge.names(self._place.run, is_default=self._place.is_default).table)
         node = Node(self.client("node"), facts=facts, places=self._places, network=network, cgroups=shares)
         self._guests, self._pods = node.access, node.pods
+        self._metrics = Metrics(self.client("home"), node.samples, node=facts.node_name, phases=self._phase_times)
         self._node_began.set()
         try:
             await node.run()
         finally:
-            self._guests = self._pods = None
+            self._guests = self._pods = self._metrics = None
 
     def _access(self) -> GuestAccess:
         if self._guests is None:
             raise InternalError("the node agent is starting or has failed; try again, or see the home's log")
         return self._guests
+
+    async def _metrics_text(self) -> bytes:
+        if self._metrics is None:
+            raise InternalError("the node agent is starting or has failed; try again, or see the home's log")
+        return await self._metrics.text()
 
     async def _pod_logs(self, request: web.Request, namespace: str, name: str) -> web.StreamResponse:
         pod = await self.client("node").get(PODS, name, namespace)

@@ -177,6 +177,9 @@ class BridgeNetwork:
             self._dhcp.lease(uid, found[0].mac, address, hostname(vmi))
         return tuple(found)
 
+    def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:
+        return {each["name"]: tap_name(self._names, uid, number) for number, each in enumerate(interfaces(vmi))}
+
     async def release(self, uid: str) -> None:
         self._dhcp.release(uid)
 

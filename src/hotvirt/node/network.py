@@ -45,6 +45,10 @@ class Network(Protocol):
         """The guest's network cards, ready to be given to QEMU."""
         ...
 
+    def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:
+        """Interface's name -> the host's network device whose counters are the guest's, for those that have one."""
+        ...
+
     async def release(self, uid: str) -> None:
         """Remove what a pod's guest had."""
         ...
@@ -124,6 +128,9 @@ class UserNetwork:
             )
             for each in interfaces(vmi)
         )
+
+    def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:  # noqa: ARG002
+        return {}  # QEMU's own NAT counts nothing
 
     async def release(self, uid: str) -> None:  # noqa: ARG002
         return

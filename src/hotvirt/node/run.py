@@ -1,13 +1,13 @@
 """Puts the node agent together: what `home` runs on each machine. One event loop, no thread or process per guest."""
 
 import asyncio
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hotvirt.kube.client import Client
 from hotvirt.kube.errors import NotFound
 from hotvirt.kube.events import Recorder
-from hotvirt.kube.informer import SharedInformers
-from hotvirt.kube.resources import NODES, PODS
+from hotvirt.kube.informer import Key, SharedInformers
+from hotvirt.kube.resources import NODES, PODS, VMIS
 from hotvirt.kube.times import Clock, utc_now
 from hotvirt.node import hostfacts
 from hotvirt.node.access import LocalGuestAccess
@@ -21,6 +21,9 @@ from hotvirt.node.podaccess import LocalPodStreams
 from hotvirt.node.podrunner import PodRunner
 from hotvirt.node.provisioner import Provisioner
 
+if TYPE_CHECKING:
+    from hotvirt.node.samples import GuestSample
+
 
 class Node:
     """The parts of one node; `access` and `pods` are for the API's front, and find guests while `run` runs."""
@@ -32,7 +35,7 @@ class Node:
         self._client, self._facts, self._network, self._clock = client, facts, network, clock
         self._informers = informers = SharedInformers(client)
         self._recorder = recorder = Recorder(client, "virt-handler", host=facts.node_name, clock=clock)
-        self._pods = informers.of(PODS)
+        self._pods, self._vmis = informers.of(PODS), informers.of(VMIS)
         self._runner = PodRunner(
             client, self._pods, node=facts.node_name, places=places, network=network, cgroups=cgroups, clock=clock
         )
@@ -47,6 +50,16 @@ class Node:
         )
         self.access = LocalGuestAccess(self._agent, clock=clock)
         self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
+
+    async def samples(self) -> "dict[Key, GuestSample]":
+        """What each guest of this node uses now."""
+        from hotvirt.node import samples  # for who asks
+
+        found = {}
+        for key, guest in self._agent.guests.items():
+            vmi = self._vmis.get(key.name, key.namespace)
+            found[key] = (guest, self._network.devices(vmi, uid=guest.uid) if vmi else {})
+        return await samples.sample_all(found)
 
     async def run(self) -> NoReturn:
         """Until cancelled; guests go on."""

@@ -54,6 +54,8 @@ VERSION = "v1.36.0-hotvirt"
 GC_THRESHOLDS = (10_000, 20, 20)
 PodLogs = Callable[["web.Request", str, str], Awaitable["web.StreamResponse"]]  # request, namespace, name
 
+MetricsText = Callable[[], Awaitable[bytes]]
+
 
 class ServerConfig(Struct, frozen=True, kw_only=True):
     """`port` 0 takes a free one. `names` are further names or addresses the certificate is to hold. `listen` False
@@ -71,8 +73,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
 
 class ApiServer:
     """`crds` are applied at the start through the ordinary path (a changed one is updated); `bootstrap` objects are
-    created if they are missing. `pod_logs` answers `kubectl logs`, `pod_streams` exec and its like. `now` is what
-    things are stamped with."""
+    created if they are missing. `pod_logs` answers `kubectl logs`, `pod_streams` exec and its like, `metrics` GET
+    /metrics. `now` is what things are stamped with."""
 
     def __init__(
         self,
@@ -84,11 +86,12 @@ class ApiServer:
         bootstrap: Sequence[Document] = (),
         pod_logs: PodLogs | None = None,
         pod_streams: PodStreams | None = None,
+        metrics: MetricsText | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.config = config
         self._admissions, self._groups, self._crds, self._bootstrap = admissions, groups, crds, bootstrap
-        self._now, self._pod_logs, self.pod_streams = now, pod_logs, pod_streams
+        self._now, self._pod_logs, self.pod_streams, self.metrics = now, pod_logs, pod_streams, metrics
         self._closed = asyncio.Event()
         self._stopped = False
         self._front: HttpFront | None = None

@@ -31,6 +31,7 @@ LARGEST_BODY = 3 * 1024 * 1024
 IDLE_SECONDS = 180.0
 FIRST_REQUEST_SECONDS = 30.0
 _VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+METRICS = "/metrics"
 BACKUP = "/backup"  # for whoever may `get` this path: of the roles that come with the server, cluster-admin alone
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class HttpFront:
     def __init__(self, server: "ApiServer", groups: Sequence[AggregatedGroup], context: ssl.SSLContext) -> None:
         self._context = context
         self._groups = {group.name: group for group in groups}
-        self._access, self._store = server.access, server.store
+        self._access, self._store, self._metrics = server.access, server.store, server.metrics
         self._authenticator = Authenticator(server.tokens, server.access)
         self._describer = Describer(server.registry, groups, version=server.config.version)
         self._resources = ResourceHandler(server)
@@ -110,6 +111,8 @@ class HttpFront:
             raise MethodNotAllowed(f"{path} can only be read")
         if path.rstrip("/").removesuffix("/ping") in _HEALTH:
             return text_response(_health_in_full(path) if "verbose" in request.query else "ok")
+        if path == METRICS and self._metrics is not None:
+            return web.Response(body=await self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4"})
         if path == BACKUP:
             return await backups.send(request, await self._store.snapshot())
         return await self._describer.answer(request, path, target)
