@@ -42,6 +42,8 @@ APART = 0.1
 class Home:
     """An embedded home of its own, and a client to it like any other client's."""
 
+    patience = 300.0
+
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="hvb-", dir="/tmp"))
         self.environment = {**os.environ, "HOTVIRT_HOME": str(self.directory)}
@@ -100,7 +102,7 @@ class Home:
                     if len(running) == len(wanted):
                         return
 
-        async with asyncio.timeout(300), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(self.patience), asyncio.TaskGroup() as group:
             group.create_task(observe())
             for name in names:
                 began[name] = time.monotonic()

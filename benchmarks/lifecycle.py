@@ -34,7 +34,6 @@ from hotvirt.server.app import ApiServer, ServerConfig
 
 Doc = dict[str, Any]
 HOLD = "bench.hotvirt.io/held"
-PATIENCE = 300
 MEMORY = "128Mi"
 WARM_UP = 5
 
@@ -95,7 +94,7 @@ async def followed(
     listed = {"items": [], "metadata": {"resourceVersion": since}} if since else await home.client.list(VMS, "default")
     waiting -= {vm["metadata"]["name"] for vm in listed["items"] if holds(vm)}
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(home.patience):
             version = listed["metadata"]["resourceVersion"]
             while waiting:
                 async for event in home.client.watch(VMS, "default", resource_version=version):
@@ -342,7 +341,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("restart", "crowd", "cycles"))
     parser.add_argument("--count", type=int, help="machines, guests or cycles, in place of 1000, 50 and 200")
+    parser.add_argument(
+        "--patience", type=int, default=Home.patience, help="seconds after which a step counts as stuck"
+    )
     chosen = parser.parse_args()
+    Home.patience = chosen.patience
     if chosen.only in (None, "restart"):
         async with Home() as home:
             for what, (seconds, used) in (await restart(home, chosen.count or 1000)).items():
