@@ -30,4 +30,4 @@ def seconds(*words):
 @pytest.mark.parametrize("words", [("--help",), ("version", "--client")])
 def test_it_loads_little_and_takes_less_than_a_tenth_of_a_second(words):
     assert loaded(*words) & HEAVY == set()
-    assert min(seconds(*words) for _ in range(3)) < LIMIT
+    assert any(seconds(*words) < LIMIT for _ in range(3))

@@ -100,5 +100,13 @@ def test_completion_knows_the_names_of_machines(api):
     assert complete(api, "console pod/") == []
 
 
+def test_kubectl_asks_for_completions_of_its_plugin(monkeypatch, capsys):
+    from hotvirt.cli.completion import complete_for_kubectl
+
+    monkeypatch.setattr("sys.argv", ["kubectl_complete-virt", "port"])
+    complete_for_kubectl()
+    assert capsys.readouterr().out == "port-forward\tOffer a guest's ports on this machine.\n:4\n"
+
+
 def test_completion_is_silent_without_an_api(api):
     assert complete(api, "start w") == []

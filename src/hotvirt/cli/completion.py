@@ -1,9 +1,10 @@
 """Shell completion: the script for the shell, and the names of machines that it asks for at each Tab."""
 
+import sys
 from contextlib import closing
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from hotvirt.cli.verbs import verb
 
@@ -26,6 +27,17 @@ def completion(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None, "the choice allows only shells that click knows"
     click.echo(kind(ctx.find_root().command, {}, "hotvirt", "_HOTVIRT_COMPLETE").source())
+
+
+def complete_for_kubectl() -> None:
+    """Entry point of `kubectl_complete-virt`, which kubectl runs at a Tab behind `kubectl virt`: a candidate a line,
+    then the directive by which files are no candidates."""
+    from hotvirt.cli.main import hotvirt
+
+    *args, incomplete = sys.argv[1:] or [""]
+    for item in ShellComplete(hotvirt, {}, "hotvirt", "_HOTVIRT_COMPLETE").get_completions(args, incomplete):
+        click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
+    click.echo(":4")
 
 
 def machine_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:

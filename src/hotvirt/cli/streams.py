@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -61,14 +60,14 @@ def console(api: Api, machine: Target, *, timeout: float, linger: float) -> None
 
 def until_running(api: Api, machine: Target, *, timeout: float) -> None:
     """Returns once the instance runs; says what is waited for. At once for what will not run by itself."""
-    deadline, told = time.monotonic() + timeout, False
+    told = False
     for vmi in observe(api, VMIS, machine.name, timeout=timeout):
         if not vmi:
             _will_start(api, machine)
         phase = (vmi.get("status") or {}).get("phase") or "Pending"
         if phase == "Running":
             return
-        if phase in OVER and time.monotonic() < deadline and not _starts_again(api, machine):
+        if phase in OVER and not _starts_again(api, machine):
             raise CliError(f"{machine.name} is not running: its last run has {phase.lower()}; start it again")
         if not told:
             click.echo(f"Waiting for {machine.name} to run ({phase}) ...", err=True)
