@@ -90,7 +90,7 @@ def taken(budget: Document, pod: Document, call: Call, now: str) -> Document:
     spec = budget.get("spec") or {}
     if (status.get("observedGeneration") or 0) < (meta.get("generation") or 0):
         why = f"The disruption budget {meta['name']} is still being processed by the server."
-        raise _too_many(meta["name"], call, why)
+        raise _too_many(meta["name"], call, why, retry_after=RETRY_SECONDS)
     needs, has = status.get("desiredHealthy") or 0, status.get("currentHealthy") or 0
     if not _is_ready(pod) and (spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow" or has >= needs > 0):
         return budget  # one that is not well does not count among those that are needed
@@ -107,8 +107,9 @@ def _is_ready(pod: Document) -> bool:
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
 
-def _too_many(name: str, call: Call, why: str) -> TooManyRequests:
+def _too_many(name: str, call: Call, why: str, *, retry_after: int = 0) -> TooManyRequests:
+    """Without a time to retry after when nobody knows it: clients would wait it out on their own."""
     return TooManyRequests(
         f"Cannot evict pod as it would violate the pod's disruption budget {name}.",
-        causes=[Cause("DisruptionBudget", why)], retry_after=RETRY_SECONDS, **call.about(call.name),
+        causes=[Cause("DisruptionBudget", why)], retry_after=retry_after, **call.about(call.name),
     )  # fmt: skip
