@@ -13,6 +13,7 @@ from hotvirt.api.crds import crds
 from hotvirt.kube.admission import User
 from hotvirt.kube.errors import Invalid
 from hotvirt.kube.resources import (
+    AUTOSCALERS,
     CLAIMS,
     CLUSTER_INSTANCETYPES,
     CONTROLLER_REVISIONS,
@@ -142,6 +143,24 @@ async def test_a_replica_set_and_its_scale(client):
     await until(client, REPLICA_SETS, counted("set", 3))
     await client.delete(REPLICA_SETS, "set", "default")
     await until(client, VMIS, named())
+
+
+async def test_an_autoscaler_keeps_a_pool_within_its_limits(client):
+    await client.create(POOLS, pool(replicas=1))
+    reference = {"apiVersion": POOLS.api_version, "kind": POOLS.kind, "name": "web"}
+    usage = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+    await client.create(
+        AUTOSCALERS,
+        {"apiVersion": AUTOSCALERS.api_version, "kind": AUTOSCALERS.kind,
+         "metadata": {"name": "web", "namespace": "default"},
+         "spec": {"scaleTargetRef": reference, "minReplicas": 3, "maxReplicas": 5,
+                  "metrics": [{"type": "Resource", "resource": usage}]}},
+    )  # fmt: skip
+    await until(client, VMS, named("web-0", "web-1", "web-2"))
+    found = await until(client, AUTOSCALERS, lambda found: found["web"]["status"].get("currentReplicas") == 3)
+    assert found["web"]["status"]["desiredReplicas"] == 3
+    await client.patch(POOLS, "web", {"spec": {"replicas": 9}}, "default", subresource="scale")
+    await until(client, VMS, lambda found: len(found) == 5)
 
 
 async def test_a_vm_is_told_by_its_claim(client):

@@ -3,6 +3,7 @@
 import asyncio
 from typing import NoReturn, Protocol
 
+from hotvirt.controllers.autoscaling import AutoscalingController
 from hotvirt.controllers.disruption import DisruptionController
 from hotvirt.controllers.endpoints import EndpointsController
 from hotvirt.controllers.instance import InstanceController
@@ -28,10 +29,10 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
         name: Recorder(client, name, clock=clock)
         for name in (
             "virtualmachine-controller", "instance-controller", "replicaset-controller", "pool-controller",
-            "hotvirt-scheduler",
+            "hotvirt-scheduler", "horizontal-pod-autoscaler",
         )
     }  # fmt: skip
-    machines, instances, sets, pools, pods = said_by.values()
+    machines, instances, sets, pools, pods, scalers = said_by.values()
     controlled: list[_Controlled] = [
         VirtualMachineController(client, informers, recorder=machines, clock=clock, guard_room=scheduler),
         InstanceController(client, informers, recorder=instances, clock=clock),
@@ -41,6 +42,7 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
     if scheduler:
         controlled.append(Scheduler(client, informers, recorder=pods, clock=clock))
         controlled += [EndpointsController(client, informers), DisruptionController(client, informers, clock=clock)]
+        controlled.append(AutoscalingController(client, informers, recorder=scalers, clock=clock))
     async with asyncio.TaskGroup() as group:
         group.create_task(informers.run(), name="informers")
         for recorder in said_by.values():
