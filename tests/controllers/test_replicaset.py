@@ -209,7 +209,8 @@ def test_claims():
         owners = [{"uid": uid, "controller": True}] if uid else []
         return {"metadata": {"name": name, "labels": {"app": app}, "ownerReferences": owners}}
 
-    objects = [obj("mine", "web", "o"), obj("other's", "web", "x"), obj("free", "web"), obj("gone", "db", "o"),
+    ended = {**obj("ended", "web"), "status": {"phase": "Succeeded"}}
+    objects = [ended, obj("mine", "web", "o"), obj("other's", "web", "x"), obj("free", "web"), obj("gone", "db", "o"),
                obj("none", "db")]  # fmt: skip
     found = replicas.claim(owner, objects)
     assert [[each["metadata"]["name"] for each in part] for part in (found.mine, found.adopt, found.release)] == [

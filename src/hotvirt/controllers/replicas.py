@@ -48,7 +48,8 @@ def claim(owner: Document, objects: Iterable[Document], *, adopts: bool = True) 
         fits = labelselectors.matches(selector, obj["metadata"].get("labels"))
         reference = owner_reference(obj)
         if reference is None:
-            if fits and adopts and not specs.is_deleting(obj) and not specs.is_deleting(owner):
+            over = specs.is_deleting(obj) or specs.is_final(obj) or specs.is_deleting(owner)
+            if fits and adopts and not over:
                 adopt.append(obj)
         elif reference.get("uid") == owner["metadata"]["uid"]:
             (mine if fits else release).append(obj)
