@@ -8,7 +8,7 @@ from hotvirt.controllers.pool import PoolController
 from hotvirt.controllers.virtualmachine import VirtualMachineController
 from hotvirt.kube import conditions
 from hotvirt.kube.errors import Forbidden
-from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, EVENTS, POOLS, VMIS, VMS
+from hotvirt.kube.resources import CLAIMS, CLUSTER_INSTANCETYPES, CONTROLLER_REVISIONS, EVENTS, POOLS, VMIS, VMS
 
 pytestmark = pytest.mark.looptime
 REVISION = "kubevirt.io/vm-pool-revision-name"
@@ -183,6 +183,35 @@ async def test_unmanaged_updates_are_for_new_machines(api, home):
         vm["metadata"]["name"]: vm["spec"]["template"]["spec"]["domain"]["cpu"].get("cores") for vm in api.all(VMS)
     }
     assert cores == {"web-0": None, "web-1": 2}
+
+
+async def test_another_instancetype_reaches_all_guests_without_a_restart(api, home):
+    for name, memory in (("small", "1Gi"), ("large", "2Gi")):
+        sizes = {"cpu": {"guest": 1, "maxSockets": 4}, "memory": {"guest": memory, "maxGuest": "4Gi"}}
+        await api.create(CLUSTER_INSTANCETYPES, {"metadata": {"name": name}, "spec": sizes})
+    wanted = make_pool(2, domain={"devices": {}})
+    wanted["spec"]["virtualMachineTemplate"]["spec"]["instancetype"] = {"name": "small"}
+    await api.create(POOLS, wanted)
+    await settled()
+    before = uids(api)
+    await edit(api, virtualMachineTemplate={"spec": {"instancetype": {"name": "large"}}})
+    assert [vmi["spec"]["domain"]["memory"]["guest"] for vmi in api.all(VMIS)] == ["2Gi", "2Gi"]
+    assert uids(api) == before
+    assert {vmi["metadata"]["labels"][REVISION] for vmi in api.all(VMIS)} == {"web-2"}
+
+
+async def test_controllers_that_start_again_find_all_in_order(api, controlled, guests):
+    parts = (PoolController, VirtualMachineController)
+    async with controlled(*parts):
+        await made(api, 2, scaleInStrategy={"proactive": {"statePreservation": "Offline"}})
+    api.writes.clear()
+    async with controlled(*parts):
+        await settled()
+        assert api.writes == []
+        await edit(api, replicas=3)
+    async with controlled(*parts):
+        await settled()
+    assert names(api) == ["web-0", "web-1", "web-2"]
 
 
 async def test_machines_without_an_owner_restart_by_request(api, home):
