@@ -28,7 +28,7 @@ from bare import until
 from latency import Home, machine
 
 from hotvirt.kube.errors import NotFound
-from hotvirt.kube.resources import CONTROLLER_REVISIONS, PODS, VMIS, VMS
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, EVENTS, PODS, VMIS, VMS
 from hotvirt.qemu.machine import MIB
 from hotvirt.server.app import ApiServer, ServerConfig
 
@@ -297,7 +297,10 @@ async def is_gone(home: Home, name: str) -> bool:
 
 
 async def quiet(home: Home) -> dict[str, float]:
-    """What there is once nothing moves any more: the same twice, a second apart."""
+    """What there is once nothing moves any more: the same twice, a second apart. Without events, which else are there
+    for an hour."""
+    for event in (await home.client.list(EVENTS, "default"))["items"]:
+        await home.client.delete(EVENTS, event["metadata"]["name"], "default")
     last = await census(home)
     async with asyncio.timeout(30):
         while True:
@@ -309,12 +312,12 @@ async def quiet(home: Home) -> dict[str, float]:
 
 
 async def census(home: Home) -> dict[str, float]:
-    """What this home has, by kind. Its events and log are for people, and end by age and size."""
+    """What this home has, by kind; but for its log, and the connections of its clients."""
     pid, directory = home.pid, str(home.directory)
     proc = Path(f"/proc/{pid}")
     found: dict[str, float] = {
         "memory, MiB": round(home.resident() / MIB, 2),
-        "descriptors": len(list((proc / "fd").iterdir())),
+        "descriptors": len(descriptors(proc)),
         "threads": len(list((proc / "task").iterdir())),
         "children": len((proc / "task" / str(pid) / "children").read_text().split()),
         "guest processes": len([p for p in Path("/proc").iterdir() if p.name.isdigit() and holds(p, directory, pid)]),
@@ -326,6 +329,12 @@ async def census(home: Home) -> dict[str, float]:
     for kind in (VMS, VMIS, PODS, CONTROLLER_REVISIONS):
         found[kind.plural] = len((await home.client.list(kind))["items"])
     return found
+
+
+def descriptors(proc: Path) -> list[str]:
+    clients = {line.split()[9] for line in (proc / "net/tcp").read_text().splitlines()[1:]}
+    links = (os.readlink(fd) for fd in (proc / "fd").iterdir())
+    return [link for link in links if link.removeprefix("socket:[").removesuffix("]") not in clients]
 
 
 def holds(process: Path, directory: str, home: int) -> bool:
