@@ -130,3 +130,34 @@ async def test_the_wrong_method_an_unknown_verb_and_an_unknown_machine(api):
             assert (answer.status, body["kind"], body["code"], says in body["message"]) == (
                 status, "Status", status, True,
             ), (method, path, body)  # fmt: skip
+
+
+JUNK = (
+    b"", b"null", b"{}", b"[]", b"{", b"\xff", b'{"dryRun":["All"]}', b'{"dryRun":1}', b'{"name":{"a":[]}}',
+    b'{"disk":{"disk":{"bus":5}},"name":"x"}', b'{"unfreezeTimeout":1e400}', b'{"unfreezeTimeout":"9h"}',
+    b'{"gracePeriod":-1}', b'{"gracePeriod":99999999999999999999}', b'{"gracePeriodSeconds":true}',
+    b'{"claimName":"' + b"x" * 300 + b'"}', b'{"metadata":[],"spec":5}', b'{"spec":{"template":[]}}',
+    b'{"spec":{"template":{"spec":{"domain":null}},"instancetype":{"name":"x"}}}', b'{"a":' * 3000, b"x" * 70_000,
+    b'{"kind":"VirtualMachine","metadata":{"name":5},"spec":{"template":{}}}',
+)  # fmt: skip
+
+
+async def test_junk_is_the_clients_fault_and_changes_nothing(api):
+    """Against a VM that is there and does not run."""
+    template = {"spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {}}}}
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"},
+          "spec": {"runStrategy": "Manual", "template": template}}  # fmt: skip
+    stored = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"
+    async with api.post(stored, json=vm) as answer:
+        assert answer.status == 201, await answer.text()
+    found = set()
+    for path, (method, _) in TABLE.items():
+        for body in JUNK:
+            async with api.request(method, f"/apis/subresources.kubevirt.io/v1/{path}", data=body) as answer:
+                assert answer.status < 500, (path, body[:80], await answer.text())
+                found.add(answer.status)
+    assert found <= {200, 202, 400, 403, 404, 409, 413}
+    async with api.get(f"{stored}/web") as answer:
+        now = await answer.json()
+        assert now["spec"]["runStrategy"] == "Manual"
+        assert not now.get("status", {}).get("memoryDumpRequest")
