@@ -61,6 +61,11 @@ ip('fe80::1').isLinkLocalUnicast() && ip('224.0.0.1').isLinkLocalMulticast() && 
 cidr('10.0.0.0/8').containsIP('10.1.2.3') && !cidr('10.0.0.0/8').containsIP(ip('11.1.2.3'))
 cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16') && cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8')
 cidr('10.1.2.3/8').ip() == ip('10.1.2.3') && cidr('10.0.0.0/8').prefixLength() == 8 && !isCIDR('10.0.0.0/33')
+!format.dns1123Label().validate('a-1').hasValue() && format.dns1123Label().validate('A').value().size() == 1
+format.named('uuid').value().validate('x').orValue(['fine'])[0].contains('uuid')
+!format.labelValue().validate('').hasValue()
+!format.named('x').hasValue() && ['a', 'B'].filter(t, !format.dns1035Label().validate(t).hasValue()) == ['a']
+[1, 2].map(x, {'a': format.qualifiedName().validate('e.com/a').hasValue()}).all(m, !m.a)
 optional.of(1).orValue(2) == 1 && optional.none().orValue(2) == 2 && {'a': 1}.?b.orValue(3) == 3
 [1, 2][?5].hasValue() == false && {'a': 1}.?a.optMap(v, v + 1).value() == 2
 cel.bind(x, [1, 2], x.size() + x.size()) == 4

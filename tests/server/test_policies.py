@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hotvirt.kube.admission import User
 from hotvirt.kube.errors import ApiError, Forbidden, Invalid
 from hotvirt.kube.resources import CONFIG_MAPS, NAMESPACES, Resource
 from hotvirt.server.app import ApiServer
@@ -312,3 +313,28 @@ async def test_one_that_can_not_be_read_denies_what_it_may_be_about(server: ApiS
     assert "failed to configure policy: it can't be read, write it anew" in error.message
     await client.delete(POLICIES, "p")
     assert await refusal(client, widget()) is None
+
+
+async def test_what_the_writer_may_do_can_be_asked(server: ApiServer, client: LocalClient) -> None:
+    roles = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
+    bindings = Resource(
+        "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+    )
+    rules = [{"apiGroups": ["example.com"], "resources": ["widgets", "widgets/paint"], "verbs": ["create", "update"]},
+             {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]  # fmt: skip
+    await client.create(roles, {"metadata": {"name": "r"}, "rules": rules})
+    subjects = [{"kind": "User", "name": "ann"}, {"kind": "ServiceAccount", "namespace": "default", "name": "robot"}]
+    await client.create(bindings, {"metadata": {"name": "r"}, "roleRef": {"kind": "ClusterRole", "name": "r"},
+                                   "subjects": subjects})  # fmt: skip
+    await bind(client, policy(
+        "authorizer.group('example.com').resource('widgets').subresource('paint').namespace('default').name('a')"
+        ".check('update').allowed()",
+        "authorizer.requestResource.check('create').allowed() && !authorizer.requestResource.check('delete').allowed()",
+        "authorizer.path('/metrics').check('get').allowed() && !authorizer.path('/metrics').check('put').allowed()",
+        "authorizer.serviceAccount('default', 'robot').group('example.com').resource('widgets').check('create')"
+        ".allowed() && variables.known",
+        variables=[{"name": "known", "expression": "authorizer.path('/').check('get').reason() == ''"}],
+    ))  # fmt: skip
+    ann = server.client(User("ann", ("system:authenticated",)))
+    await ann.create(WIDGETS, widget(), "default", dry_run=True)
+    assert "check('delete')" in await denied(client, widget())  # the server itself may do everything

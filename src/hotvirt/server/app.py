@@ -111,7 +111,9 @@ class ApiServer:
         store = self.store
         self.registry = Registry(builtin.kinds())
         definitions = DefinitionWatcher(store, self.registry)
-        self.webhooks, self.policies = Webhooks(store, self.registry), Policies(store, self.registry)
+        self.access = Access(store)
+        self.webhooks = Webhooks(store, self.registry, self.access.may)
+        self.policies = Policies(store, self.registry, self.access.may)
         self.verbs = Verbs(
             store, self.registry, self._admissions, now=self._now, webhooks=self.webhooks,
             policies=self.policies,
@@ -120,7 +122,6 @@ class ApiServer:
             ),
             service_ranges=self.config.service_ranges,
         )  # fmt: skip
-        self.access = Access(store)
         self.tokens = Tokens(store, pki.token_secret(), self._now)
         self.subresources = Subresources(self.verbs, self.access, self.tokens)
         self.bookmarks = Bookmarks(store)

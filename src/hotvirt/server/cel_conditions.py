@@ -5,13 +5,16 @@ Pure, but that expressions are compiled on first use, and kept.
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotvirt.kube.errors import Cause
 from hotvirt.server import cel_requests
 from hotvirt.server.cel_requests import WEBHOOK, Scope, compile_text, conditions_hold
 from hotvirt.server.objectmeta import INVALID, REQUIRED
 from hotvirt.server.schema_checks import DUPLICATE, TOO_MANY, shown
+
+if TYPE_CHECKING:
+    from hotvirt.server.cel.authority import Authorize
 
 Document = dict[str, Any]
 MOST = 64
@@ -60,10 +63,12 @@ def check_expression(
         yield Cause(INVALID, f"Invalid value: {shown(text)}: {error}", at)
 
 
-def hold(conditions: tuple[tuple[str, str], ...], request: Document) -> tuple[bool, str]:
+def hold(
+    conditions: tuple[tuple[str, str], ...], request: Document, authorize: "Authorize | None" = None
+) -> tuple[bool, str]:
     """Whether a webhook's do for an AdmissionReview's request, and else what kept them from saying so. ValueError when
     one does not compile."""
     from hotvirt.server.cel.engine import Budget
 
     compiled = [(name, compile_text(text.strip(), WEBHOOK)) for name, text in conditions]
-    return conditions_hold(compiled, cel_requests.about(request), Budget())
+    return conditions_hold(compiled, cel_requests.about(request, authorize=authorize), Budget())

@@ -1,4 +1,5 @@
-"""CEL about a write: `object`, `oldObject`, `request`, and for policies `params`, `namespaceObject` and `variables`.
+"""CEL about a write: `object`, `oldObject`, `request`, `authorizer`, and for policies `params`, `namespaceObject` and
+`variables`.
 
 Objects are as they are sent, so their fields have no types; a request and a namespace have. Expressions are compiled on
 first use, and once. Pure but for that.
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from hotvirt.server.cel.authority import Authorize
     from hotvirt.server.cel.engine import Budget, Expression
 
 Document = dict[str, Any]
@@ -59,10 +61,13 @@ WEBHOOK = Scope()
 @lru_cache(maxsize=256)
 def _checker(scope: Scope) -> Any:
     from hotvirt.server.cel.engine import Checker, library
+    from hotvirt.server.cel.functions import ABSTRACT
     from hotvirt.server.cel.types import SchemaTypes
 
     types, dyn = SchemaTypes(str), library().Type.DYN  # no name here needs escaping
     known = {"object": dyn, "oldObject": dyn, "request": types.of(REQUEST)}
+    for name, kind in (("authorizer", "Authorizer"), ("authorizer.requestResource", "ResourceCheck")):
+        known[name] = library().Type.AbstractType(ABSTRACT[kind])
     if scope.has_params:
         known["params"] = dyn
     if scope.has_namespace:
@@ -91,10 +96,13 @@ class Question:
     def __init__(
         self, *, new: Document | None, old: Document | None, request: Document, namespace: Document | None = None,
         params: Document | None = None, variables: Mapping[str, "Expression"] | None = None,
+        authorize: "Authorize | None" = None,
     ) -> None:  # fmt: skip
+        self._authorize = authorize
         space = _namespace_conversion()(_seen(namespace)) if namespace is not None else None
         self._known: Document = {
             "object": new, "oldObject": old, "request": request, "params": params, "namespaceObject": space,
+            **_authorizers(request),
         }  # fmt: skip
         self._variables = variables or {}
         self._found: Document = {}
@@ -103,6 +111,7 @@ class Question:
 
     def ask(self, expression: "Expression", budget: "Budget") -> Any:
         """The value. EvaluationError when there is none."""
+        from hotvirt.server.cel.authority import asked_of
         from hotvirt.server.cel.engine import EvaluationError, Values
         from hotvirt.server.cel.syntax import fields_of
 
@@ -112,7 +121,8 @@ class Question:
         if self._values is None:
             self._values = Values({**self._known, "variables": self._found})
         try:
-            return expression.evaluate(self._values, budget)
+            with asked_of(self._authorize):
+                return expression.evaluate(self._values, budget)
         except EvaluationError as error:
             missing = str(error).removeprefix("no such key: ")
             if missing in self._failed:
@@ -133,6 +143,18 @@ class Question:
                 raise
             self._failed[name] = str(error)
         self._values = None
+
+
+def _authorizers(request: Document) -> Document:
+    """What `authorizer` and `authorizer.requestResource` stand for: whom to ask about, and what of."""
+    user, resource = request.get("userInfo") or {}, request.get("resource") or {}
+    who: Document = {"": "authorizer", "user": user}
+    about_it = {
+        "group": resource.get("group") or "", "resource": resource.get("resource") or "",
+        "subresource": request.get("subResource") or "", "namespace": request.get("namespace") or "",
+        "name": request.get("name") or "",
+    }  # fmt: skip
+    return {"authorizer": who, "authorizer.requestResource": {**who, **about_it}}
 
 
 def _seen(namespace: Document) -> Document:

@@ -24,6 +24,7 @@ from hotvirt.server.webhook_configs import Matching, Rule
 from hotvirt.server.webhooks import in_form
 
 if TYPE_CHECKING:
+    from hotvirt.server.cel.authority import Authorize
     from hotvirt.server.cel.engine import Budget
 
 Document = dict[str, Any]
@@ -43,8 +44,8 @@ class Unconfigured(Exception):
 
 
 class Policies:
-    def __init__(self, store: Store, registry: Registry) -> None:
-        self._store, self._registry = store, registry
+    def __init__(self, store: Store, registry: Registry, authorize: "Authorize | None" = None) -> None:
+        self._store, self._registry, self._authorize = store, registry, authorize
         self._bound: list[tuple[Policy | str, str, list[Binding]]] | None = None
         self._started = False
         for kind in (POLICIES, BINDINGS):
@@ -105,7 +106,9 @@ class Policies:
             return
         space = self._namespace(call)
         for each in params:
-            question = about(request, namespace=space, params=each, variables=policy.variables)
+            question = about(
+                request, namespace=space, params=each, variables=policy.variables, authorize=self._authorize
+            )  # fmt: skip
             yield from _judge(policy, question, Budget())
 
     def _form(self, match: Matching, call: Call, operation: str, new: Document | None, old: Document | None) -> Any:

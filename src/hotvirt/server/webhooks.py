@@ -9,7 +9,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotvirt.kube.errors import ApiError, BadRequest, Forbidden, InternalError
 from hotvirt.server import cel_conditions, webhook_configs, webhook_match, webhook_places, webhook_review
@@ -23,14 +23,17 @@ from hotvirt.server.webhook_client import CallFailed, WebhookClient
 from hotvirt.server.webhook_configs import MUTATING, VALIDATING, Hook
 from hotvirt.server.webhook_review import Answer, BadAnswer
 
+if TYPE_CHECKING:
+    from hotvirt.server.cel.authority import Authorize
+
 Document = dict[str, Any]
 _FIXED = ("name", "namespace", "uid", "creationTimestamp")
 _log = logging.getLogger(__name__)
 
 
 class Webhooks:
-    def __init__(self, store: Store, registry: Registry) -> None:
-        self._store, self._registry = store, registry
+    def __init__(self, store: Store, registry: Registry, authorize: "Authorize | None" = None) -> None:
+        self._store, self._registry, self._authorize = store, registry, authorize
         self._client = WebhookClient()
         self._hooks: dict[str, list[Hook]] = {}
         self._started = False
@@ -134,7 +137,7 @@ class Webhooks:
         uid = str(uuid.uuid4())
         before, after = (doc and in_form(call.served, form, doc) for doc in (old, new))
         review = webhook_review.question(call, operation, after, before, form=form, uid=uid)
-        if hook.conditions and not _is_meant(hook, call, review["request"]):
+        if hook.conditions and not _is_meant(hook, call, review["request"], self._authorize):
             return None
         try:
             url, server_name = self._address(hook)
@@ -189,10 +192,10 @@ def _read(config: Document) -> list[Hook]:
         return []
 
 
-def _is_meant(hook: Hook, call: Call, request: Document) -> bool:
+def _is_meant(hook: Hook, call: Call, request: Document, authorize: "Authorize | None") -> bool:
     """Whether the matchConditions hold. Forbidden when that can't be said, and the webhook may not be left out."""
     try:
-        meant, fault = cel_conditions.hold(hook.conditions, request)
+        meant, fault = cel_conditions.hold(hook.conditions, request, authorize)
     except ValueError as error:
         meant, fault = False, str(error)
     if fault and not hook.is_ignored_when_failing:

@@ -13,7 +13,10 @@ from typing import Any
 from hotvirt.server.cel import cost, functions, syntax
 
 LONGEST = 64 * 1024
-VARIABLES = ("self", "oldSelf", "object", "oldObject", "request", "params", "namespaceObject", "variables")
+VARIABLES = (
+    "self", "oldSelf", "object", "oldObject", "request", "params", "namespaceObject", "variables", "authorizer",
+    "authorizer.requestResource",
+)  # fmt: skip
 MAYBE = "maybe__"  # the list with an optional variable's value, if there is one
 _KEY = re.compile(r'NOT_FOUND: Key not found in map : "?(.*?)"?\Z', re.DOTALL)
 _CODE = re.compile(r"\A[A-Z_]+: ")
@@ -114,8 +117,9 @@ class Checker:
 
     def __init__(self, variables: Mapping[str, Any], pool: Any = None) -> None:
         cel = library()
+        more = cel.NewEnvConfigFromYaml(functions.CONFIGURATION)
         self._environment = cel.NewEnv(
-            pool, variables=dict(variables), extensions=_extensions(),
+            pool, more, variables=dict(variables), extensions=_extensions(),
             functions=functions.declare(cel, for_checking=True),
         )  # fmt: skip
 
@@ -130,6 +134,8 @@ class Checker:
                 self._environment.compile(text, disable_check=True)
             checked = self._environment.compile(whole)
             serialized = checked.serialize()
+            if any(name in text for name in functions.GIVES_OPTIONAL):
+                serialized = syntax.optional_results(serialized, functions.GIVES_OPTIONAL)
             tree = syntax.parse(serialized)
         except RuntimeError as error:
             told = _told(str(error), lines_before=1 if optional else 0)

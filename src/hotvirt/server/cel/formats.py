@@ -73,11 +73,16 @@ CHECKS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-def named(name: str) -> Value:
-    if name not in CHECKS:
-        raise ValueError(f"no such format: {name}")
+def format_(name: str) -> Value:
     return {"": "format", "is": name}
 
 
-def validate(value: Value, text: str) -> list[str]:
-    return CHECKS[value["is"]](text)
+def named(name: str) -> list[Value]:
+    """In a list; an empty one when there is none of that name."""
+    return [format_(name)] if name in CHECKS else []
+
+
+def validate(value: Value, text: str) -> list[list[str]]:
+    """The faults in a list; an empty one when there are none."""
+    faults = CHECKS[value["is"]](text)
+    return [faults] if faults else []

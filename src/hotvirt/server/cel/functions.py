@@ -5,16 +5,19 @@ shape share one Python function. `any` stands for every type. Nothing is importe
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.server.cel import kinds, lists, regex, texts, times
+from hotvirt.server.cel import authority, formats, kinds, lists, regex, texts, times
 
 ABSTRACT = {
     "Quantity": "kubernetes.Quantity", "Semver": "kubernetes.Semver", "URL": "kubernetes.URL",
     "Format": "kubernetes.NamedFormat", "IP": "net.IP", "CIDR": "net.CIDR",
+    **{name: f"kubernetes.authorization.{name}"
+       for name in ("Authorizer", "PathCheck", "GroupCheck", "ResourceCheck", "Decision")},
 }  # fmt: skip
 _PLAIN = {
     "bool": "BOOL", "int": "INT", "uint": "UINT", "double": "DOUBLE", "string": "STRING", "bytes": "BYTES",
@@ -22,6 +25,24 @@ _PLAIN = {
 }  # fmt: skip
 _NUMBERS = ("int", "uint", "double", "duration")
 _ORDERED = (*_NUMBERS, "bool", "string", "bytes", "timestamp")
+
+
+# What only this notation can say: a function that gives an optional (`syntax.optional_results` makes it one).
+GIVES_OPTIONAL = frozenset(("format.named", "validate"))
+CONFIGURATION = """
+functions:
+- name: format.named
+  overloads:
+  - id: format_named
+    args: [{type_name: string}]
+    return: {type_name: optional_type, params: [{type_name: kubernetes.NamedFormat}]}
+- name: validate
+  overloads:
+  - id: format_validate
+    target: {type_name: kubernetes.NamedFormat}
+    args: [{type_name: string}]
+    return: {type_name: optional_type, params: [{type_name: list, params: [{type_name: string}]}]}
+"""
 
 
 class Signature(Struct, frozen=True):
@@ -64,6 +85,9 @@ _TABLE: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
     (texts.reverse, ("string.reverse() string", "list.reverse() list")),
     (texts.quote, ("strings.quote(string) string",)),
     (texts.formatted, ("string.format(list) string",)),
+    *((partial(formats.format_, name), (f"format.{name}() Format",)) for name in formats.CHECKS),
+    (formats.named, ("format.named(string) Format",)),
+    (formats.validate, ("Format.validate(string) faults",)),
     (kinds.quantity, ("quantity(string) Quantity",)),
     (kinds.holds(kinds.quantity), ("isQuantity(string) bool",)),
     (kinds.quantity_is_integer, ("Quantity.isInteger() bool",)),
@@ -104,6 +128,17 @@ _TABLE: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
     (kinds.cidr_ip, ("CIDR.ip() IP",)),
     (kinds.cidr_masked, ("CIDR.masked() CIDR",)),
     (kinds.cidr_width, ("CIDR.prefixLength() int",)),
+    (authority.account, ("Authorizer.serviceAccount(string,string) Authorizer",)),
+    (authority.saying("path"), ("Authorizer.path(string) PathCheck",)),
+    (authority.saying("group"), ("Authorizer.group(string) GroupCheck",)),
+    *((authority.saying(word), (f"{of}.{word}(string) ResourceCheck",)) for of, word in (
+        ("GroupCheck", "resource"), ("ResourceCheck", "subresource"), ("ResourceCheck", "namespace"),
+        ("ResourceCheck", "name"))),
+    (authority.check, ("PathCheck.check(string) Decision", "ResourceCheck.check(string) Decision")),
+    (authority.allowed, ("Decision.allowed() bool",)),
+    (authority.reason, ("Decision.reason() string",)),
+    (authority.errored, ("Decision.errored() bool",)),
+    (authority.error, ("Decision.error() string",)),
 )  # fmt: skip
 
 
@@ -124,6 +159,8 @@ def declare(cel: Any, *, for_checking: bool) -> list[Any]:
     seen: set[tuple[Any, ...]] = set()
     for work, texts_ in _TABLE:
         for signature in map(_signature, texts_):
+            if for_checking and signature.name in GIVES_OPTIONAL:
+                continue
             for takes in [signature.takes] if for_checking else _runtime(signature.takes):
                 identity = (signature.name, signature.is_member, takes)
                 if identity not in seen:

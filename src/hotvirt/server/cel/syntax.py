@@ -3,7 +3,8 @@
 Macros are expanded by then: `all`, `exists`, `map` and the others are folds. Only what rules are judged by is kept.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -63,6 +64,48 @@ def fields_of(node: Node, variable: str) -> set[str]:
         elif each.kind == "call" and len(each.parts) == 2 and each.parts[1].kind == "const":
             found.add(each.parts[1].value)  # variables['a'], variables.?a
     return found
+
+
+def optional_results(serialized: bytes, functions: frozenset[str]) -> bytes:
+    """The same expression, with each call of a function that gives a list replaced by an optional of its first item:
+    no function of ours can give an optional, but `list[?0]` does."""
+    fresh = itertools.count(1 << 40)  # expressions have numbers
+
+    def inside(data: bytes, numbers: tuple[int, ...], work: Callable[[bytes], bytes]) -> bytes:
+        return b"".join(
+            _encoded(number, work(value) if number in numbers and isinstance(value, bytes) else value)
+            for number, value in _fields(data)
+        )
+
+    def rewrite(data: bytes) -> bytes:
+        found = inside(data, (5,), lambda each: inside(each, (1,), rewrite))
+        found = inside(found, (6,), lambda each: inside(each, (1, 3), rewrite))
+        found = inside(found, (7,), lambda each: inside(each, (1,), rewrite))
+        found = inside(found, (8,), lambda each: inside(each, (2,), lambda entry: inside(entry, (3, 4), rewrite)))
+        found = inside(found, (9,), lambda each: inside(each, (2, 4, 5, 6, 7), rewrite))
+        call = _bytes(dict(_fields(found)).get(6))
+        if _text(dict(_fields(call)).get(2)) not in functions:
+            return found
+        zero = _encoded(2, next(fresh)) + _encoded(3, _encoded(3, 0))
+        first = _encoded(2, b"_[?_]") + _encoded(3, found) + _encoded(3, zero)
+        return _encoded(2, next(fresh)) + _encoded(6, first)
+
+    return inside(serialized, (2,), lambda checked: inside(checked, (4,), rewrite))
+
+
+def _encoded(number: int, value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint_bytes(number << 3) + _varint_bytes(value)
+    return _varint_bytes(number << 3 | 2) + _varint_bytes(len(value)) + value
+
+
+def _varint_bytes(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
 
 
 def _expr(data: bytes, depth: int) -> Node:
