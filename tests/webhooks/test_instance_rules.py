@@ -10,6 +10,7 @@ from hotvirt.kube.admission import User
 from hotvirt.kube.aggregated import RequestContext
 from hotvirt.kube.errors import ApiError, NotFound
 from hotvirt.webhooks import routing
+from hotvirt.webhooks.guests import GuestStream
 from hotvirt.webhooks.subresources import UNSUPPORTED, KubeVirtSubresources
 
 POD_NETWORK = {
@@ -65,6 +66,16 @@ TABLE = {
 }
 
 
+class Writer:
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+    async def wait_closed(self):
+        return
+
+
 class Guests:
     def __init__(self):
         self.told = None
@@ -73,6 +84,9 @@ class Guests:
         async def tell(namespace, instance, **how):
             assert (namespace, instance) == ("shop", "web")
             self.told = (name, *how.values()) if how else name
+            if name in ("console", "vnc", "port_forward"):
+                self.stream = GuestStream(None, Writer())
+                return self.stream
             return b"png" if name == "screenshot" else []
 
         return tell
@@ -159,7 +173,6 @@ READS = {
     "more than a protocol": ("portforward/22/tcp/x", PLAIN, "", (400, "cannot be forwarded")),
     "a port while paused": ("portforward/22", PAUSED, "", (409, "VMI is paused")),
     "a port without a network": ("portforward/22", vmi(spec=devices()), "", (409, "no network interfaces")),
-    "a port without a WebSocket": ("portforward/22/udp", PLAIN, "", (400, "connect to it with a WebSocket")),
 }  # fmt: skip
 
 
@@ -170,6 +183,20 @@ async def test_states_and_reads(verb, state, query, expected):
         assert (answer.status, expected[1] in answer.said, answer.guests.told) == (expected[0], True, None), answer.said
         return
     assert (answer.status, answer.guests.told) == (200, expected), answer.said
+
+
+@pytest.mark.parametrize(
+    ("verb", "query", "told"),
+    [
+        ("console", "preserveSession=true", ("console", True)),
+        ("vnc", "preserveSession=1", ("vnc", True)),
+        ("portforward/22/udp", "", ("port_forward", 22, "udp", "default")),
+        ("portforward/65535", "", ("port_forward", 65535, "tcp", "default")),
+    ],
+)
+async def test_who_asks_without_a_websocket_learns_whether_it_could_be_had(verb, query, told):
+    answer = await ask("GET", f"virtualmachineinstances/web/{verb}", query=query, virtualmachineinstances=PLAIN)
+    assert (answer.status, answer.guests.told, answer.guests.stream.writer.closed) == (400, told, True)
 
 
 async def test_a_paused_guest_stays_so_while_a_snapshot_is_taken():

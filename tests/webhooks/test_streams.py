@@ -15,7 +15,7 @@ from hotvirt.webhooks.guests import GuestStream
 
 
 @contextlib.asynccontextmanager
-async def console(talk, *, why="the guest stopped"):
+async def console(talk, *, why="the guest stopped", displaces=True):
     """A WebSocket client of a stream whose far side is `talk(reader, writer)`."""
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=theirs)
@@ -29,7 +29,7 @@ async def console(talk, *, why="the guest stopped"):
 
     async def front(request):
         try:
-            return await streams.serve(request, dial)
+            return await streams.serve(request, dial, displaces=displaces)
         except ApiError as error:
             return web.json_response(error.to_status(), status=error.code)
 
@@ -51,6 +51,12 @@ async def test_who_asks_without_a_websocket_displaces_nobody():
         answer = await client.get("/")
         assert (answer.status, seen.dials) == (400, 0)
         assert "connect to it with a WebSocket" in (await answer.json())["message"]
+
+
+async def test_who_asks_without_a_websocket_learns_whether_it_could_be_had():
+    async with console(lambda reader, writer: asyncio.sleep(0, writer.close()), displaces=False) as (client, seen):
+        answer = await client.get("/")
+        assert (answer.status, seen.dials, seen.stream.writer.is_closing()) == (400, 1, True)
 
 
 async def test_what_the_guest_said_last_comes_before_the_end_and_its_reason():
@@ -157,7 +163,7 @@ async def test_what_dialling_raises_is_the_answer():
 
     async def front(request):
         try:
-            return await streams.serve(request, dial)
+            return await streams.serve(request, dial, displaces=True)
         except ApiError as error:
             return web.json_response(error.to_status(), status=error.code)
 

@@ -134,13 +134,21 @@ class InstanceVerbs:
             raise BadRequest("No serial consoles are present: domain.devices.autoattachSerialConsole is false")
         states.require_running(vmi)
         guests = self._guests()
-        return await streams.serve(request, lambda: guests.console(context.namespace, context.name, preserve=preserve))
+
+        async def dial() -> GuestStream:
+            return await guests.console(context.namespace, context.name, preserve=preserve)
+
+        return await streams.serve(request, dial, displaces=not preserve)
 
     async def _vnc(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
         preserve = options.flag(request, "preserveSession")
         await self._with_display(context)
         guests = self._guests()
-        return await streams.serve(request, lambda: guests.vnc(context.namespace, context.name, preserve=preserve))
+
+        async def dial() -> GuestStream:
+            return await guests.vnc(context.namespace, context.name, preserve=preserve)
+
+        return await streams.serve(request, dial, displaces=not preserve)
 
     async def _screenshot(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
         move = options.flag(request, "moveCursor")
@@ -173,7 +181,7 @@ class InstanceVerbs:
                 context.namespace, context.name, port=port, protocol=protocol, interface=interface
             )
 
-        return await streams.serve(request, dial)
+        return await streams.serve(request, dial, displaces=False)
 
     # What the guest says
 

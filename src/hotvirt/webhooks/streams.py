@@ -26,10 +26,16 @@ KEEP_ALIVE = ((sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1), (sockets.IPPROTO_TC
 """A client whose machine vanished is noticed within a minute; one that reads nothing, after five."""
 
 
-async def serve(request: web.Request, dial: Callable[[], Awaitable[GuestStream]]) -> web.StreamResponse:
-    """Connects, upgrades the request, and copies until one side ends. What `dial` raises is the answer."""
+async def serve(
+    request: web.Request, dial: Callable[[], Awaitable[GuestStream]], *, displaces: bool
+) -> web.StreamResponse:
+    """Connects, upgrades the request, and copies until one side ends. What `dial` raises is the answer, also for one
+    who asks without an upgrade to read it, as clients must whose WebSockets give them but a number; unless connecting
+    `displaces` another."""
     socket = web.WebSocketResponse(protocols=(PROTOCOL,), compress=False)
-    if not socket.can_prepare(request):  # before the guest's side is opened, as that may displace another
+    if not socket.can_prepare(request):
+        if not displaces:
+            await _let_go(await dial())
         raise BadRequest("this is a stream: connect to it with a WebSocket (virtctl, hotvirt and noVNC do)")
     stream = await dial()
     try:
