@@ -18,6 +18,9 @@ def test_the_manifest(make):
         nodeSelector={"disk": "fast"}, tolerations=[{"key": "a", "operator": "Exists"}],
     )  # fmt: skip
     vmi["metadata"]["labels"] = {"app": "web", "kubevirt.io/vm": "web"}
+    vmi["metadata"]["annotations"] = {
+        "team": "shop", "kubectl.kubernetes.io/last-applied-configuration": "{}", "hotvirt.io/start-revision": "r",
+    }  # fmt: skip
     assert launcherpod.render(vmi, Settings()) == {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -29,6 +32,7 @@ def test_the_manifest(make):
                 "vm.kubevirt.io/name": "web", "vmi.kubevirt.io/id": "web",
             },
             "annotations": {
+                "team": "shop", "kubectl.kubernetes.io/default-container": "compute",
                 "kubevirt.io/domain": "web", "kubevirt.io/memory-overhead-bytes": str(108 * MIB),
             },
             "ownerReferences": [
@@ -77,7 +81,7 @@ def test_the_name_is_the_same_for_the_same_instance_and_another_for_the_next(mak
          {"cpu": "200m", "memory": "620Mi"}, None),
         ({"memory": {"guest": "1Gi"}, "resources": {"requests": {"memory": "256Mi", "cpu": "2"},
                                                     "limits": {"memory": "1Gi", "cpu": "4", "example.com/gpu": 1}}},
-         Settings(), {"cpu": "2", "memory": "364Mi"}, {"cpu": "4", "memory": "1132Mi", "example.com/gpu": "1"}),
+         Settings(), {"cpu": "2", "memory": "370Mi"}, {"cpu": "4", "memory": "1132Mi", "example.com/gpu": "1"}),
         ({"memory": {"guest": "1Gi"}, "resources": {"overcommitGuestOverhead": True}}, Settings(),
          {"cpu": "100m", "memory": "1Gi"}, None),
         ({"memory": {"guest": "1Gi"}, "cpu": {"sockets": 3, "dedicatedCpuPlacement": True}}, Settings(),

@@ -253,7 +253,8 @@ def manifest(
     image: str | None = None,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A VM on the tiny guest. `claim` and `image` each add a disk."""
+    """A VM on the tiny guest. `claim` and `image` each add a disk; `extra` has more fields of the `domain`, of its
+    `devices` and of the template's `spec`."""
     disks: list[dict[str, Any]] = [{"name": "scratch", "disk": {"bus": bus}}]
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}]
     if claim:
@@ -267,7 +268,11 @@ def manifest(
         "memory": {"guest": memory, "maxGuest": max_memory},
         "cpu": {"sockets": sockets, "maxSockets": max_sockets},
         "firmware": {"kernelBoot": {"container": container}},
-        "devices": {"disks": disks, "interfaces": [{"name": "default", "masquerade": {}}]},
+        "devices": {
+            "disks": disks,
+            "interfaces": [{"name": "default", "masquerade": {}}],
+            **(extra or {}).get("devices", {}),
+        },
         **(extra or {}).get("domain", {}),
     }
     return {
@@ -283,6 +288,7 @@ def manifest(
                     "domain": domain,
                     "networks": [{"name": "default", "pod": {}}],
                     "volumes": volumes,
+                    **(extra or {}).get("spec", {}),
                 },
             },
         },

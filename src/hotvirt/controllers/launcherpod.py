@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from hotvirt.api.quantity import format_bytes, parse_bytes, parse_cpu
 from hotvirt.controllers import spec as specs
+from hotvirt.controllers.newinstance import REVISION
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import PODS
 
@@ -30,6 +31,11 @@ PASSED_ON = (
     "topologySpreadConstraints",
 )  # fmt: skip
 """Fields that mean the same in an instance's spec and in a pod's."""
+OF_THE_DOCUMENT = (
+    "kubectl.kubernetes.io/last-applied-configuration", "kubevirt.io/latest-observed-api-version",
+    "kubevirt.io/storage-observed-api-version", REVISION,
+)  # fmt: skip
+"""Annotations of an instance that say nothing of its pod."""
 STOP_MARGIN = 30
 """Seconds that the pod may live longer than its guest is given to shut down."""
 
@@ -100,7 +106,7 @@ def render(vmi: Document, settings: Settings) -> Document:
             "name": name(vmi),
             "namespace": metadata["namespace"],
             "labels": _labels(vmi),
-            "annotations": {"kubevirt.io/domain": metadata["name"], OVERHEAD: str(overhead(spec))},
+            "annotations": _annotations(vmi),
             "ownerReferences": [_owner(vmi)],
         },
         "spec": {
@@ -118,6 +124,18 @@ def render(vmi: Document, settings: Settings) -> Document:
     }
     pod["spec"] |= {field: spec[field] for field in PASSED_ON if spec.get(field)}
     return pod
+
+
+def _annotations(vmi: Document) -> Document:
+    """The instance's own, but for what is about its document, and ours."""
+    metadata = vmi["metadata"]
+    given = (metadata.get("annotations") or {}).items()
+    return {
+        **{key: value for key, value in given if key not in OF_THE_DOCUMENT},
+        "kubectl.kubernetes.io/default-container": COMPUTE,
+        "kubevirt.io/domain": metadata["name"],
+        OVERHEAD: str(overhead(vmi["spec"])),
+    }
 
 
 def _labels(vmi: Document) -> Document:
