@@ -274,6 +274,20 @@ def test_what_a_preference_requires(needs, given, before, expected):
     assert [(fault.field, fault.message) for fault in faults] == expected
 
 
+HOSTILE = [None, [], "x", 1, {}, {"spec": None}, {"spec": {"cpu": 1, "memory": []}}, {"spec": {"devices": [1]}},
+           {"spec": {"cpu": {"guest": 1}, "memory": {"guest": "much"}}}, {"spec": {"cpu": {"preferredCPUTopology": 3}}},
+           {"spec": {"cpu": {"guest": 1}, "memory": {"guest": "1Gi"}, "annotations": {"a": 1}}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("obj", HOSTILE, ids=repr)
+def test_a_revision_may_hold_anything(obj):
+    for pair in ((obj, None), (None, obj), (obj, obj)):
+        new, faults = sizes.apply(template(), *pair)
+        assert new == template() or not faults
+    if obj not in (None, {"spec": {"cpu": {"guest": 1}, "memory": {"guest": "1Gi"}, "annotations": {"a": 1}}}):
+        assert [fault.field for fault in sizes.apply(template(), obj, None)[1]] == ["spec.instancetype"]
+
+
 def test_an_expanded_machine_says_all_itself():
     status = {"ready": True, "instancetypeRef": {"name": "s"}, "preferenceRef": {"name": "p"}}
     machine = {**vm(instancetype={"name": "s"}, preference={"name": "p"}, runStrategy="Always"), "status": status}

@@ -30,6 +30,7 @@ STORED = {
     (CLUSTER_PREFERENCES.kind, "gpu", ""): {"spec": {"devices": {"preferredDiskBus": "ide"}}},
     (CLUSTER_PREFERENCES.kind, "large", ""): {"spec": {"requirements": {"cpu": {"guest": 4}}}},
     (CONTROLLER_REVISIONS.kind, "kept", "shop"): {"data": {"spec": {"cpu": {"guest": 1}, "memory": {"guest": "2Gi"}}}},
+    (CONTROLLER_REVISIONS.kind, "odd", "shop"): {"data": ["x"]},
     (CLAIMS.kind, "root", "shop"): {"metadata": {"labels": LABELS}},
 }  # fmt: skip
 
@@ -94,13 +95,16 @@ REFUSED = {
     "a volume without labels": (
         vm(instancetype={"inferFromVolume": "root"}, volumes=[{"name": "root", "emptyDisk": {"capacity": "1Gi"}}]),
         {"spec.instancetype.inferFromVolume"}),
+    "a revision of something else": (
+        vm({"memory": {"guest": "1Gi"}}, instancetype={"name": "small", "revisionName": "odd"},
+           preference={"name": "old", "revisionName": "odd"}), {"spec.instancetype", "spec.preference"}),
     "what comes of it": (vm(instancetype={"name": "huge"}), {f"{HERE}.domain.cpu"}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("obj", "fields"), REFUSED.values(), ids=REFUSED)
 async def test_refused(obj, fields):
-    verdict = await judged(obj)
+    verdict = await judged(mutated(obj) or obj)
     assert {cause.field for cause in verdict.causes} == fields
 
 

@@ -4,13 +4,14 @@ An instancetype owns CPU and memory: a machine that names one and sets what it s
 such field is named. A preference only fills in what the machine is silent about (see `instancetype_preference`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
 from hotvirt.api import instancetype_preference as preferences
-from hotvirt.api import quantity
+from hotvirt.api import quantity, schemas, validation_instancetype
 from hotvirt.api.faults import Fault, invalid
+from hotvirt.api.validation import Checked
 
 Document = dict[str, Any]
 
@@ -61,6 +62,9 @@ def apply(
     path: str = "spec.template",
 ) -> tuple[Document, list[Fault]]:
     """The template with both in it, and what is wrong with that. With faults, the template is as it was."""
+    faults = _unsound(instancetype=instancetype, preference=preference)
+    if faults:
+        return template, faults
     size, taste = ((each or {}).get("spec") for each in (instancetype, preference))
     if not size and not taste:
         return template, []
@@ -81,6 +85,27 @@ def apply(
         metadata = new["metadata"] = dict(new.get("metadata") or {})
         metadata["annotations"] = {**notes, **(metadata.get("annotations") or {})}
     return new, []
+
+
+def is_sound(what: str, obj: object) -> bool:
+    """Whether it is an instancetype or a preference: a ControllerRevision that somebody names may hold anything."""
+    check, type_name = _CHECKS[what]
+    if not isinstance(obj, dict) or not isinstance(obj.get("spec"), dict):
+        return False
+    return schemas.fits(obj["spec"], type_name) and not check(obj).faults
+
+
+_CHECKS: dict[str, tuple[Callable[[Document], Checked], str]] = {
+    "instancetype": (validation_instancetype.instancetype, "VirtualMachineInstancetypeSpec"),
+    "preference": (validation_instancetype.preference, "VirtualMachinePreferenceSpec"),
+}
+
+
+def _unsound(**objects: Document | None) -> list[Fault]:
+    message = "the ControllerRevision it refers to holds something else: name another, or another revision"
+    return [
+        invalid(f"spec.{what}", message) for what, obj in objects.items() if obj is not None and not is_sound(what, obj)
+    ]
 
 
 def conflicts(template: Document, size: Document, *, path: str) -> list[Fault]:

@@ -49,8 +49,8 @@ class Sizes:
         vm, _ = matchers.inferred(matchers.answered(vm, old), self._lookup)
         vm = matchers.completed(vm)
         found = matchers.matcher(vm, matchers.PREFERENCE)
-        taste = (self.find(vm, found) or {}).get("spec") if found else None
-        return _with_taste(vm, taste) if taste else vm
+        taste = self.find(vm, found) if found else None
+        return _with_taste(vm, taste["spec"]) if taste and sizes.is_sound(matchers.PREFERENCE, taste) else vm
 
     def check(self, vm: Document, old: Document | None) -> Checked:
         """All that `validation.virtual_machine` finds in the machine that it becomes, and what does not go together."""
