@@ -94,6 +94,13 @@ CASES = {
         POOLS, pool(autohealing={"startUpFailureThreshold": 0, "minFailingToStartDuration": "soon"}),
         ["spec.autohealing.startUpFailureThreshold", "spec.autohealing.minFailingToStartDuration"]),
     "healing, well": (POOLS, pool(autohealing={"minFailingToStartDuration": "1h30m"}), []),
+    "labels of another shape": (
+        POOLS, pool({"template": {"metadata": {"annotations": [1]}, "spec": {"domain": DOMAIN}}},
+                    labels={"labels": {"app": "web", "n": 1}}),
+        [f"{HERE[:-5]}.metadata.labels", f"{HERE}.template.metadata.annotations"]),
+    "a set's labels of another shape": (
+        REPLICA_SETS, replica_set({"metadata": {"labels": "x"}, "spec": {"domain": DOMAIN}}),
+        ["spec.template.metadata.labels", "spec.selector"]),
     "what the schema refuses": (POOLS, pool(maxUnavailable=[]), []),
 }  # fmt: skip
 
