@@ -152,6 +152,7 @@ READS = {
     "users": ("userlist", AGENT, "", "users"),
     "filesystems": ("filesystemlist", AGENT, "", "filesystems"),
     "users of one without an agent": ("userlist", PLAIN, "", (409, "does not have guest agent connected")),
+    "users while frozen": ("userlist", vmi("AgentConnected", fsFreezeStatus="frozen"), "", (409, "unfreeze it first")),
     "filesystems while paused": ("filesystemlist", PAUSED, "", (409, "hotvirt unpause web")),
     "screenshot": ("vnc/screenshot", PLAIN, "", ("screenshot", False)),
     "screenshot with a nudge": ("vnc/screenshot", PAUSED, "moveCursor=true", ("screenshot", True)),

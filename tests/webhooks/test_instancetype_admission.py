@@ -108,6 +108,13 @@ async def test_refused(obj, fields):
     assert {cause.field for cause in verdict.causes} == fields
 
 
+@pytest.mark.parametrize("labels", [["x"], {"a": 1}, "x"], ids=repr)
+async def test_labels_that_are_none(labels):
+    obj = vm({"memory": {"guest": "1Gi"}})
+    obj["spec"]["template"]["metadata"] = {"labels": labels}
+    assert [cause.field for cause in (await judged(obj)).causes] == ["spec.template.metadata.labels"]
+
+
 async def test_faults_of_what_a_vm_names_say_so():
     disk = {"name": "root"}
     volume = {"name": "root", "containerDisk": {"image": "hotvirt/debian:12"}}

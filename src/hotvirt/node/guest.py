@@ -309,6 +309,8 @@ class Guest:
         """Whether the guest powered off in time. Asked again and again: a guest that still boots hears nothing yet."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        if seconds and self.view is not None and self.view.frozen:
+            await _thaw(self.agent)  # or it cannot write what it has to
         while (left := deadline - loop.time()) > 0:
             await self.monitor.execute("system_powerdown")
             if (agent := self.answering) is not None:
@@ -350,6 +352,13 @@ async def _unless_refused(call: Awaitable[T]) -> T | None:
         return await call
     except AgentRefused:
         return None
+
+
+async def _thaw(agent: GuestAgent) -> None:
+    try:
+        await agent.fsfreeze_thaw()
+    except AgentError as error:
+        log.debug("guest-fsfreeze-thaw: %s", error)
 
 
 async def _ask_agent(agent: GuestAgent) -> None:

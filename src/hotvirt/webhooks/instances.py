@@ -191,13 +191,13 @@ class InstanceVerbs:
         return answer({"kind": "VirtualMachineInstanceGuestAgentInfo", "apiVersion": _API, **info})
 
     async def _user_list(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
-        await states.answering(self._client(), context)
+        await states.telling(self._client(), context)
         items = await self._guests().users(context.namespace, context.name)
         kind = "VirtualMachineInstanceGuestOSUserList"
         return answer({"kind": kind, "apiVersion": _API, "metadata": {}, "items": items})
 
     async def _filesystem_list(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
-        await states.answering(self._client(), context)
+        await states.telling(self._client(), context)
         items = await self._guests().filesystems(context.namespace, context.name)
         kind = "VirtualMachineInstanceFileSystemList"
         return answer({"kind": kind, "apiVersion": _API, "metadata": {}, "items": items})

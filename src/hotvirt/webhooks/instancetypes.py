@@ -8,7 +8,7 @@ from typing import Any
 
 from hotvirt.api import instancetype as sizes
 from hotvirt.api import instancetype_matchers as matchers
-from hotvirt.api import validation, validation_instancetype
+from hotvirt.api import validation, validation_instancetype, validation_sets
 from hotvirt.api.faults import Fault
 from hotvirt.api.instancetype_matchers import Matcher
 from hotvirt.api.validation import Checked
@@ -56,6 +56,7 @@ class Sizes:
         """All that `validation.virtual_machine` finds in the machine that it becomes, and what does not go together."""
         asked = [found for what in matchers.BOTH if (found := matchers.matcher(vm, what)) is not None]
         faults = [*matchers.check(vm, old), *matchers.inferred(vm, self._lookup)[1]]
+        faults += validation_sets.template_metadata(vm["spec"].get("template") or {}, "spec.template")
         if not asked or faults:
             return _joined(faults, _without_sizes(validation.virtual_machine(vm), asked))
         objects = {each.what: self.find(vm, each) for each in asked}

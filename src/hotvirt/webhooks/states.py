@@ -25,6 +25,16 @@ async def running(client: Client, context: RequestContext) -> Document:
     return vmi
 
 
+async def telling(client: Client, context: RequestContext) -> Document:
+    """The VMI, which runs and whose agent can be asked about its guest."""
+    vmi = await answering(client, context)
+    if (vmi.get("status") or {}).get("fsFreezeStatus") == "frozen":
+        raise refusal(
+            vmi, "the guest's filesystems are frozen, and its agent tells nothing meanwhile: unfreeze it first"
+        )
+    return vmi
+
+
 async def answering(client: Client, context: RequestContext) -> Document:
     """The VMI, which runs and whose agent was heard of."""
     vmi = await running(client, context)

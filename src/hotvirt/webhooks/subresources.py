@@ -118,6 +118,6 @@ class HotvirtSubresources:
         return await routing.answer(self._routes, request, context)
 
     async def _facts(self, _request: web.Request, context: RequestContext) -> web.StreamResponse:
-        await states.answering(self._client(), context)
+        await states.telling(self._client(), context)
         facts = await self._guests().facts(context.namespace, context.name)
         return answer({"kind": "GuestFacts", "apiVersion": "subresources.hotvirt.io/v1alpha1", **facts})
