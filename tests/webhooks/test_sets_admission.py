@@ -97,7 +97,7 @@ CASES = {
     "labels of another shape": (
         POOLS, pool({"template": {"metadata": {"annotations": [1]}, "spec": {"domain": DOMAIN}}},
                     labels={"labels": {"app": "web", "n": 1}}),
-        [f"{HERE[:-5]}.metadata.labels", f"{HERE}.template.metadata.annotations"]),
+        [f"{HERE}.template.metadata.annotations", f"{HERE[:-5]}.metadata.labels"]),
     "a set's labels of another shape": (
         REPLICA_SETS, replica_set({"metadata": {"labels": "x"}, "spec": {"domain": DOMAIN}}),
         ["spec.template.metadata.labels", "spec.selector"]),

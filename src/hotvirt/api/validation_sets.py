@@ -30,7 +30,7 @@ def replica_set(obj: Document) -> Checked:
         faults.append(required("spec.template.spec", "say what each guest is: its domain, volumes and networks"))
     else:
         faults += validation.instance_spec(template["spec"], "spec.template.spec")
-    faults += _metadata(template, "spec.template")
+    faults += template_metadata(template, "spec.template")
     return Checked((*faults, *_selector(spec, template, "spec.template")))
 
 
@@ -43,8 +43,7 @@ def pool(obj: Document, old: Document | None, judge: Judge = validation.virtual_
     here = "spec.virtualMachineTemplate"
     faults = [*_name(obj), *_replicas(spec)]
     faults += (Fault(f.reason, f"{here}.{f.field}", f.message) for f in inner.faults)
-    faults += [*_metadata(template, here), *_selector(spec, template, here)]
-    faults += _metadata((template.get("spec") or {}).get("template") or {}, f"{here}.spec.template")
+    faults += [*template_metadata(template, here), *_selector(spec, template, here)]
     if old is not None and (old.get("spec") or {}).get("selector") != spec.get("selector"):
         faults.append(invalid("spec.selector", "cannot be changed: make another pool"))
     faults += _max_unavailable(spec.get("maxUnavailable"))
@@ -81,7 +80,7 @@ def _replicas(spec: Document) -> Iterator[Fault]:
         yield invalid("spec.replicas", f"must not be negative: {count}")
 
 
-def _metadata(template: Document, path: str) -> Iterator[Fault]:
+def template_metadata(template: Document, path: str) -> Iterator[Fault]:
     """The schema lets a template's metadata hold anything."""
     for field in ("labels", "annotations"):
         found = (template.get("metadata") or {}).get(field) or {}
