@@ -1,0 +1,137 @@
+"""A guest that is to stop: asked again and again, given its time and no more, and killed with a QEMU that hangs."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from hotvirt.node import guest as guests
+from hotvirt.node.guest import Guest
+from hotvirt.node.places import PodPlace
+from hotvirt.qemu.errors import QemuTimeout
+
+pytestmark = pytest.mark.looptime
+
+
+class Qemu:
+    """Its monitor. The guest goes down at the `listens`-th power button, or never; `hangs`: no answer to anything."""
+
+    name = "web"
+
+    def __init__(self, *, status="running", listens=0, hangs=False):
+        self.status, self.listens, self.hangs = status, listens, hangs
+        self.closed, self.asked = asyncio.get_running_loop().create_future(), []
+        self._down = asyncio.Event()
+
+    @property
+    def buttons(self):
+        return self.asked.count("system_powerdown")
+
+    async def execute(self, command, arguments=None, *, timeout=10.0):
+        self.asked.append(command)
+        if self.hangs:
+            await asyncio.sleep(timeout)
+            raise QemuTimeout("no answer")
+        if command == "quit":
+            self.closed.set_result(None)
+        if command == "system_powerdown" and self.buttons == self.listens:
+            self._down.set()
+        return {"status": self.status}
+
+    @contextlib.contextmanager
+    def events(self, *_):
+        yield self
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.Event().wait()
+
+    async def get_within(self, seconds):
+        try:
+            async with asyncio.timeout(seconds):
+                await self._down.wait()
+                return "SHUTDOWN"
+        except TimeoutError:
+            return None
+
+    async def close(self):
+        pass
+
+
+class Agent:
+    """None in this guest."""
+
+    async def wait_ready(self):
+        await asyncio.Event().wait()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+async def stop(tmp_path, monkeypatch):
+    """`stop(qemu, (at, seconds), ...)`: asked for at those times. Gives the seconds that it took, and the outcome."""
+    made, killed = [], []
+
+    def kill(place, outcome="Succeeded"):
+        killed.append(outcome)
+        place.outcome.write_text(outcome)
+
+    monkeypatch.setattr(guests, "kill", kill)
+
+    async def run(qemu, *asked, else_="Succeeded"):
+        guest = Guest(PodPlace(tmp_path), qemu, uid="u", accelerator="tcg", poke=lambda: None)
+        made.append(guest)
+        guest.agent = Agent()
+        began = asyncio.get_running_loop().time()
+        for at, seconds in asked:
+            await asyncio.sleep(began + at - asyncio.get_running_loop().time())
+            guest.shut_down(seconds=seconds, else_=else_)
+        await asyncio.wait([guest.stopping])
+        took = asyncio.get_running_loop().time() - began
+        noted = guest.place.outcome.read_text() if guest.place.outcome.exists() else ""
+        return round(took), noted, guest.place.cut_off.exists(), killed
+
+    yield run
+    for guest in made:
+        await guest.close()
+
+
+async def test_who_listens_is_not_cut_off(stop):
+    qemu = Qemu(listens=3)
+    assert await stop(qemu, (0, 60)) == (6, "", False, [])
+    assert qemu.buttons == 3
+    assert "quit" not in qemu.asked
+
+
+@pytest.mark.parametrize("else_", ["Succeeded", "Failed"])
+async def test_who_does_not_is_cut_off_when_its_time_is_over(stop, else_):
+    assert await stop(Qemu(), (0, 60), else_=else_) == (60, else_, True, [])
+
+
+async def test_no_time_means_at_once(stop):
+    qemu = Qemu()
+    assert await stop(qemu, (0, 0)) == (0, "Succeeded", True, [])
+    assert qemu.buttons == 0
+
+
+async def test_less_time_hastens_it_and_the_same_or_more_does_not_prolong_it(stop):
+    assert await stop(Qemu(), (0, 120), (10, 5)) == (15, "Succeeded", True, [])
+    assert (await stop(Qemu(), (0, 30), (10, 20.5), (20, 100)))[0] == 30
+
+
+async def test_a_paused_guest_goes_on_to_hear_of_it_and_one_that_never_ran_is_dismissed(stop):
+    qemu = Qemu(status="paused", listens=1)
+    assert (await stop(qemu, (0, 60)))[0] == 0
+    assert qemu.asked[:2] == ["query-status", "cont"]
+    qemu = Qemu(status="prelaunch")
+    assert await stop(qemu, (0, 60)) == (0, "Succeeded", True, [])
+
+
+async def test_a_qemu_that_hangs_is_killed(stop):
+    took, noted, cut_off, killed = await stop(Qemu(hangs=True), (0, 20), else_="Failed")
+    assert took <= 20 + guests.KILL_AFTER
+    assert (noted, killed) == ("Failed", ["Failed"])
+    assert cut_off
