@@ -58,8 +58,8 @@ def user_home(home_class, tiny_cache):
         (directory / "me").mkdir()
 
         class UserHome(home_class):
-            def hotvirt(self, *args, check=True):
-                return self._run([*AS_USER, python, "-m", "hotvirt", *args], check=check)
+            def hotvirt(self, *args, check=True, text=None):
+                return self._run([*AS_USER, python, "-m", "hotvirt", *args], check=check, text=text)
 
         home = UserHome(directory / "h")
         home.env |= {
@@ -116,6 +116,11 @@ def test_an_ordinary_user_runs_grows_and_reaches_a_guest(user_home):
         console.read_until("0-up")
     # An ordinary user cannot listen on port 80.
     assert fetched(f"http://{address}:10080/", patience=home.patience) == "it-works\n"
+    # QEMU carries what the API forwards, to any port, and tells a port where nothing listens.
+    asked = home.hotvirt("port-forward", "--stdio", "vm/web", "80", text="GET / HTTP/1.0\r\n\r\n")
+    assert asked.stdout.endswith("it-works\n")
+    refused = home.hotvirt("port-forward", "--stdio", "vm/web", "81", check=False, text="")
+    assert "nothing listens there in the guest" in refused.stderr
 
     home.down()
     assert home.guest_processes() == []
