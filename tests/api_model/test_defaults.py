@@ -249,3 +249,21 @@ def test_defaults_fill_in_once_and_leave_their_argument_alone(domain, ratio, liv
     assert memory["guest"] == domain["memory"]["guest"]
     if "maxGuest" in memory and "maxGuest" not in domain["memory"]:
         assert quantity.parse_bytes(memory["maxGuest"]) % defaults.BLOCK == 0
+
+
+@pytest.mark.parametrize(
+    ("domain", "count"),
+    [
+        ({}, 1),
+        ({"cpu": {"sockets": 3}, "resources": {"requests": {"cpu": "5"}}}, 3),
+        ({"cpu": {"cores": 2}, "resources": {"requests": {"cpu": "5"}}}, 1),
+        ({"cpu": {"model": "max"}, "resources": {"requests": {"cpu": "5"}}}, 5),
+        ({"resources": {"requests": {"cpu": "1500m"}}}, 2),
+        ({"resources": {"requests": {"cpu": "100m"}}}, 1),
+        ({"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "4"}}}, 4),
+        ({"resources": {"requests": {"cpu": "many"}}}, 1),
+        ({"resources": {"limits": {"cpu": "9000"}}}, defaults.MAX_VCPUS),
+    ],
+)
+def test_sockets_where_no_topology_is_said_come_from_limits_and_requests(domain, count):
+    assert defaults.sockets(domain) == count

@@ -81,7 +81,7 @@ def test_the_name_is_the_same_for_the_same_instance_and_another_for_the_next(mak
          {"cpu": "200m", "memory": "620Mi"}, None),
         ({"memory": {"guest": "1Gi"}, "resources": {"requests": {"memory": "256Mi", "cpu": "2"},
                                                     "limits": {"memory": "1Gi", "cpu": "4", "example.com/gpu": 1}}},
-         Settings(), {"cpu": "2", "memory": "370Mi"}, {"cpu": "4", "memory": "1132Mi", "example.com/gpu": "1"}),
+         Settings(), {"cpu": "2", "memory": "370Mi"}, {"cpu": "4", "memory": "1138Mi", "example.com/gpu": "1"}),
         ({"memory": {"guest": "1Gi"}, "resources": {"overcommitGuestOverhead": True}}, Settings(),
          {"cpu": "100m", "memory": "1Gi"}, None),
         ({"memory": {"guest": "1Gi"}, "cpu": {"sockets": 3, "dedicatedCpuPlacement": True}}, Settings(),

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api import quantity
+from hotvirt.api.quantity import QuantityError
 
 Document = dict[str, Any]
 BLOCK = 2 << 20
@@ -78,6 +79,21 @@ def guest_memory(domain: Document) -> int | None:
     return None
 
 
+def sockets(domain: Document) -> int:
+    """How many sockets the machine has: what it says; where it says nothing of its topology, one for each CPU of its
+    limits, else of its requests; else one. What is no quantity counts as not said."""
+    cpu, resources = domain.get("cpu") or {}, domain.get("resources") or {}
+    if any(cpu.get(field) for field in ("sockets", "cores", "threads")):
+        return int(cpu.get("sockets") or 1)
+    for kind in ("limits", "requests"):
+        if (value := (resources.get(kind) or {}).get("cpu")) is not None:
+            try:
+                return min(MAX_VCPUS, max(1, -(-quantity.parse_cpu(value) // 1000)))
+            except QuantityError:
+                continue
+    return 1
+
+
 def machine(vm: Document, settings: ClusterSettings, *, old: Document | None = None) -> Document:
     """The VM with its architecture and machine type: those it had, if it has been there before (None: not had), else
     the cluster's. The same object when nothing is missing."""
@@ -113,7 +129,7 @@ def instance(vmi: Document, settings: ClusterSettings) -> Document:
     domain = {**(spec.get("domain") or {})}
     given = domain.get("machine") or {}
     domain["machine"] = {**given, "type": given.get("type") or settings.machine_type}
-    domain["cpu"] = _cpu(domain.get("cpu") or {}, settings)
+    domain["cpu"] = _cpu({**(domain.get("cpu") or {}), "sockets": sockets(domain)}, settings)
     domain["memory"] = _memory(domain, settings)
     firmware = domain.get("firmware") or {}
     domain["firmware"] = {**firmware, "uuid": firmware.get("uuid") or str(uuid.uuid5(_NAMESPACE, identity))}
@@ -138,7 +154,8 @@ def _identity(vmi: Document) -> str:
 
 
 def _cpu(cpu: Document, settings: ClusterSettings) -> Document:
-    """Topology 1/1/1, and how many sockets can ever be plugged: what the VM says, else the cluster, else the ratio."""
+    """Topology of one where it is not said, and how many sockets can ever be plugged: what the VM says, else the
+    cluster, else the ratio."""
     silent = {"sockets": 1, "cores": 1, "threads": 1, "model": settings.cpu_model or "host-model"}
     new = {**cpu, **{field: cpu.get(field) or value for field, value in silent.items()}}
     if not new.get("maxSockets") and settings.live_update:

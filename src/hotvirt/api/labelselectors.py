@@ -49,11 +49,14 @@ def text(selector: Document | None) -> str:
 
 def faults(selector: Document | None, path: str) -> Iterator[Fault]:
     """What is wrong with a selector that says whose objects are whose: an empty one would claim all there are."""
-    requirements = list(_requirements(selector or {}))
-    if not requirements:
+    if not any(_requirements(selector or {})):
         yield required(path, "say which labels the objects have, such as matchLabels: {app: web}")
-    for each in requirements:
-        yield from _faults(each, path)
+    for key, value in ((selector or {}).get("matchLabels") or {}).items():
+        if not _KEY.fullmatch(key):
+            yield invalid(f"{path}.matchLabels", f"{key[:80]!r} is not a label's name")
+        if not _VALUE.fullmatch(value):
+            yield invalid(f"{path}.matchLabels[{key[:80]}]", f"{value[:80]!r} is not a label's value")
+    yield from expression_faults((selector or {}).get("matchExpressions"), f"{path}.matchExpressions")
 
 
 def expression_faults(expressions: Any, path: str, *, operators: tuple[str, ...] = OPERATORS) -> Iterator[Fault]:
@@ -61,22 +64,22 @@ def expression_faults(expressions: Any, path: str, *, operators: tuple[str, ...]
         yield from _faults(each, f"{path}[{index}]", operators)
 
 
-def _faults(requirement: Document, path: str, operators: tuple[str, ...] = OPERATORS) -> Iterator[Fault]:
+def _faults(requirement: Document, path: str, operators: tuple[str, ...]) -> Iterator[Fault]:
     key, operator = requirement.get("key") or "", requirement.get("operator")
     values = list(requirement.get("values") or ())
     if not _KEY.fullmatch(key):
-        yield invalid(path, f"{key[:80]!r} is not a label's name")
+        yield invalid(f"{path}.key", f"{key[:80]!r} is not a label's name")
     if operator not in operators:
-        yield invalid(path, f"operator {str(operator)[:80]!r} is unknown: use {', '.join(operators)}")
+        yield invalid(f"{path}.operator", f"{str(operator)[:80]!r} is unknown: use {', '.join(operators)}")
     elif operator in ("In", "NotIn") and not values:
-        yield invalid(path, f"{operator} needs values")
+        yield invalid(f"{path}.values", f"{operator} needs values")
     elif operator in ("Exists", "DoesNotExist") and values:
-        yield invalid(path, f"{operator} takes no values: remove them, or use In")
+        yield invalid(f"{path}.values", f"{operator} takes no values: remove them, or use In")
     elif operator in ("Gt", "Lt") and (len(values) != 1 or not str(values[0]).lstrip("-").isdigit()):
-        yield invalid(path, f"{operator} needs one whole number")
-    for value in values:
+        yield invalid(f"{path}.values", f"{operator} needs one whole number")
+    for index, value in enumerate(values):
         if not _VALUE.fullmatch(str(value)):
-            yield invalid(path, f"{str(value)[:80]!r} is not a label's value")
+            yield invalid(f"{path}.values[{index}]", f"{str(value)[:80]!r} is not a label's value")
 
 
 def _requirements(selector: Document) -> Iterator[Document]:

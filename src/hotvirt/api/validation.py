@@ -6,6 +6,7 @@ Types and required fields are the schema's to check: a document of another shape
 
 import re
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from msgspec import Struct
@@ -20,6 +21,8 @@ EVICTION_STRATEGIES = ("None", "LiveMigrate", "LiveMigrateIfPossible", "External
 LONGEST_NAME = 63
 _MACHINE = re.compile(r"(pc-)?q35(-[A-Za-z0-9._-]+)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.?")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -102,11 +105,41 @@ def _around(spec: Document, path: str) -> Iterator[Fault]:
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is not None and grace < 0:
         yield invalid(f"{path}.terminationGracePeriodSeconds", "must not be negative: 0 cuts the power at once")
+    threads = (spec.get("domain") or {}).get("ioThreadsPolicy")
+    if threads not in (None, "", "shared", "auto", "supplementalPool"):
+        message = f"{threads!r} is unknown: use shared, auto or supplementalPool"
+        yield invalid(f"{path}.domain.ioThreadsPolicy", message)
+    yield from _names_in_pod(spec, path)
     for field in ("hostname", "subdomain"):
         if (name := spec.get(field)) and not _LABEL.fullmatch(name):
             yield invalid(
                 f"{path}.{field}", f"{name[:80]!r} is not a DNS label: use up to 63 lower case letters, digits and '-'"
             )
+
+
+def _names_in_pod(spec: Document, path: str) -> Iterator[Fault]:
+    """Kubernetes' rules of a pod's DNS."""
+    policy, config = spec.get("dnsPolicy"), spec.get("dnsConfig") or {}
+    if policy not in (None, "", *_DNS_POLICIES):
+        yield not_supported(f"{path}.dnsPolicy", f"{policy!r} is unknown: use {', '.join(_DNS_POLICIES)}")
+    servers, searches, here = config.get("nameservers") or (), config.get("searches") or (), f"{path}.dnsConfig"
+    if policy == "None" and not servers:
+        yield required(f"{here}.nameservers", "name a server: dnsPolicy None takes none from anywhere else")
+    if len(servers) > 3:
+        yield invalid(f"{here}.nameservers", f"{len(servers)} are too many: name up to 3")
+    for index, server in enumerate(servers):
+        try:
+            ip_address(server)
+        except ValueError:
+            yield invalid(f"{here}.nameservers[{index}]", f"{server[:80]!r} is not an IP address")
+    if len(searches) > 6 or len(" ".join(searches)) > 256:
+        yield invalid(f"{here}.searches", "may be up to 6 domains with up to 256 characters in all")
+    for index, search in enumerate(searches):
+        if not _DOMAIN.fullmatch(search):
+            yield invalid(f"{here}.searches[{index}]", f"{search[:80]!r} is not a domain, such as example.org")
+    for index, option in enumerate(config.get("options") or ()):
+        if not option.get("name"):
+            yield required(f"{here}.options[{index}].name", "name the option, such as ndots")
 
 
 def _panic_devices(devices: Sequence[Document], path: str) -> Iterator[Fault]:

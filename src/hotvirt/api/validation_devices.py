@@ -10,7 +10,7 @@ from hotvirt.api import defaults, quantity
 from hotvirt.api import disks as api_disks
 from hotvirt.api.faults import Fault, duplicate, invalid, required
 from hotvirt.api.quantity import QuantityError
-from hotvirt.api.validation_network import names
+from hotvirt.api.validation_network import names, pci_address
 
 Document = dict[str, Any]
 
@@ -18,6 +18,11 @@ SOURCES = ("containerDisk", "persistentVolumeClaim", "emptyDisk", "cloudInitNoCl
 SATA_PORTS = 6
 INLINE_LIMIT = 2048
 _NEVER = "cannot be read-only"
+_WORDS = {
+    "cache": ("none", "writethrough", "writeback"),
+    "io": ("native", "threads"),
+    "errorPolicy": ("stop", "ignore", "report", "enospace"),
+}
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
 
@@ -63,7 +68,7 @@ def _disks(disks: Sequence[Document], volumes: Sequence[Document], path: str) ->
 
 
 def _settings(disk: Document, path: str) -> Iterator[Fault]:
-    for field, allowed in (("cache", ("none", "writethrough", "writeback")), ("io", ("native", "threads"))):
+    for field, allowed in _WORDS.items():
         if disk.get(field) not in (None, "", *allowed):
             yield invalid(f"{path}.{field}", f"{disk[field]!r} is unknown: use {' or '.join(allowed)}")
     if disk.get("io") == "native" and disk.get("cache") not in (None, "", "none"):
@@ -72,6 +77,16 @@ def _settings(disk: Document, path: str) -> Iterator[Fault]:
         )
     if (serial := disk.get("serial")) and not _SERIAL.fullmatch(serial):
         yield invalid(f"{path}.serial", "may have up to 256 letters, digits, and _ . + -")
+    kind, bus = api_disks.target(disk), api_disks.bus(disk)
+    if address := (disk.get(kind) or {}).get("pciAddress"):
+        yield from pci_address(address, f"{path}.{kind}.pciAddress")
+        if bus != "virtio":
+            yield invalid(f"{path}.{kind}.pciAddress", f"is for bus virtio, not {bus}: remove it, or change the bus")
+    if disk.get("dedicatedIOThread") and bus != "virtio":
+        yield invalid(f"{path}.dedicatedIOThread", f"is for bus virtio, not {bus}: remove it, or change the bus")
+    size = disk.get("blockSize") or {}
+    if size.get("custom") is not None and (size.get("matchVolume") or {}).get("enabled"):
+        yield invalid(f"{path}.blockSize", "custom and matchVolume exclude each other: keep one")
 
 
 def _sata_ports(disks: Sequence[Document], spec: Document, path: str) -> Iterator[Fault]:

@@ -12,6 +12,7 @@ _BINDINGS = ("masquerade", "bridge")
 _OTHER_BINDINGS = ("binding", "sriov", "slirp", "macvtap", "passt", "passtBinding")
 _MODELS = ("virtio", "e1000e", "e1000", "rtl8139")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+_PCI = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _OF_THE_POD = "02:00:00:00:00:00"
 """The address of the pod's end of a masqueraded interface."""
@@ -44,6 +45,11 @@ def names(items: Sequence[Document], path: str) -> Iterator[Fault]:
         seen.add(name)
 
 
+def pci_address(text: str, path: str) -> Iterator[Fault]:
+    if not _PCI.fullmatch(text):
+        yield invalid(path, f"{text[:40]!r} is not a PCI address: write it like 0000:81:01.0")
+
+
 def _boot_order(groups: list[tuple[str, Sequence[Document]]], path: str) -> Iterator[Fault]:
     seen: dict[int, str] = {}
     for group, items in groups:
@@ -71,6 +77,8 @@ def _interfaces(interfaces: Sequence[Document], networks: Sequence[Document], pa
             yield invalid(here, "needs exactly one of masquerade or bridge")
         if interface.get("model") not in (None, "", *_MODELS):
             yield invalid(f"{here}.model", f"{interface['model']!r} is unknown: use {', '.join(_MODELS)}")
+        if address := interface.get("pciAddress"):
+            yield from pci_address(address, f"{here}.pciAddress")
         yield from _mac_address(interface, addresses, f"{here}.macAddress")
         yield from _ports(interface.get("ports") or (), f"{here}.ports")
 

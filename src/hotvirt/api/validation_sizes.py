@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hotvirt.api import quantity
-from hotvirt.api.defaults import whole_blocks
+from hotvirt.api.defaults import sockets, whole_blocks
 from hotvirt.api.faults import Fault, invalid, required
 from hotvirt.api.quantity import QuantityError
 
@@ -18,7 +18,8 @@ _POLICIES = ("force", "require", "optional", "disable", "forbid")
 
 def check(domain: Document, path: str) -> list[Fault]:
     """Faults of the sizes of a domain at `path`."""
-    return [*_cpu(domain.get("cpu") or {}, f"{path}.cpu"), *_memory(domain, path), *_cpu_resources(domain, path)]
+    faults = [*_cpu(domain.get("cpu") or {}, f"{path}.cpu"), *_memory(domain, path), *_cpu_resources(domain, path)]
+    return [*faults, *(() if faults else _dedicated(domain, path))]  # which need sizes that make sense
 
 
 def is_qemu_name(text: str) -> bool:
@@ -92,6 +93,37 @@ def _cpu_resources(domain: Document, path: str) -> list[Fault]:
         message = f"{quantity.format_cpu(asked)} is more than resources.limits.cpu, {quantity.format_cpu(limit)}"
         faults.append(invalid(f"{here}.requests.cpu", f"{message}: lower it, or raise the limit"))
     return faults
+
+
+def _dedicated(domain: Document, path: str) -> Iterator[Fault]:
+    """Whole CPUs for each vCPU, said in one way."""
+    cpu, resources = domain.get("cpu") or {}, domain.get("resources") or {}
+    if not cpu.get("dedicatedCpuPlacement"):
+        if cpu.get("isolateEmulatorThread"):
+            yield invalid(
+                f"{path}.cpu.isolateEmulatorThread", "needs dedicatedCpuPlacement: set it, or remove this one"
+            )
+        return
+    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+    said = any(cpu.get(field) for field in ("sockets", "cores", "threads"))
+    if not said and requests.get("cpu") is None and limits.get("cpu") is None:
+        yield invalid(
+            f"{path}.cpu.dedicatedCpuPlacement", "say how many CPUs: set sockets, cores and threads, or requests.cpu"
+        )
+    count = sockets(domain) * (cpu.get("cores") or 1) * (cpu.get("threads") or 1)
+    amounts = {kind: quantity.parse_cpu(each["cpu"]) for kind, each in (("requests", requests), ("limits", limits))
+               if each.get("cpu") is not None}  # fmt: skip
+    for kind, milli in amounts.items():
+        here = f"{path}.resources.{kind}.cpu"
+        if milli % 1000:
+            yield invalid(here, f"{quantity.format_cpu(milli)} is no whole number of CPUs, which dedicated ones need")
+        elif said and milli != count * 1000:
+            yield invalid(here, f"{milli // 1000} is not the number of vCPUs, {count}: leave it out, or make it so")
+    if len(set(amounts.values())) > 1:
+        yield invalid(f"{path}.resources.requests.cpu", "must equal limits.cpu where CPUs are dedicated")
+    asked, limit = requests.get("memory"), limits.get("memory")
+    if asked is not None and limit is not None and quantity.parse_bytes(asked) != quantity.parse_bytes(limit):
+        yield invalid(f"{path}.resources.requests.memory", "must equal limits.memory where CPUs are dedicated")
 
 
 def _amount(

@@ -100,11 +100,11 @@ def guest_memory(spec: Document) -> int | None:
 
 
 def sockets(spec: Document) -> int:
-    return _count(spec, "sockets")
+    return defaults.sockets(domain(spec))
 
 
 def vcpus(spec: Document) -> int:
-    return _count(spec, "sockets") * _count(spec, "cores") * _count(spec, "threads")
+    return sockets(spec) * _count(spec, "cores") * _count(spec, "threads")
 
 
 def claims(spec: Document) -> Iterator[Claim]:
