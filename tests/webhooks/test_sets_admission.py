@@ -60,7 +60,13 @@ CASES = {
     "a selector of everything": (REPLICA_SETS, replica_set(selector={}), ["spec.selector"]),
     "no operator": (
         REPLICA_SETS, replica_set(selector={"matchExpressions": [{"key": "app", "operator": "Is"}]}),
-        ["spec.selector"]),
+        ["spec.selector.matchExpressions[0].operator"]),
+    "what is no label": (
+        REPLICA_SETS,
+        replica_set(selector={"matchLabels": {"a b": "x", "app": "a b"}, "matchExpressions": [
+            {"key": "", "operator": "Exists", "values": ["x"]}, {"key": "app", "operator": "In", "values": ["-"]}]}),
+        ["spec.selector.matchLabels", "spec.selector.matchLabels[app]", "spec.selector.matchExpressions[0].key",
+         "spec.selector.matchExpressions[0].values", "spec.selector.matchExpressions[1].values[0]"]),
     "fewer than none": (REPLICA_SETS, replica_set(replicas=-1), ["spec.replicas"]),
     "a pool": (POOLS, pool(), []),
     "a pool of an instancetype": (POOLS, pool({**BARE, "instancetype": {"name": "small"}}), []),
@@ -86,7 +92,7 @@ CASES = {
         POOLS, pool(scaleInStrategy={"proactive": {"selectionPolicy": {"selectors": {
             "labelSelector": {},
             "nodeSelectorRequirementMatcher": [{"key": "n", "operator": "Gt", "values": ["x"]}]}}}}),
-        [f"{POLICY}.selectors.labelSelector", f"{POLICY}.selectors.nodeSelectorRequirementMatcher[0]"]),
+        [f"{POLICY}.selectors.labelSelector", f"{POLICY}.selectors.nodeSelectorRequirementMatcher[0].values"]),
     "what stays": (
         POOLS, pool(scaleInStrategy={"opportunistic": {"statePreservation": "Some"}}),
         ["spec.scaleInStrategy.opportunistic.statePreservation"]),
