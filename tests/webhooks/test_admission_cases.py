@@ -1,5 +1,5 @@
-"""What the kinds beside machines may say, by table: `cases/*.yaml`, each object let in, or refused with exactly the fields
-named. With the cases of machines (`tests/api_model`) there is one for each rule.
+"""What the kinds beside machines may say, by table: `cases/*.yaml`, each object let in, or refused with exactly the
+fields named. With the cases of machines (`tests/api_model`) there is one for each rule.
 
 Each entry: `patch`, a merge patch of the smallest object of its `kind`; `refused`, path -> cause (`I R S D` are
 FieldValueInvalid, Required, NotSupported and Duplicate); `denied`, part of a refusal that is about no field; `says`,
