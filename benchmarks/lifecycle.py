@@ -28,7 +28,8 @@ from bare import until
 from latency import Home, machine
 
 from hotvirt.kube.errors import NotFound
-from hotvirt.kube.resources import CONTROLLER_REVISIONS, EVENTS, PODS, VMIS, VMS
+from hotvirt.kube.resources import CONFIG_MAPS, CONTROLLER_REVISIONS, EVENTS, PODS, VMIS, VMS
+from hotvirt.node import bridge
 from hotvirt.qemu.machine import MIB
 from hotvirt.server.app import ApiServer, ServerConfig
 
@@ -254,6 +255,7 @@ async def is_empty(home: Home) -> bool:
 async def cycles(home: Home, count: int, *, boots: int = 20) -> dict[str, tuple[float, float]]:
     """`count` starts and stops of one machine; every so often (`boots`) its guest boots, and is shut down in order.
     What there was of each thing after the first few, and after the last."""
+    await fill_window(home)
     await home.client.create(VMS, small("again", "Manual"), "default")
     began = time.monotonic()
     before: dict[str, float] = {}
@@ -267,6 +269,16 @@ async def cycles(home: Home, count: int, *, boots: int = 20) -> dict[str, tuple[
     await home.client.delete(VMS, "again", "default")
     await until(lambda: is_empty(home), patience=60)
     return {what: (before.get(what, 0), after.get(what, 0)) for what in sorted(before.keys() | after.keys())}
+
+
+async def fill_window(home: Home) -> None:
+    """What the API keeps in memory of late changes, for watches to go on from, has a bound. It is reached here, so that
+    what grows afterwards is something else."""
+    await home.client.create(CONFIG_MAPS, {"metadata": {"name": "filler"}}, "default")
+    for index in range(100):
+        text = f"{index:4}" * 50_000
+        await home.client.patch(CONFIG_MAPS, "filler", {"data": {"text": text}}, "default")
+    await home.client.delete(CONFIG_MAPS, "filler", "default")
 
 
 async def cycle(home: Home, name: str, index: int, *, boots: bool) -> None:
@@ -314,7 +326,7 @@ async def quiet(home: Home) -> dict[str, float]:
 async def census(home: Home) -> dict[str, float]:
     """What this home has, by kind; but for its log, and the connections of its clients."""
     pid, directory = home.pid, str(home.directory)
-    proc = Path(f"/proc/{pid}")
+    proc, names = Path(f"/proc/{pid}"), bridge.names(home.directory / "run", is_default=False)
     found: dict[str, float] = {
         "memory, MiB": round(home.resident() / MIB, 2),
         "descriptors": len(descriptors(proc)),
@@ -323,7 +335,7 @@ async def census(home: Home) -> dict[str, float]:
         "guest processes": len([p for p in Path("/proc").iterdir() if p.name.isdigit() and holds(p, directory, pid)]),
         "unix sockets": Path("/proc/net/unix").read_text().count(directory),
         "taps": len([link for link in Path("/sys/class/net").iterdir() if (link / "tun_flags").exists()]),
-        "cgroups": len(list(Path("/sys/fs/cgroup").glob("*/hotvirt*/*/"))),
+        "cgroups": len(list(Path("/sys/fs/cgroup").glob(f"**/{names.table}/*/"))),
         "files": len([f for f in home.directory.rglob("*") if "home.log" not in f.name]),
     }
     for kind in (VMS, VMIS, PODS, CONTROLLER_REVISIONS):

@@ -61,6 +61,10 @@ class InstanceUpdate:
         self._vmis.observe(vmi)
         return vmi, Update(refusals=update.refusals, waits=update.waits, held=update.held)
 
+    def forget(self, key: Key) -> None:
+        """The VM is gone."""
+        self._waiting.discard(key)
+
     def _newer_generation(self, vm: Document, vmi: Document, update: Update) -> str | None:
         """The VM's generation, when the instance is older only by what is no part of the template."""
         current = str(vm["metadata"].get("generation") or 1)

@@ -53,6 +53,7 @@ class VirtualMachineController:
     async def reconcile(self, key: Key) -> Result:
         vm = self._vms.get(key.name, key.namespace)
         if vm is None:
+            self._instance_update.forget(key)
             return DONE
         vmi = self._vmis.get(key.name, key.namespace)
         if vmi is not None and newinstance.is_adoptable(vm, vmi):

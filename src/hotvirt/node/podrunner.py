@@ -150,11 +150,11 @@ class PodRunner:
 
         async def watch() -> None:
             with process:
-                self._exits[uid] = await process.wait()
+                code = await process.wait()
             self._running.pop(uid, None)
             for each in self._pods.list():
-                if each["metadata"]["uid"] == uid:
-                    metadata = each["metadata"]
+                if each["metadata"]["uid"] == uid:  # else it is cleaned up already, and nobody asks
+                    self._exits[uid], metadata = code, each["metadata"]
                     self.controller.queue.add(Key(metadata["namespace"], metadata["name"]))
 
         task = asyncio.create_task(watch(), name=f"pod-process-{uid}")
