@@ -18,7 +18,7 @@ from hotvirt.kube.aggregated import AggregatedGroup
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.podstreams import PodStreams
 from hotvirt.kube.resources import CRDS
-from hotvirt.server import apiservices, builtin, roles
+from hotvirt.server import apiservices, bookkeeping_checks, builtin, roles
 from hotvirt.server.access import MASTERS, Access
 from hotvirt.server.apiservicekeeper import ApiServiceKeeper
 from hotvirt.server.calls import Call
@@ -188,7 +188,7 @@ class ApiServer:
 
     async def _bootstrap_objects(self) -> None:
         client = self.client()
-        wanted = [*_namespaces(), *roles.bootstrap(), *self._bootstrap]
+        wanted = [*_namespaces(), *bookkeeping_checks.priority_classes(), *roles.bootstrap(), *self._bootstrap]
         async with asyncio.TaskGroup() as group:  # one commit, not one for each
             for namespace in [each for each in wanted if each["kind"] == "Namespace"]:
                 group.create_task(self._ensure(client, namespace))

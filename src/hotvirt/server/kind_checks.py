@@ -21,14 +21,6 @@ def unsupported(value: Any, known: Iterable[str], at: str) -> Cause:
     return Cause(NOT_SUPPORTED, f'Unsupported value: "{value}": supported values: {names}', at)
 
 
-def event(new: Document, old: Document | None) -> list[Cause]:
-    about = (new.get("involvedObject") or {}).get("namespace")
-    if old is not None or not about or about == new["metadata"].get("namespace"):
-        return []
-    message = f'Invalid value: "{about}": does not match event.namespace'
-    return [Cause(INVALID, message, "involvedObject.namespace")]
-
-
 def autoscaler(new: Document, _: Document | None) -> list[Cause]:
     spec = new.get("spec") or {}
     most, fewest = spec.get("maxReplicas"), spec.get("minReplicas", 1)

@@ -18,6 +18,7 @@ from hotvirt.server import (
     amount_checks,
     apiservices,
     autoscalers,
+    bookkeeping_checks,
     crd,
     kind_checks,
     pods,
@@ -211,7 +212,14 @@ _RULES: dict[str, Rules] = {
     "/resourcequotas": Rules(None, amount_checks.quota),
     "/limitranges": Rules(None, amount_checks.limit_range),
     "/services": Rules(services.complete, services.check),
-    "/events": Rules(None, kind_checks.event),
+    "/events": Rules(None, bookkeeping_checks.event),
+    "/endpoints": Rules(None, bookkeeping_checks.endpoints),
+    "discovery.k8s.io/endpointslices": Rules(None, bookkeeping_checks.endpoint_slice),
+    "coordination.k8s.io/leases": Rules(None, bookkeeping_checks.lease),
+    "apps/controllerrevisions": Rules(None, bookkeeping_checks.revision),
+    "scheduling.k8s.io/priorityclasses": Rules(
+        _top_defaults({"preemptionPolicy": "PreemptLowerPriority"}), bookkeeping_checks.priority_class
+    ),
     "autoscaling/horizontalpodautoscalers": Rules(_autoscaler, kind_checks.autoscaler),
     apiservices.STORE: Rules(None, apiservices.check),
     "policy/poddisruptionbudgets": Rules(None, kind_checks.budget),

@@ -6,6 +6,7 @@ from typing import Any
 
 from hotvirt.kube.errors import Cause
 from hotvirt.server import amount_checks, kind_checks
+from hotvirt.server.bookkeeping_checks import SYSTEM_PRIORITIES
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
 
 Document = dict[str, Any]
@@ -26,7 +27,6 @@ _CONTAINER_DEFAULTS: Document = {
 }
 _RESTARTS = ("Always", "OnFailure", "Never")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
-_SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 _CHANGEABLE = {"activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates"}
 
 
@@ -49,8 +49,8 @@ def _priority(spec: Document, lookup: Lookup) -> Document:
     name = spec.get("priorityClassName")
     if "priority" in spec:
         return {}
-    if name in _SYSTEM_PRIORITIES:
-        return {"priority": _SYSTEM_PRIORITIES[name]}
+    if name in SYSTEM_PRIORITIES:
+        return {"priority": SYSTEM_PRIORITIES[name]}
     for known in lookup("scheduling.k8s.io/priorityclasses"):
         if known["metadata"]["name"] == name or (not name and known.get("globalDefault")):
             return {"priority": known.get("value") or 0, "priorityClassName": known["metadata"]["name"]}

@@ -18,6 +18,7 @@ from hotvirt.kube.client import PatchKind
 from hotvirt.kube.errors import BadRequest, Cause, Forbidden, Invalid, MethodNotAllowed, UnsupportedMediaType
 from hotvirt.server import deletion, objectmeta, ownership, pods, services
 from hotvirt.server.admit import Chain
+from hotvirt.server.bookkeeping_checks import SYSTEM_PRIORITIES
 from hotvirt.server.calls import Call, DeleteOptions, ListOptions
 from hotvirt.server.keys import Key
 from hotvirt.server.lists import Listing, list_objects
@@ -33,6 +34,13 @@ from hotvirt.server.webhooks import Webhooks
 Document = dict[str, Any]
 Change = Callable[[Document], Document]
 NAME_ATTEMPTS = 8
+_LASTING = {
+    Key("/namespaces", "", name): "this namespace may not be deleted"
+    for name in ("default", "kube-system", "kube-public")
+} | {
+    Key("scheduling.k8s.io/priorityclasses", "", name): "this is a system priority class and cannot be deleted"
+    for name in SYSTEM_PRIORITIES
+}
 
 
 def _utc_now() -> datetime:
@@ -352,10 +360,8 @@ def _unversioned(call: Call) -> Invalid:
 
 
 def _check_removable(call: Call) -> None:
-    if call.key in (Key("/namespaces", "", "default"), Key("/namespaces", "", "kube-system")):
-        raise Forbidden(
-            f'namespaces "{call.name}" is forbidden: this namespace may not be deleted', **call.about(call.name)
-        )
+    if why := _LASTING.get(call.key):
+        raise Forbidden(f'{call.served.qualified} "{call.name}" is forbidden: {why}', **call.about(call.name))
     if "delete" not in call.served.verbs:
         raise MethodNotAllowed(f"{call.served.qualified} can't be deleted")
 
