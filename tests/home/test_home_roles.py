@@ -90,7 +90,7 @@ async def test_each_role_may_do_what_kubevirts_may(api):
             body = await answer.json()
             if path not in ("version", "guestfs", "healthz", "namespaces/default/expand-vm-spec"):
                 assert answer.status in (400, 403, 404), (url, body)  # there is no such machine
-            assert answer.status < 500, (url, body)
+            assert answer.status < 500 or (path, answer.status) == ("guestfs", 501), (url, body)
             return answer.status != 403
 
     wrong = []
@@ -154,9 +154,9 @@ async def test_junk_is_the_clients_fault_and_changes_nothing(api):
     for path, (method, _) in TABLE.items():
         for body in JUNK:
             async with api.request(method, f"/apis/subresources.kubevirt.io/v1/{path}", data=body) as answer:
-                assert answer.status < 500, (path, body[:80], await answer.text())
+                assert answer.status < 500 or answer.status == 501, (path, body[:80], await answer.text())
                 found.add(answer.status)
-    assert found <= {200, 202, 400, 403, 404, 409, 413}
+    assert found <= {200, 202, 400, 403, 404, 409, 413, 501}
     async with api.get(f"{stored}/web") as answer:
         now = await answer.json()
         assert now["spec"]["runStrategy"] == "Manual"

@@ -242,7 +242,7 @@ async def test_an_evacuation_is_taken_back(plural):
 async def test_what_is_not_supported_says_so_of_machines_that_are_there(verb):
     method, _ = UNSUPPORTED[verb]
     answer = await ask(method, f"virtualmachineinstances/web/{verb}", virtualmachineinstances=PLAIN)
-    assert (answer.status, "is not supported here" in answer.said) == (400, True)
+    assert (answer.status, "is not supported here" in answer.said) == (501, True)
     assert (await ask(method, f"virtualmachineinstances/web/{verb}")).status == 404
 
 

@@ -129,7 +129,7 @@ async def test_dry_run_reaches_the_store_as_one():
         ("PUT", f"{VMS}/start", b"{", 400, "Can not unmarshal"),
         ("PUT", f"{VMS}/start", b"[]", 400, "JSON object"),
         ("PUT", f"{VMIS}/unpause", b"", 409, "VMI is not paused"),
-        ("GET", "/apis/subresources.kubevirt.io/v1/guestfs", b"", 400, "guestfish"),
+        ("GET", "/apis/subresources.kubevirt.io/v1/guestfs", b"", 501, "guestfish"),
     ],
 )
 async def test_refusals(method, path, body, status, says):

@@ -14,6 +14,7 @@
     ├── Invalid        422  `causes` holds every fault, not just the first
     ├── TooManyRequests 429
     ├── InternalError  500
+    ├── NotImplementedHere 501 reason NotImplemented: of the API, and not built or not possible here
     ├── Timeout        504  also a resourceVersion that the server has not reached: ask again
     └── StorageFull    507
 
@@ -140,6 +141,10 @@ class InternalError(ApiError):
     code, reason = 500, "InternalError"
 
 
+class NotImplementedHere(ApiError):
+    code, reason = 501, "NotImplemented"
+
+
 class Timeout(ApiError):
     code, reason = 504, "Timeout"
 
@@ -150,7 +155,7 @@ class StorageFull(ApiError):
 
 _KINDS: tuple[type[ApiError], ...] = (
     BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, AlreadyExists, Conflict, Gone, TooLarge,
-    UnsupportedMediaType, Invalid, TooManyRequests, InternalError, Timeout, StorageFull,
+    UnsupportedMediaType, Invalid, TooManyRequests, InternalError, NotImplementedHere, Timeout, StorageFull,
 )  # fmt: skip
 _BY_REASON = {kind.reason: kind for kind in _KINDS} | {"Gone": Gone}
 _BY_CODE = {kind.code: kind for kind in reversed(_KINDS)} | {409: Conflict}

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from hotvirt.kube.aggregated import RequestContext, ServedResource
 from hotvirt.kube.client import Client, Document
-from hotvirt.kube.errors import BadRequest, Forbidden
+from hotvirt.kube.errors import Forbidden, NotImplementedHere
 from hotvirt.kube.resources import VMIS, VMS
 from hotvirt.webhooks import expand, objectgraph, options, routing, states
 from hotvirt.webhooks.guests import GuestAccess
@@ -80,7 +80,7 @@ class KubeVirtSubresources:
     def _unsupported(self, why: str) -> Verb:
         async def verb(_request: web.Request, context: RequestContext) -> web.StreamResponse:
             await self._client().get(VMIS, context.name, context.namespace)
-            raise BadRequest(why)
+            raise NotImplementedHere(why)
 
         return verb
 
@@ -93,7 +93,7 @@ class KubeVirtSubresources:
 
 
 async def _guestfs(_request: web.Request, _context: RequestContext) -> web.StreamResponse:
-    raise BadRequest(
+    raise NotImplementedHere(
         "there is no libguestfs image here, as no containers are run: stop the VM, and use guestfish on its volume"
     )
 
