@@ -236,6 +236,14 @@ def test_rules_that_are_refused(rule: Doc, field: str, words: str) -> None:
     assert any(each in told for each in words.split("|")), told
 
 
+def test_there_is_a_limit_to_rules() -> None:
+    assert bad(ruled(of(a=NUMBER), *["self.a > 1"] * 100)) == []
+    ((field, words),) = bad(ruled(of(a=NUMBER), *["self.a > 1"] * 501))
+    assert "at most 500 rules" in words
+    ((field, words),) = bad(ruled(of(a=NUMBER), *[f"self.a > {'1' * 9000}"] * 40))
+    assert (field, "all rules together" in words) == (f"f.{RULES}", True)
+
+
 def test_an_old_value_needs_items_with_keys() -> None:
     plain = of(l={"type": "array", "items": of(x=ruled(NUMBER, "self == oldSelf"))})
     ((field, words),) = bad(plain)

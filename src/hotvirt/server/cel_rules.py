@@ -16,13 +16,15 @@ from msgspec import Struct
 from hotvirt.kube.errors import Cause
 from hotvirt.server.cel_paths import valid_path
 from hotvirt.server.schema import Evaluator
-from hotvirt.server.schema_checks import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, shown
+from hotvirt.server.schema_checks import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, TOO_LONG, TOO_MANY, shown
 
 Document = dict[str, Any]
 WORD = "x-kubernetes-validations"
 FORBIDDEN = "FieldValueForbidden"
 REASONS = (REQUIRED, FORBIDDEN, INVALID, DUPLICATE)
 LONGEST_MESSAGE = 5 * 1024
+LONGEST_RULES = 256 * 1024
+MOST_RULES = 500
 _FIELDS: dict[str, type] = {
     "rule": str, "message": str, "messageExpression": str, "reason": str, "fieldPath": str, "optionalOldSelf": bool,
 }  # fmt: skip
@@ -85,10 +87,20 @@ def check(openapi: Document, field: str) -> list[Cause]:
     """Every fault of the rules in a schema that is structural, and lies at `field`."""
     if not has_rules(openapi):
         return []
-    causes = list(_check_shapes(openapi, field))
+    causes = [*_check_amount(openapi, field), *_check_shapes(openapi, field)]
     if causes:
         return causes
     return [*_check_compiled(openapi, compiled(openapi), field, unpaired="")]
+
+
+def _check_amount(openapi: Document, field: str) -> Iterator[Cause]:
+    """Each takes some milliseconds to compile, while nothing else is served."""
+    rules = [rule for node in _nodes_with_rules(openapi) for rule in node[WORD]]
+    if len(rules) > MOST_RULES:
+        yield Cause(TOO_MANY, f"Too many: {len(rules)}: must have at most {MOST_RULES} rules", f"{field}.{WORD}")
+    elif sum(len(str(rule)) for rule in rules) > LONGEST_RULES:
+        words = f"Too long: all rules together may not be more than {LONGEST_RULES} bytes"
+        yield Cause(TOO_LONG, words, f"{field}.{WORD}")
 
 
 def _check_shapes(node: Document, field: str) -> Iterator[Cause]:

@@ -64,20 +64,22 @@ class Policies:
         bound = self._read()
         if not bound:
             return
-        name = ((new or old or {})["metadata"]).get("name") or ""
+        from hotvirt.server.cel.engine import Budget
+
+        name, budget = ((new or old or {})["metadata"]).get("name") or "", Budget()
         call = structs.replace(call, name=name)  # of a create the path does not say it
         denied: list[tuple[str, Fault]] = []
         for policy, policy_name, bindings in bound:
             if isinstance(policy, str):  # stored before it was checked as it is now
                 denied.append((f"ValidatingAdmissionPolicy '{policy_name}'", Fault(policy)))
                 continue
-            denied += self._ask(policy, bindings, call, operation, new, old)
+            denied += self._ask(policy, bindings, call, operation, new, old, budget)
         if denied:
             raise _refusal(call, *denied[0])
 
     def _ask(
         self, policy: Policy, bindings: list[Binding], call: Call, operation: str, new: Document | None,
-        old: Document | None,
+        old: Document | None, budget: "Budget",
     ) -> Iterator[tuple[str, Fault]]:  # fmt: skip
         form = self._form(policy.match, call, operation, new, old)
         if form is None:
@@ -88,16 +90,16 @@ class Policies:
             if not self._is_bound(binding.match, call, operation, new, old):
                 continue
             title = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{binding.name}'"
-            for fault in self._faults(policy, binding, call, request):
+            for fault in self._faults(policy, binding, call, request, budget):
                 if "Deny" in binding.actions:
                     yield title, fault
                 if "Warn" in binding.actions:
                     warning = f"Validation failed for {title}: {fault.message}"
                     call.warnings += [warning] if warning not in call.warnings else []
 
-    def _faults(self, policy: Policy, binding: Binding, call: Call, request: Document) -> Iterator[Fault]:
-        from hotvirt.server.cel.engine import Budget
-
+    def _faults(
+        self, policy: Policy, binding: Binding, call: Call, request: Document, budget: "Budget"
+    ) -> Iterator[Fault]:
         try:
             params = self._params(policy, binding, call)
         except Unconfigured as error:
@@ -109,7 +111,7 @@ class Policies:
             question = about(
                 request, namespace=space, params=each, variables=policy.variables, authorize=self._authorize
             )  # fmt: skip
-            yield from _judge(policy, question, Budget())
+            yield from _judge(policy, question, budget)
 
     def _form(self, match: Matching, call: Call, operation: str, new: Document | None, old: Document | None) -> Any:
         form = webhook_match.form(match, call, operation, self._registry.all)

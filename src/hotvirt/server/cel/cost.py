@@ -10,11 +10,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.server.cel import lists, regex
+from hotvirt.server.cel import regex
 from hotvirt.server.cel.syntax import Node, walk
 
 PER_EVALUATION = 10_000_000
-PER_WRITE = 100_000_000
+PER_WRITE = 40_000_000
 SMALL = 100_000  # bytes of values that an expression without folds may be asked about unmeasured
 _DEPTHS = 24
 _CHEAP = frozenset(
@@ -26,9 +26,11 @@ _LOOKING = frozenset(
      "double")
 )  # fmt: skip  # and the result is small
 _HANDED = frozenset(
-    ("isSorted", "sum", "min", "max", "indexOf", "lastIndexOf", "sets.contains", "sets.intersects", "sets.equivalent",
-     "distinct", "flatten", "slice", "sort", "join", "format", "reverse")
-)  # fmt: skip  # to Python, element by element
+    ("isSorted", "sum", "min", "max", "indexOf", "lastIndexOf", "join", "format", "cel.@mapInsert", "sort",
+     "@sortByAssociatedKeys")
+)  # fmt: skip  # to Python, element by element; or sorted
+_PRODUCT = frozenset(("sets.contains", "sets.intersects", "sets.equivalent", "distinct"))
+_UNKNOWN = 1 << 40
 _GROWING = frozenset(("replace", "join"))  # the result can be the product of the operands
 
 
@@ -128,7 +130,8 @@ def _walk(node: Node, profile: Profile, known: dict[str, _Bound]) -> tuple[int, 
         program = regex.size(node.parts[1].value) if node.parts[1].kind == "const" else regex.LARGEST
         return spent + 10 * values[0].total * program, _Bound(values[0].total, values[0].total, item=values[0])
     if node.name == "lists.range":
-        return spent + lists.MOST, _Bound(lists.MOST, lists.MOST, item=_SMALL)
+        count = node.parts[0].number if node.parts and node.parts[0].kind == "const" else _UNKNOWN
+        return spent + count, _Bound(count, count + 1, item=_SMALL)
     return _call(node.name, spent, values, profile)
 
 
@@ -145,6 +148,8 @@ def _call(name: str, spent: int, values: list[_Bound], profile: Profile) -> tupl
     if name in _GROWING:
         for value in values:
             length, total = max(length, length * (value.length + 1)), max(total, total * (value.total + 1))
+    if name in _PRODUCT:  # each element with each
+        total += values[0].length * values[-1].length
     handed = 10 if name in _HANDED else 1
     return spent + handed * total, _Bound(length, total, item=_largest(_below(value, profile) for value in values))
 
@@ -162,4 +167,6 @@ def _fold(node: Node, profile: Profile, known: dict[str, _Bound]) -> tuple[int, 
     longer = max(0, after.length - start.length)
     inside[accumulator] = _Bound(start.length + times * longer, start.total + times * grown, item=after.item)
     result_cost, result = _walk(node.parts[4], profile, inside)
+    if any(each.name == "cel.@mapInsert" for each in walk(node.parts[3])):  # which copies what there is
+        spent += 5 * times * inside[accumulator].total
     return spent + start_cost + times * (condition + step + 1) + result_cost, result

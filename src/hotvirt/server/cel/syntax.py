@@ -20,6 +20,7 @@ class Node(Struct, frozen=True):
     name: str = ""
     parts: tuple["Node", ...] = ()
     size: int = 0  # of a constant text
+    number: int = 0  # a constant that is one
     variables: tuple[str, ...] = ()  # of a fold: element, accumulator, second element
     is_test: bool = False  # has(a.b)
     value: str = ""  # of a constant text
@@ -119,6 +120,8 @@ def _expr(data: bytes, depth: int) -> Node:
 
 def _const(data: bytes, _: int) -> Node:
     for number, value in _fields(data):
+        if number == 3 and isinstance(value, int):
+            return Node("const", number=min(value, 1 << 40))
         if number in (6, 7) and isinstance(value, bytes):
             return Node("const", size=len(value), value=value.decode("utf-8", "replace"))
     return _CONST

@@ -96,10 +96,6 @@ def quote(text: str) -> str:
     return '"' + "".join(_ESCAPES.get(c, c) for c in text) + '"'
 
 
-def reverse(value: Any) -> Any:
-    return value[::-1]
-
-
 # -- format
 
 
