@@ -31,19 +31,22 @@ TABLE = {
     )},
     f"{VM}/migrate": ("PUT", ("kubevirt.io:migrate",)),
     f"{VM}/expand-spec": ("GET", READERS),
-    f"{VM}/objectgraph": ("GET", WRITERS),
+    f"{VM}/objectgraph": ("GET", READERS),
     f"{VM}/portforward/22": ("GET", WRITERS),
     f"{VM}/portforward/53/udp": ("GET", WRITERS),
     **{f"{VMI}/{verb}": ("PUT", WRITERS) for verb in (
         "pause", "unpause", "freeze", "unfreeze", "reset", "softreboot", "addvolume", "removevolume",
-        "evacuate/cancel", "sev/setupsession", "sev/injectlaunchsecret", "backup", "redefine-checkpoint",
+        "evacuate/cancel", "sev/setupsession", "sev/injectlaunchsecret",
     )},
     **{f"{VMI}/{verb}": ("GET", WRITERS) for verb in (
-        "console", "vnc", "portforward/22/tcp", "usbredir", "vsock", "objectgraph",
+        "console", "vnc", "portforward/22/tcp", "usbredir",
     )},
     f"{VMI}/vnc/screenshot": ("GET", ("kubevirt.io:admin", "admin")),
     **{f"{VMI}/{verb}": ("GET", READERS) for verb in (
-        "guestosinfo", "userlist", "filesystemlist", "sev/fetchcertchain", "sev/querylaunchmeasurement",
+        "guestosinfo", "userlist", "filesystemlist", "objectgraph", "sev/fetchcertchain", "sev/querylaunchmeasurement",
+    )},
+    **{f"{VMI}/{verb}": (method, ()) for verb, method in (
+        ("vsock", "GET"), ("backup", "PUT"), ("redefine-checkpoint", "PUT"),  # no role of KubeVirt's has them
     )},
     "namespaces/default/expand-vm-spec": ("PUT", READERS),
     "version": ("GET", EVERYBODY),

@@ -33,14 +33,18 @@ READ_ONLY: tuple[tuple[str, list[str]], ...] = (
 )
 SCALED = (("kubevirt.io", "virtualmachineinstancereplicasets/scale"), ("pool.kubevirt.io", "virtualmachinepools/scale"))
 
-VM_GETS = ["expand-spec", "portforward", "objectgraph"]
+VM_SAYS = ["expand-spec", "objectgraph"]
+"""What a viewer may read of a machine."""
+VM_GETS = [*VM_SAYS, "portforward"]
 VM_PUTS = ["start", "stop", "restart", "addvolume", "removevolume", "memorydump", "removememorydump", "evacuate/cancel"]
-VMI_SAYS = ["guestosinfo", "filesystemlist", "userlist", "sev/fetchcertchain", "sev/querylaunchmeasurement"]
+VMI_SAYS = [
+    "guestosinfo", "filesystemlist", "userlist", "objectgraph", "sev/fetchcertchain", "sev/querylaunchmeasurement",
+]  # fmt: skip
 """What a viewer may read of a guest."""
-VMI_GETS = [*VMI_SAYS, "console", "vnc", "portforward", "usbredir", "vsock", "objectgraph"]
+VMI_GETS = [*VMI_SAYS, "console", "vnc", "portforward", "usbredir"]
 VMI_PUTS = [
     "pause", "unpause", "addvolume", "removevolume", "freeze", "unfreeze", "reset", "softreboot", "evacuate/cancel",
-    "sev/setupsession", "sev/injectlaunchsecret", "backup", "redefine-checkpoint",
+    "sev/setupsession", "sev/injectlaunchsecret",
 ]  # fmt: skip
 SCREENSHOT = "vnc/screenshot"
 
@@ -82,7 +86,9 @@ def _viewer() -> list[Document]:
     return [
         *(_rule(group, kinds, READ) for group, kinds in (*KINDS, *READ_ONLY)),
         *(_rule(group, [scale], ["get"]) for group, scale in SCALED),
-        _rule(SUBRESOURCES, ["virtualmachines/expand-spec", *_of("virtualmachineinstances", VMI_SAYS)], ["get"]),
+        _rule("plugin.kubevirt.io", ["plugins"], READ),
+        _rule("kubevirt.io", ["kubevirts"], ["get", "list"]),
+        _rule(SUBRESOURCES, [*_of("virtualmachines", VM_SAYS), *_of("virtualmachineinstances", VMI_SAYS)], ["get"]),
         _rule(SUBRESOURCES, ["expand-vm-spec"], ["update"]),
         _rule(OURS, _of("virtualmachineinstances", ["guestfacts"]), ["get"]),
     ]
