@@ -139,9 +139,9 @@ async def what_is_asked_of_the_api_alone(web):
     status, vm = await web.ask("GET", f"{VM}/expand-spec")
     assert (status, vm["metadata"]["name"]) == (200, "web")
     status, graph = await web.ask("GET", f"{VM}/objectgraph")
-    assert (status, graph["objectReference"]["kind"]) == (200, "virtualmachines")
+    assert (status, graph["objectReference"]["kind"]) == (200, "VirtualMachine")
     instance = graph["children"][0]
-    assert instance["objectReference"]["kind"] == "virtualmachineinstances"
+    assert instance["objectReference"]["kind"] == "VirtualMachineInstance"
     assert instance["children"][0]["objectReference"]["name"].startswith("virt-launcher-web-")
     await web.refused(409, "Cannot migrate VMI, Reason: NotMigratable", "PUT", f"{VM}/migrate", {})
     await web.put(f"{VM}/evacuate/cancel", {"evacuationNodeName": ""})

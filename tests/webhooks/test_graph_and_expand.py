@@ -27,32 +27,53 @@ VM = {
 }  # fmt: skip
 
 
+NETWORKS = [{"name": "p", "pod": {}}, {"name": "l", "multus": {"networkName": "lan"}},
+            {"name": "o", "multus": {"networkName": "net/other"}}]  # fmt: skip
+
+
 def told(node):
     reference = node["objectReference"]
-    place = "/".join(filter(None, (reference["apiGroup"], reference["kind"], reference.get("namespace", "-"))))
+    place = "/".join(filter(None, (reference["apiGroup"], reference["kind"], reference["namespace"])))
     return (f"{place}/{reference['name']}", *(told(each) for each in node.get("children", ())))
 
 
+CREDENTIAL = (("Secret/shop/ssh",),)
+CONTENTS = (
+    ("PersistentVolumeClaim/shop/root",),
+    ("cdi.kubevirt.io/DataVolume/shop/data", ("PersistentVolumeClaim/shop/data",)),
+    ("Secret/shop/user",), ("Secret/shop/net",), ("ConfigMap/shop/settings",), ("Secret/shop/keys",),
+    ("ServiceAccount/shop/me",),
+)  # fmt: skip
+LANS = (
+    ("k8s.cni.cncf.io/NetworkAttachmentDefinition/shop/lan",),
+    ("k8s.cni.cncf.io/NetworkAttachmentDefinition/net/other",),
+)
+SIZES = (
+    ("instancetype.kubevirt.io/VirtualMachineClusterInstancetype/small",),
+    ("instancetype.kubevirt.io/VirtualMachinePreference/shop/linux",),
+)
+INSTANCE = ("kubevirt.io/VirtualMachineInstance/shop/web", ("Pod/shop/launcher",))
+MACHINE = "kubevirt.io/VirtualMachine/shop/web"
+
+
 def test_a_machine_and_all_it_cannot_be_without():
-    contents = (
-        ("secrets/shop/ssh",), ("persistentvolumeclaims/shop/root",),
-        ("cdi.kubevirt.io/datavolumes/shop/data", ("persistentvolumeclaims/shop/data",)),
-        ("secrets/shop/user",), ("secrets/shop/net",), ("configmaps/shop/settings",), ("secrets/shop/keys",),
-        ("serviceaccounts/shop/me",),
-    )  # fmt: skip
-    sizes = (
-        ("instancetype.kubevirt.io/virtualmachineclusterinstancetypes/-/small",),
-        ("instancetype.kubevirt.io/virtualmachinepreferences/shop/linux",),
-    )
-    graph = objectgraph.of_machine(VM, "launcher")
-    instance = ("kubevirt.io/virtualmachineinstances/shop/web", ("pods/shop/launcher",))
-    assert told(graph) == ("kubevirt.io/virtualmachines/shop/web", instance, *sizes, *contents)
+    spec = {**SPEC, "networks": NETWORKS}
+    vm = {**VM, "spec": {**VM["spec"], "template": {"spec": spec}}}
+    graph = objectgraph.of_machine(vm, "launcher")
+    assert told(graph) == (MACHINE, INSTANCE, *SIZES, *CREDENTIAL, *CONTENTS, *LANS)
+    assert objectgraph.chosen(graph, {}) == graph
     lean = objectgraph.chosen(graph, {"includeOptionalNodes": False})
-    assert told(lean) == ("kubevirt.io/virtualmachines/shop/web", instance, *contents)
-    vmi = {"metadata": VM["metadata"], "spec": SPEC}
-    assert told(objectgraph.of_instance(vmi, "")) == ("kubevirt.io/virtualmachineinstances/shop/web", *contents)
+    assert told(lean) == (MACHINE, INSTANCE, *CREDENTIAL, *CONTENTS)
+    disks = {"matchLabels": {"kubevirt.io/dependency-type": "storage"}}
+    assert told(objectgraph.chosen(graph, {"labelSelector": disks})) == (MACHINE, *CONTENTS[:2])
     with pytest.raises(BadRequest, match="labelSelector"):
-        objectgraph.chosen(graph, {"labelSelector": {"matchLabels": {"a": "b"}}})
+        objectgraph.chosen(graph, {"labelSelector": {"matchLabels": {"a b": "c"}}})
+
+
+def test_an_instance_and_all_it_cannot_be_without():
+    vmi = {"metadata": VM["metadata"], "spec": SPEC}
+    whole = ("kubevirt.io/VirtualMachineInstance/shop/web", *CREDENTIAL, *CONTENTS)
+    assert told(objectgraph.of_instance(vmi, "")) == whole
 
 
 class Store:

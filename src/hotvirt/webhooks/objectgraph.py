@@ -1,20 +1,30 @@
 """objectgraph: a machine, and all objects it cannot be moved or backed up without. Pure but for reading pods.
 
-Each node refers to an object; `optional` are those that a copy elsewhere can do without.
+Each node refers to an object and is labelled with what it is for; `optional` are those that a copy elsewhere can do
+without.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from hotvirt.api import instancetype_matchers as matchers
+from hotvirt.api import labelselectors
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import BadRequest
 from hotvirt.kube.resources import PODS
 
-_GROUPS = {
-    "virtualmachines": "kubevirt.io",
-    "virtualmachineinstances": "kubevirt.io",
-    "datavolumes": "cdi.kubevirt.io",
-    "controllerrevisions": "apps",
+LABEL = "kubevirt.io/dependency-type"
+_KINDS = {
+    # plural: (group, kind, what it is for)
+    "virtualmachines": ("kubevirt.io", "VirtualMachine", "compute"),
+    "virtualmachineinstances": ("kubevirt.io", "VirtualMachineInstance", "compute"),
+    "pods": ("", "Pod", "compute"),
+    "persistentvolumeclaims": ("", "PersistentVolumeClaim", "storage"),
+    "datavolumes": ("cdi.kubevirt.io", "DataVolume", "storage"),
+    "configmaps": ("", "ConfigMap", "config"),
+    "secrets": ("", "Secret", "config"),
+    "serviceaccounts": ("", "ServiceAccount", "config"),
+    "controllerrevisions": ("apps", "ControllerRevision", "config"),
+    "networkattachmentdefinitions": ("k8s.cni.cncf.io", "NetworkAttachmentDefinition", "network"),
 }
 LAUNCHER = "kubevirt.io=virt-launcher"
 
@@ -50,16 +60,23 @@ def of_instance(vmi: Document, pod: str) -> Document:
 
 
 def chosen(graph: Document, options: Document) -> Document:
-    """Without optional nodes where they are not asked for. KubeVirt's default is with them."""
-    if options.get("labelSelector"):
-        raise BadRequest("labelSelector is not supported here: leave it out, and choose from the whole graph")
-    if options.get("includeOptionalNodes") is False:
-        return _without_optional(graph)
-    return graph
+    """What of the graph's contents is asked for; what hangs below something left out is left out. KubeVirt's default is
+    all of it."""
+    selector = options.get("labelSelector")
+    if selector and (wrong := list(labelselectors.faults(selector, "labelSelector"))):
+        raise BadRequest("; ".join(f"{fault.field}: {fault.message}" for fault in wrong))
+    optional = options.get("includeOptionalNodes") is not False
+
+    def keep(node: Document) -> bool:
+        return (optional or not node.get("optional")) and (
+            not selector or labelselectors.matches(selector, node["labels"])
+        )
+
+    return _filtered(graph, keep)
 
 
-def _without_optional(node: Document) -> Document:
-    below = [_without_optional(each) for each in node.get("children") or () if not each.get("optional")]
+def _filtered(node: Document, keep: Callable[[Document], bool]) -> Document:
+    below = [_filtered(each, keep) for each in node.get("children") or () if keep(each)]
     rest = {key: value for key, value in node.items() if key != "children"}
     return {**rest, "children": below} if below else rest
 
@@ -69,8 +86,8 @@ def _sizes(vm: Document, namespace: str) -> Iterator[Document]:
         found = matchers.matcher(vm, what)
         if found is None or not found.kind:
             continue
-        plural = f"{found.kind.lower()}s"
-        yield _node(plural, found.name, "" if found.is_cluster else namespace, optional=True)
+        where = "" if found.is_cluster else namespace
+        yield _refer("instancetype.kubevirt.io", found.kind, found.name, where, purpose="config", optional=True)
         if revision := matchers.revision_of(vm, found):
             yield _node("controllerrevisions", revision, namespace)
 
@@ -82,6 +99,10 @@ def _contents(spec: Document, namespace: str) -> Iterator[Document]:
                 yield _node("secrets", secret, namespace)
     for volume in spec.get("volumes") or ():
         yield from _volume(volume, namespace)
+    for network in spec.get("networks") or ():
+        if name := (network.get("multus") or {}).get("networkName"):
+            where, _, name = name.rpartition("/")
+            yield _node("networkattachmentdefinitions", name, where or namespace, optional=True)
 
 
 def _volume(volume: Document, namespace: str) -> Iterator[Document]:
@@ -105,11 +126,18 @@ def _volume(volume: Document, namespace: str) -> Iterator[Document]:
 def _node(
     plural: str, name: str, namespace: str, children: list[Document] | None = None, *, optional: bool = False
 ) -> Document:
-    group = "instancetype.kubevirt.io" if plural.startswith("virtualmachine") else ""
-    reference: Document = {"apiGroup": _GROUPS.get(plural, group), "kind": plural, "name": name}
-    if namespace:
-        reference["namespace"] = namespace
-    node: Document = {"objectReference": reference}
+    group, kind, purpose = _KINDS[plural]
+    return _refer(group, kind, name, namespace, purpose=purpose, optional=optional, children=children)
+
+
+def _refer(
+    group: str, kind: str, name: str, namespace: str, *, purpose: str, optional: bool = False,
+    children: list[Document] | None = None,
+) -> Document:  # fmt: skip
+    node: Document = {
+        "objectReference": {"apiGroup": group, "kind": kind, "name": name, "namespace": namespace},
+        "labels": {LABEL: purpose},
+    }
     if children:
         node["children"] = children
     return {**node, "optional": True} if optional else node

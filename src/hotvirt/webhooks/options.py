@@ -33,7 +33,7 @@ MEMORY_DUMP: Fields = {
     "claimName": "string", "phase": "string", "remove": "boolean", "startTimestamp": "time", "endTimestamp": "time",
     "fileName": "string", "message": "string", **DRY_RUN,
 }  # fmt: skip
-OBJECT_GRAPH: Fields = {"includeOptionalNodes": "boolean", "labelSelector": "object"}
+OBJECT_GRAPH: Fields = {"includeOptionalNodes": "boolean", "labelSelector": "meta.LabelSelector"}
 _OF_ANY: Fields = {"kind": "string", "apiVersion": "string"}
 
 
