@@ -204,8 +204,10 @@ class Node:
 
     async def pod(self, pod):
         if pod["spec"].get("nodeName") and pod.get("status", {}).get("phase") != "Running":
+            gates = [each["conditionType"] for each in pod["spec"]["readinessGates"]]
+            ready = [{"type": kind, "status": "True"} for kind in (*gates, "Ready")]
             status = {"phase": "Running", "podIP": "10.0.0.2", "qosClass": "Burstable",
-                      "conditions": [*pod["status"]["conditions"], {"type": "Ready", "status": "True"}],
+                      "conditions": [*pod["status"]["conditions"], *ready],
                       "containerStatuses": [{"name": "compute", "ready": True}]}  # fmt: skip
             await self.api.patch(PODS, pod["metadata"]["name"], {"status": status}, subresource="status")
 

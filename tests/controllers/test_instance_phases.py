@@ -9,6 +9,7 @@ from hotvirt.controllers.instance_phases import Seen, decide, failed_to_create
 from hotvirt.kube import conditions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GATE = "kubevirt.io/virtual-machine-unpaused"
 DATA = {"name": "data", "persistentVolumeClaim": {"claimName": "nowhere"}}
 
 
@@ -30,7 +31,7 @@ def pod_of(vmi, *, node="", phase="Pending", ready=False, scheduled=None, deleti
         pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     if node:
         pod["spec"]["nodeName"] = node
-    found = [{"type": "Ready", "status": str(ready)}]
+    found = [{"type": "Ready", "status": str(ready)}, {"type": GATE, "status": "True"}]
     if scheduled:
         found.append({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": scheduled})
     pod["status"] = {"phase": phase, "conditions": found, "qosClass": "Burstable",
@@ -160,6 +161,34 @@ def test_a_running_instance_is_ready_as_its_pod_is(make, change, ready, reason):
     change(vmi, pod)
     plan = decide(Seen(vmi, pod), NOW)
     assert (condition(plan, "Ready")["status"], condition(plan, "Ready")["reason"]) == (ready, reason)
+
+
+def test_a_paused_guest_closes_its_pods_gate_and_is_ready_when_the_pod_is_again(make):
+    vmi, pod = running(make)
+    assert decide(Seen(vmi, pod), NOW).gate is None
+    paused = {**vmi, "status": {**vmi["status"], "conditions": [{"type": "Paused", "status": "True"}]}}
+    plan = decide(Seen(paused, pod), NOW)
+    assert conditions.get(plan.gate, GATE)["status"] == "False"
+    still = merge(paused, plan)
+    closed = {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}
+    pod["status"]["conditions"] = [*conditions.remove(plan.gate, "Ready"), closed]
+    assert decide(Seen(still, pod), NOW).gate is None
+    on = {
+        **still,
+        "status": {**still["status"], "conditions": conditions.remove(still["status"]["conditions"], "Paused")},
+    }
+    plan = decide(Seen(on, pod), NOW)
+    assert conditions.get(plan.gate, GATE)["status"] == "True"
+    assert plan.patch is None, "it is told once the pod is ready"
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "True"}, {"type": GATE, "status": "True"}]
+    assert condition(decide(Seen(on, pod), NOW), "Ready")["status"] == "True"
+
+
+def test_a_pod_without_the_gate_is_left_alone(make):
+    vmi, pod = running(make)
+    del pod["spec"]["readinessGates"]
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    assert decide(Seen(vmi, pod), NOW).gate is None
 
 
 @pytest.mark.parametrize(

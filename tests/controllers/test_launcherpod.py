@@ -42,6 +42,7 @@ def test_the_manifest(make):
         },
         "spec": {
             "restartPolicy": "Never",
+            "readinessGates": [{"conditionType": "kubevirt.io/virtual-machine-unpaused"}],
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 60,

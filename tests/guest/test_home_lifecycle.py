@@ -106,11 +106,14 @@ def test_start_paused_and_stop_in_time_or_at_once(home):
     assert "startStrategy" not in vm["spec"]["template"]["spec"]
     assert home.vmi("still")["status"]["phase"] == "Running"
     assert home.conditions("vm/still")["Ready"]["status"] == "False"
+    pod = f"pod/{pod_of(home, 'still')}"
+    home.wait(pod, "condition=Ready=false")  # no service sends it anything
     home.kill()
     home.up()
     assert word(home, "still") == "Paused"
     home.hotvirt("unpause", "vm/still")
     home.wait_agent("still")
+    home.wait(pod, "condition=Ready")
     home.wait("vm/still", "condition=Ready")
     assert {"Paused", "Resumed"} <= {reason for _, reason, _ in events(home, "still")}
 

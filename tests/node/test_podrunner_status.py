@@ -66,6 +66,32 @@ def test_ended(outcome, code, phase, exit_code, signal):
     assert conditions["PodScheduled"] == ("True", None)
 
 
+GATED = {
+    **POD,
+    "spec": {**POD["spec"], "readinessGates": [{"conditionType": podrunner.UNPAUSED}, {"conditionType": "x/y"}]},
+}
+
+
+def test_a_running_pod_is_ready_as_its_gates_are():
+    def pod(**gates):
+        found = {"ContainersReady": "True", "Ready": "True", podrunner.UNPAUSED: "True", "x/y": "True"} | gates
+        return {**GATED, "status": {"conditions": [{"type": kind, "status": is_} for kind, is_ in found.items()]}}
+
+    assert podrunner.readiness(pod(), NOW) is None
+    for gate in (podrunner.UNPAUSED, "x/y"):
+        found = {c["type"]: c for c in podrunner.readiness(pod(**{gate: "False"}), NOW)}["Ready"]
+        assert (found["status"], found["reason"]) == ("False", "ReadinessGatesNotReady")
+        assert gate in found["message"]
+    assert podrunner.readiness(pod(Ready="False", **{"x/y": "False"}), NOW) is None
+    again = {c["type"]: c for c in podrunner.readiness(pod(Ready="False"), NOW)}["Ready"]
+    assert (again["status"], again.get("reason")) == ("True", None)
+
+
+def test_the_gate_of_pausing_is_open_from_the_start_and_others_are_not_ours():
+    found = {c["type"]: c["status"] for c in podrunner.running(GATED, "10.0.0.1", NOW)["conditions"]}
+    assert (found[podrunner.UNPAUSED], found.get("x/y")) == ("True", None)
+
+
 def test_a_long_log_is_cut_to_its_end():
     found = podrunner.ended(POD, outcome="", code=1, log_tail="x" * 5000 + "the end", now=NOW)
     message = found["containerStatuses"][0]["state"]["terminated"]["message"]

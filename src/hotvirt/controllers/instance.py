@@ -84,6 +84,8 @@ class InstanceController:
             await self._delete(seen.pod)
         await self._patch(vmi, plan.patch)
         self._say(vmi, plan)
+        if plan.gate is not None and seen.pod is not None:
+            await self._set_gate(seen.pod, plan.gate)
         if plan.resize is not None and seen.pod is not None:
             await self._resize(vmi, seen.pod, plan.resize)
 
@@ -114,6 +116,13 @@ class InstanceController:
             self._vmis.observe(await self._client.patch(VMIS, metadata["name"], guarded, metadata["namespace"]))
         except NotFound:
             return  # the last finalizer fell meanwhile
+
+    async def _set_gate(self, pod: Document, conditions: list[Document]) -> None:
+        metadata = pod["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"conditions": conditions}}
+        self._pods.observe(
+            await self._client.patch(PODS, metadata["name"], patch, metadata["namespace"], subresource="status")
+        )
 
     async def _resize(self, vmi: Document, pod: Document, patch: list[Document]) -> None:
         metadata = pod["metadata"]

@@ -53,6 +53,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     delete_pod: bool = False
     patch: Document | None = None
     resize: list[Document] | None = None
+    gate: list[Document] | None = None
+    """The pod's conditions, where its readiness gate is to change."""
     notes: tuple[Note, ...] = ()
     pod_gone: bool = False
     """The plan rests on the pod being gone: make sure of it before carrying it out."""
@@ -161,9 +163,14 @@ def _watched(seen: Seen, phase: str, now: datetime) -> Plan:
         if specs.is_deleting(pod):
             return Plan(patch=_ended(seen, "Failed", "PodTerminating", "the launcher pod was deleted", now))
         return _scheduling(seen, pod, now)
-    found = _with_ready(_evicted(_in_sync(vmi), vmi, now), seen, phase, now)
-    resize = None if specs.is_deleting(pod) or specs.is_deleting(vmi) else launcherpod.resize(vmi, pod, seen.settings)
-    return Plan(patch=_status_patch(vmi, phase, found, now), resize=resize)
+    found = _evicted(_in_sync(vmi), vmi, now)
+    if specs.is_deleting(pod) or specs.is_deleting(vmi):
+        return Plan(patch=_status_patch(vmi, phase, _with_ready(found, seen, phase, now), now))
+    gate = launcherpod.gate(vmi, pod, now) if phase == "Running" else None
+    if gate is None or (conditions.of(pod, "Ready") or {}).get("reason") != "ReadinessGatesNotReady":
+        found = _with_ready(found, seen, phase, now)  # else the pod is about to be ready: that is told at once
+    resize = launcherpod.resize(vmi, pod, seen.settings)
+    return Plan(patch=_status_patch(vmi, phase, found, now), resize=resize, gate=gate)
 
 
 def _scheduling(seen: Seen, pod: Document, now: datetime) -> Plan:

@@ -6,12 +6,14 @@ page tables, and per-vCPU and display buffers.
 """
 
 import hashlib
+from datetime import datetime
 
 from msgspec import Struct
 
 from hotvirt.api.quantity import format_bytes, parse_bytes, parse_cpu
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.newinstance import REVISION
+from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import PODS
 
@@ -24,6 +26,8 @@ DISPLAY = 16 * MIB
 COMPUTE = "compute"
 LAUNCHER_IMAGE = "hotvirt/launcher"
 SCHEDULABLE = "kubevirt.io/schedulable"
+UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
+"""Readiness gate: no service sends anything to a guest that stands still."""
 OVERHEAD = "kubevirt.io/memory-overhead-bytes"
 DISKS = "/var/run/kubevirt-private/vmi-disks"
 PASSED_ON = (
@@ -111,6 +115,7 @@ def render(vmi: Document, settings: Settings) -> Document:
         },
         "spec": {
             "restartPolicy": "Never",
+            "readinessGates": [{"conditionType": UNPAUSED}],
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _grace(spec) + STOP_MARGIN,
@@ -197,6 +202,18 @@ def _cpu_request(spec: Document, asked: Document, settings: Settings) -> str:
 def _grace(spec: Document) -> int:
     seconds = spec.get("terminationGracePeriodSeconds")
     return 30 if seconds is None else int(seconds)
+
+
+def gate(vmi: Document, pod: Document, now: datetime) -> list[Document] | None:
+    """The pod's conditions with the gate as its guest is; None when they say so, or the pod has no such gate."""
+    if not any(each.get("conditionType") == UNPAUSED for each in pod["spec"].get("readinessGates") or ()):
+        return None
+    found = list((pod.get("status") or {}).get("conditions") or ())
+    paused = specs.is_paused(vmi)
+    if conditions.is_true(found, UNPAUSED) is not paused:
+        return None
+    reason = "Paused" if paused else "NotPaused"
+    return conditions.put(found, UNPAUSED, not paused, now=now, reason=reason)
 
 
 def surplus(vmi: Document) -> int:

@@ -33,6 +33,7 @@ from hotvirt.qemu.process import Identity, Process
 log = logging.getLogger(__name__)
 
 LAUNCHER = "virt-launcher"
+UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
 FINAL = ("Succeeded", "Failed")
 TEND = 60.0
 
@@ -96,6 +97,8 @@ class PodRunner:
         self._confine(pod, process)
         if status.get("phase") != "Running":
             await self._patch_status(pod, running(pod, self._address(pod), self._clock()))
+        elif (found := readiness(pod, self._clock())) is not None:
+            await self._patch_status(pod, {"conditions": found}, version=pod["metadata"]["resourceVersion"])
         return DONE
 
     def _confine(self, pod: Document, process: Process) -> None:
@@ -226,13 +229,12 @@ class PodRunner:
         await self._patch_status(pod, {"phase": "Failed", "reason": "NotALauncher", "message": message})
         return DONE
 
-    async def _patch_status(self, pod: Document, status: Document) -> None:
+    async def _patch_status(self, pod: Document, status: Document, *, version: str = "") -> None:
         metadata = pod["metadata"]
+        patch: Document = {"status": status, **({"metadata": {"resourceVersion": version}} if version else {})}
         try:
             self._pods.observe(
-                await self._client.patch(
-                    PODS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
-                )
+                await self._client.patch(PODS, metadata["name"], patch, metadata["namespace"], subresource="status")
             )
         except NotFound:
             return
@@ -277,7 +279,7 @@ def holders(place: PodPlace) -> list[int]:
 def running(pod: Document, address: str, now: datetime) -> Document:
     """Status of a pod whose process waits or runs. Pure."""
     found = (pod.get("status") or {}).get("conditions")
-    for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready"):
+    for kind in ("PodScheduled", "Initialized", "ContainersReady", *gates(pod), "Ready"):
         found = conditions.put(found, kind, True, now=now)
     return {
         "phase": "Running",
@@ -290,6 +292,24 @@ def running(pod: Document, address: str, now: datetime) -> Document:
             {**_container(pod), "ready": True, "started": True, "state": {"running": {"startedAt": stamp(now)}}}
         ],
     }
+
+
+def gates(pod: Document) -> list[str]:
+    """Readiness gates that are open until a guest is paused. Others are for those who set them."""
+    found = [each.get("conditionType") for each in pod["spec"].get("readinessGates") or ()]
+    return [each for each in found if each == UNPAUSED]
+
+
+def readiness(pod: Document, now: datetime) -> list[Document] | None:
+    """The conditions of a running pod with `Ready` as its readiness gates have it; None when it is so. Pure."""
+    found = list((pod.get("status") or {}).get("conditions") or ())
+    asked = [str(each.get("conditionType")) for each in pod["spec"].get("readinessGates") or ()]
+    closed = [each for each in asked if not conditions.is_true(found, each)]
+    if conditions.is_true(found, "Ready") is not bool(closed):
+        return None
+    reason = "ReadinessGatesNotReady" if closed else ""
+    message = f"these readiness gates are not True: {', '.join(closed)}" if closed else ""
+    return conditions.put(found, "Ready", not closed, now=now, reason=reason, message=message)
 
 
 def ended(
