@@ -19,6 +19,7 @@ MIB = 1 << 20
 RESERVE = 512 * MIB
 """Left to the host and the home itself."""
 PODS = 250
+LEASES_IN = "kube-node-lease"
 KVM = Path("/dev/kvm")
 FIRST_USER, USERS = 61184, 4096
 """Of the 4336 numbers systemd sets aside for users that live as long as a service. Each guest's QEMU is one of them."""
@@ -101,6 +102,9 @@ def maps_all(map_: str) -> bool:
     return any(first <= FIRST_USER and first + count >= FIRST_USER + USERS for first, count in ranges)
 
 
+_UNASKED = ("lastProbeTime", "lastHeartbeatTime")
+
+
 def node(facts: HostFacts, now: Any, *, known: Document | None = None) -> Document:
     """The Node object as it should be; `known` keeps its times."""
     amount = {
@@ -139,8 +143,11 @@ def node(facts: HostFacts, now: Any, *, known: Document | None = None) -> Docume
         "status": {
             "capacity": amount,
             "allocatable": free,
-            # Unlike most conditions, a node's are never "probed".
-            "conditions": [{key: each[key] for key in each if key != "lastProbeTime"} for each in found],
+            # Unlike most conditions, a node's are never "probed": they have a heartbeat.
+            "conditions": [
+                {"lastHeartbeatTime": stamp(now), **{key: each[key] for key in each if key not in _UNASKED}}
+                for each in found
+            ],
             "addresses": [
                 {"type": "InternalIP", "address": facts.address},
                 {"type": "Hostname", "address": facts.node_name},
@@ -151,6 +158,17 @@ def node(facts: HostFacts, now: Any, *, known: Document | None = None) -> Docume
                 "kubeProxyVersion": "", "machineID": "", "systemUUID": "", "bootID": "",
             },
         },
+    }  # fmt: skip
+
+
+def lease(name: str, now: Any) -> Document:
+    """The Lease that `kubectl describe node` looks for. It names no duration, as it is not renewed while the node runs:
+    nobody waits for one machine's heartbeat but the machine itself. Pure."""
+    since = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": name, "namespace": LEASES_IN},
+        "spec": {"holderIdentity": name, "acquireTime": since, "renewTime": since},
     }  # fmt: skip
 
 

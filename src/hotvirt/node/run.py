@@ -4,10 +4,10 @@ import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
 from hotvirt.kube.client import Client
-from hotvirt.kube.errors import NotFound
+from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers
-from hotvirt.kube.resources import NODES, PODS, VMIS
+from hotvirt.kube.resources import LEASES, NODES, PODS, VMIS
 from hotvirt.kube.times import Clock, utc_now
 from hotvirt.node import hostfacts
 from hotvirt.node.access import LocalGuestAccess
@@ -87,6 +87,12 @@ class Node:
         node = hostfacts.node(self._facts, self._clock(), known=known)
         if known is None:
             await self._client.create(NODES, node)  # a node, unlike other objects, may come with its status
-            return
-        await self._client.patch(NODES, self._facts.node_name, {"metadata": node["metadata"]})
-        await self._client.patch(NODES, self._facts.node_name, {"status": node["status"]}, subresource="status")
+        else:
+            await self._client.patch(NODES, self._facts.node_name, {"metadata": node["metadata"]})
+            await self._client.patch(NODES, self._facts.node_name, {"status": node["status"]}, subresource="status")
+        lease = hostfacts.lease(self._facts.node_name, self._clock())
+        try:
+            await self._client.create(LEASES, lease, hostfacts.LEASES_IN)
+        except AlreadyExists:
+            patch = {"spec": lease["spec"]}
+            await self._client.patch(LEASES, self._facts.node_name, patch, hostfacts.LEASES_IN)
