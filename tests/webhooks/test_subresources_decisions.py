@@ -70,10 +70,10 @@ def test_stop_by_request_names_the_instance():
     assert written == [Write("vm/status", {"metadata": VERSION, "status": {"stateChangeRequests": [STOP]}})]
 
 
-def test_stop_with_a_grace_period_shortens_the_instances_first():
+def test_stop_with_a_grace_period_shortens_that_of_an_instance_that_is_to_stop():
     written = lifecycle.stop(vm(runStrategy="Always"), vmi(), {"gracePeriod": 0})
-    assert written[0] == Write("vmi", {"spec": {"terminationGracePeriodSeconds": 0}})
-    assert [w.target for w in written] == ["vmi", "vm"]
+    assert written[1] == Write("vmi", {"spec": {"terminationGracePeriodSeconds": 0}})
+    assert [w.target for w in written] == ["vm", "vmi"]
 
 
 def test_stop_of_a_stopping_vm_only_with_less_grace():
@@ -103,7 +103,7 @@ def test_restart_is_stop_and_start(strategy):
 
 def test_forced_restart_takes_the_grace_away():
     assert [w.target for w in lifecycle.restart(vm(runStrategy="Always"), vmi(), {"gracePeriodSeconds": 0})] == [
-        "vmi", "vm/status",
+        "vm/status", "vmi",
     ]  # fmt: skip
 
 
@@ -116,6 +116,9 @@ def test_restart_refused_by_strategy(strategy):
 def test_restart_refused_when_down_and_for_other_graces():
     with pytest.raises(Conflict, match="not running"):
         lifecycle.restart(vm(runStrategy="Always"), None, {})
+    failing = {**vm(runStrategy="Always"), "status": {"startFailure": {"retryAfterTimestamp": "2026-01-01T00:00:10Z"}}}
+    with pytest.raises(Conflict, match="started at 2026-01-01T00:00:10Z by its run strategy; to try at once, stop it"):
+        lifecycle.restart(failing, None, {})
     with pytest.raises(BadRequest, match="may only be 0"):
         lifecycle.restart(vm(runStrategy="Always"), vmi(), {"gracePeriodSeconds": 5})
 

@@ -1,7 +1,9 @@
 """What start, stop and restart mean for a VM in a given state: pure decisions, KubeVirt's rules.
 
 Each takes the VM, its VMI (or None) and the verb's options, and returns the writes that carry the verb out, in order;
-or raises the refusal. Nothing here waits: the controllers act on the changed objects.
+or raises the refusal. Nothing here waits: the controllers act on the changed objects. A grace period is changed last,
+when the instance is asked to stop: one that was to go on would be cut off at some later stop, had the caller died in
+between.
 """
 
 from typing import Any, Literal
@@ -53,7 +55,7 @@ def stop(vm: Document, vmi: Document | None, options: Document) -> list[Write]:
         raise BadRequest(f"gracePeriod {grace!r} is not a number of seconds from 0 up")
     shortened = [_grace(grace)] if grace is not None and vmi is not None and is_live(vmi) else []
     if strategy in ALWAYS_ON:
-        return [*shortened, _vm_spec(vm, _switch(vm, on=False))]
+        return [_vm_spec(vm, _switch(vm, on=False)), *shortened]
     if vmi is None or not is_live(vmi):
         raise _refusal(vm, "VM is not running")
     if strategy == "Halted":
@@ -63,7 +65,7 @@ def stop(vm: Document, vmi: Document | None, options: Document) -> list[Write]:
                 "(a shorter --grace-period hastens it)",
             )  # fmt: skip
         return shortened
-    return [*shortened, _requests(vm, [_stop_request(vmi)])]
+    return [_requests(vm, [_stop_request(vmi)]), *shortened]
 
 
 def restart(vm: Document, vmi: Document | None, options: Document) -> list[Write]:
@@ -74,9 +76,17 @@ def restart(vm: Document, vmi: Document | None, options: Document) -> list[Write
     if strategy in ("Halted", "Once"):
         raise _refusal(vm, f"{strategy} does not support manual restart requests")
     if vmi is None or not is_live(vmi):
-        raise _refusal(vm, "VM is not running; start it instead")
+        raise _refusal(vm, f"VM is not running; {_how_it_starts(vm)}")
     forced = [_grace(0)] if grace == 0 else []
-    return [*forced, _requests(vm, [_stop_request(vmi), {"action": "Start"}])]
+    return [_requests(vm, [_stop_request(vmi), {"action": "Start"}]), *forced]
+
+
+def _how_it_starts(vm: Document) -> str:
+    if run_strategy(vm) not in ALWAYS_ON:
+        return "start it instead"
+    retry = ((vm.get("status") or {}).get("startFailure") or {}).get("retryAfterTimestamp")
+    when = f" at {retry}" if retry else ""
+    return f"it is started{when} by its run strategy; to try at once, stop it and start it"
 
 
 def is_live(vmi: Document | None) -> bool:

@@ -70,10 +70,15 @@ class MachineVerbs:
             patch = write.patch
             if write.target != "vmi" and version:
                 patch = {**patch, "metadata": {"resourceVersion": version}}
-            done = await self._client().patch(
-                VMIS if write.target == "vmi" else VMS, context.name, patch, context.namespace,
-                subresource="status" if write.target == "vm/status" else "", dry_run=dry_run,
-            )  # fmt: skip
+            try:
+                done = await self._client().patch(
+                    VMIS if write.target == "vmi" else VMS, context.name, patch, context.namespace,
+                    subresource="status" if write.target == "vm/status" else "", dry_run=dry_run,
+                )  # fmt: skip
+            except NotFound:
+                if write.target == "vmi" and write is not writes[0]:
+                    return  # it was quicker: the write before asked it to stop
+                raise
             if write.target != "vmi" and not dry_run:
                 version = done["metadata"]["resourceVersion"]
 
