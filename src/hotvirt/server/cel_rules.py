@@ -16,7 +16,7 @@ from msgspec import Struct
 from hotvirt.kube.errors import Cause
 from hotvirt.server.cel_paths import valid_path
 from hotvirt.server.schema import Evaluator
-from hotvirt.server.schema_checks import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, TOO_LONG, TOO_MANY, shown
+from hotvirt.server.schema_checks import DUPLICATE, INVALID, NOT_SUPPORTED, REQUIRED, TOO_LONG, TOO_MANY, digest, shown
 
 Document = dict[str, Any]
 WORD = "x-kubernetes-validations"
@@ -202,10 +202,15 @@ def _compiled(encoded: bytes) -> Site:
         why = str(error)
         return _site(openapi, lambda _node, _is_resource: why, is_resource=True)
 
+    made: dict[tuple[bytes, bool], Any] = {}  # schemas repeat themselves, and a checker is what takes time
+
     def checker(node: Document, is_resource: bool) -> Any:
-        kind = types.of(node, is_resource=is_resource)
-        variables = {"self": kind, "oldSelf": kind, engine.MAYBE: engine.library().Type.List(kind)}
-        return engine.Checker(variables, types.pool)
+        known = digest(node), is_resource
+        if known not in made:
+            kind = types.of(node, is_resource=is_resource)
+            variables = {"self": kind, "oldSelf": kind, engine.MAYBE: engine.library().Type.List(kind)}
+            made[known] = engine.Checker(variables, types.pool)
+        return made[known]
 
     return _site(openapi, checker, is_resource=True)
 

@@ -118,9 +118,7 @@ class Checker:
     optional of what `MAYBE` holds."""
 
     def __init__(self, variables: Mapping[str, Any], pool: Any = None) -> None:
-        cel = library()
-        more = cel.NewEnvConfigFromYaml(functions.EXTENSIONS + functions.CONFIGURATION)
-        declared = functions.declare(cel, for_checking=True)
+        cel, (more, declared) = library(), _declared()
         self._environment = cel.NewEnv(pool, more, variables=dict(variables), functions=declared)
 
     def compile(self, text: str, *, gives: tuple[str, ...] = (), optional: str = "") -> Expression:
@@ -162,6 +160,13 @@ def library() -> Any:
     except ImportError:
         raise CompileError(_ABSENT) from None
     return cel
+
+
+@cache
+def _declared() -> tuple[Any, list[Any]]:
+    cel = library()
+    more = cel.NewEnvConfigFromYaml(functions.EXTENSIONS + functions.CONFIGURATION)
+    return more, functions.declare(cel, for_checking=True)
 
 
 @cache
