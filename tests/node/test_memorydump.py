@@ -26,8 +26,8 @@ class Monitor:
 
     name = "shop/web"
 
-    def __init__(self, *, content=b"ELF" * 100, dying=False, refuses=False, state=None):
-        self.content, self.dying, self.refuses = content, dying, refuses
+    def __init__(self, *, content=b"ELF" * 100, dying=False, refuses=False, state=None, memory=1000):
+        self.content, self.dying, self.refuses, self.memory = content, dying, refuses, memory
         self.state = state or DumpState(status="none")
         self.asked, self._given = [], -1
 
@@ -38,6 +38,10 @@ class Monitor:
         self.asked.append(command)
         if self.dying:
             raise QemuGone("it ended")
+        memory = {"query-memory-size-summary": {"base-memory": self.memory}, "query-memory-devices": [],
+                  "query-balloon": {"actual": self.memory}}  # fmt: skip
+        if command in memory:
+            return memory[command]
         if command == "query-dump":
             return {"status": self.state.status, "completed": self.state.done, "total": self.state.total}
         if self.refuses:
@@ -172,6 +176,7 @@ FAILS = {
     "there is no guest": ({"phase": ""}, "the guest stopped before"),
     "the claim is gone": ({"claim": False}, "there is no PersistentVolumeClaim 'core'"),
     "qemu ends": ({"monitor": Monitor(dying=True)}, "QEMU ended, or did not answer"),
+    "there is no room": ({"monitor": Monitor(memory=1 << 60)}, "free, and the dump needs 1"),
     "qemu refuses": ({"monitor": Monitor(refuses=True)}, "no room"),
 }
 

@@ -11,7 +11,7 @@ def vm(**request):
 
 
 def vmi(memory="1Gi", **spec):
-    return {"metadata": {"name": "web"}, "spec": {"domain": {"memory": {"guest": memory}}, **spec}}
+    return {"metadata": {"name": "web"}, "spec": {"domain": {"resources": {"requests": {"memory": memory}}}, **spec}}
 
 
 def claim(size="2Gi", **spec):
@@ -33,9 +33,7 @@ CLAIMS = {
     "read only": (claim(accessModes=["ReadOnlyMany"]), vmi(), "can't be read only"),
     "small": (claim("1Gi"), vmi(), r"pvc size \[1Gi\] should be bigger than"),
     "no size": (claim(None), vmi(), r"pvc size \[0\] should be bigger than"),
-    "grown guest": (
-        claim("2Gi"), {**vmi(), "status": {"memory": {"guestCurrent": "2Gi"}}}, "should be bigger than",
-    ),
+    "nothing requested": (claim("50Mi"), vmi(None), r"pvc size \[50Mi\] should be bigger than \[100Mi\]"),
     "a disk": (
         claim(), vmi(volumes=[{"name": "d", "persistentVolumeClaim": {"claimName": "core"}}]), "it is volume 'd'",
     ),

@@ -16,6 +16,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from hotvirt.api import quantity
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import NotFound
 from hotvirt.kube.events import EventKind, Recorder
@@ -28,11 +29,15 @@ from hotvirt.node.guest import Guest
 from hotvirt.qemu import dump
 from hotvirt.qemu.dump import DumpState
 from hotvirt.qemu.errors import HotplugError, QemuError
+from hotvirt.qemu.state import read_memory
 
 log = logging.getLogger(__name__)
 
 DONE_PHASES = ("Completed", "Failed")
 LOOK_AGAIN = 5.0
+MIB = 1 << 20
+MARGIN = 2 * MIB
+"""For the tables of the dump."""
 
 
 class DumpError(Exception):
@@ -91,6 +96,7 @@ class MemoryDumps:
             request = request_of(vm)
         path = directory / _checked(request)
         if request["phase"] == "InProgress":
+            await _check_room(guest, directory, path)
             try:
                 await bring_about(guest, path)
             except HotplugError:
@@ -149,6 +155,17 @@ class MemoryDumps:
             return vm
         self._vms.observe(written)
         return written
+
+
+async def _check_room(guest: Guest, directory: Path, path: Path) -> None:
+    """Before the guest is made to stand still for a file that will not be whole."""
+    memory = await read_memory(guest.monitor)
+    needed = memory.boot + (memory.device.size if memory.device else 0) + MARGIN
+    found = os.statvfs(directory)
+    free = found.f_bavail * found.f_frsize + (path.stat().st_blocks * 512 if path.exists() else 0)
+    if free < needed:
+        shown = [quantity.format_bytes(size // MIB * MIB) for size in (free, needed)]
+        raise DumpError(f"the claim has {shown[0]} free, and the dump needs {shown[1]}: make room, and ask again")
 
 
 async def bring_about(guest: Guest, path: Path) -> None:

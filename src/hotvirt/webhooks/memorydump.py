@@ -10,7 +10,7 @@ from hotvirt.webhooks.states import refusal
 
 MIB = 1 << 20
 OVERHEAD = 100 * MIB
-"""Beyond the guest's memory: the dump's own tables, and the filesystem's. As KubeVirt asks for."""
+"""Beyond the memory that is requested."""
 FINAL = ("Completed", "Failed")
 
 
@@ -30,14 +30,15 @@ def claim_of(vm: Document, options: Document) -> str:
 
 
 def check_claim(claim: Document, vmi: Document) -> None:
-    """Whether it has room, and is of a kind that takes files."""
+    """Whether it is of a kind that takes files, and of the size that KubeVirt asks for, as virtctl makes claims by that
+    rule. Whether there is room in truth the node finds out."""
     spec = claim.get("spec") or {}
     if spec.get("volumeMode") == "Block":
         raise _claim_refusal(claim, "pvc should be filesystem pvc: make one with volumeMode Filesystem")
     if list(spec.get("accessModes") or ()) == ["ReadOnlyMany"]:
         raise _claim_refusal(claim, "pvc access mode can't be read only: make one with ReadWriteOnce")
     asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    size, needed = quantity.parse_bytes(asked) if asked else 0, _memory(vmi) + OVERHEAD
+    size, needed = quantity.parse_bytes(asked) if asked else 0, _asked(vmi) + OVERHEAD
     if size < needed:
         raise _claim_refusal(
             claim, f"pvc size [{asked or 0}] should be bigger than [{quantity.format_bytes(needed)}]: "
@@ -90,11 +91,11 @@ def _status(before: Document, after: Document) -> Document:
     return {"status": {"memoryDumpRequest": {**dict.fromkeys(before), **after}}}
 
 
-def _memory(vmi: Document) -> int:
-    """Bytes of the guest's memory: what it has, else what it is to have."""
-    current = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
-    guest = ((vmi["spec"].get("domain") or {}).get("memory") or {}).get("guest")
-    return max((quantity.parse_bytes(each) for each in (current, guest) if each), default=0)
+def _asked(vmi: Document) -> int:
+    """Bytes of memory the guest's pod asks for, by the VM's own words; 0 where it has none about that."""
+    resources = (vmi["spec"].get("domain") or {}).get("resources") or {}
+    asked = (resources.get("requests") or {}).get("memory")
+    return quantity.parse_bytes(asked) if asked else 0
 
 
 def _claim_refusal(claim: Document, why: str) -> Conflict:
