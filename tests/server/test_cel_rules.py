@@ -280,4 +280,4 @@ def test_without_the_library_rules_are_refused_and_not_ignored(monkeypatch: pyte
     openapi = root(ruled(of(a=NUMBER), "self.a > 123456"))
     schema = compile_schema(openapi, evaluator=cel_rules.evaluator(openapi))
     assert "rule compile error" in schema.validate(thing({"a": 1}))[0].message
-    cel_rules._compiled.cache_clear()
+    cel_rules._recent.clear()

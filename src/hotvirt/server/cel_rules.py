@@ -7,7 +7,6 @@ that they may become stricter without locking stored objects.
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -25,6 +24,7 @@ REASONS = (REQUIRED, FORBIDDEN, INVALID, DUPLICATE)
 LONGEST_MESSAGE = 5 * 1024
 LONGEST_RULES = 256 * 1024
 MOST_RULES = 500
+MOST_RECENT = 32  # schemas: what a CRD's check compiled is what then serves it
 _FIELDS: dict[str, type] = {
     "rule": str, "message": str, "messageExpression": str, "reason": str, "fieldPath": str, "optionalOldSelf": bool,
 }  # fmt: skip
@@ -60,6 +60,9 @@ class Site(Struct, frozen=True):
     item: "Site | None" = None
     value: "Site | None" = None
     keys: tuple[str, ...] = ()
+
+
+_recent: dict[bytes, Site] = {}
 
 
 def has_rules(openapi: Any) -> bool:
@@ -185,12 +188,15 @@ def _check_rule(sent: Document, rule: Rule, at: str, unpaired: str) -> Iterator[
 
 def compiled(openapi: Document) -> Site:
     """The rules of a schema, ready; those that do not compile have a fault."""
-    return _compiled(msgspec.json.encode(openapi, order="sorted"))
+    known = digest(openapi)
+    site = _recent.pop(known, None) or _compile(openapi)
+    _recent[known] = site
+    if len(_recent) > MOST_RECENT:
+        del _recent[next(iter(_recent))]
+    return site
 
 
-@lru_cache(maxsize=32)
-def _compiled(encoded: bytes) -> Site:
-    openapi: Document = msgspec.json.decode(encoded)
+def _compile(openapi: Document) -> Site:
     from hotvirt.server.cel import engine
     from hotvirt.server.cel.types import SchemaTypes
 
@@ -281,7 +287,15 @@ def evaluator(openapi: Document) -> Evaluator:
     """For `compile_schema`."""
 
     def ready(_: Any) -> Callable[[Document, Document | None], list[Cause]]:
-        return lambda doc, old: evaluate(compiled(openapi), doc, old)
+        site: Site | None = None
+
+        def ask(doc: Document, old: Document | None) -> list[Cause]:
+            nonlocal site
+            if site is None:
+                site = compiled(openapi)
+            return evaluate(site, doc, old)
+
+        return ask
 
     return ready
 
