@@ -188,7 +188,9 @@ class Web:
         self._home.wait("vm/web", f"jsonpath={{.status.printableStatus}}={status}")
 
     def boot(self) -> str:
-        """The boot it is in, once its agent answers."""
+        """The boot it is in, once its agent answers. Started if it was not, so that a case stands on its own."""
+        if self.status() == "Stopped":
+            self._home.hotvirt("start", "web")
         self._home.wait_agent("web")
         return str(self.facts()["bootID"])
 

@@ -64,17 +64,21 @@ def test_stop_and_start(virtctl, home, web):
     virtctl("stop", "web", "--dry-run")
     assert virtctl("stop", "web") == "VM web was scheduled to stop\n"
     web.wait("Stopped")
-    assert home.kubectl_json("get", "vmi,pods", "-l", "vm.kubevirt.io/name=web")["items"] == []
-    assert process not in home.guest_processes()
+    assert home.kubectl("get", "vmi", "web", check=False).returncode == 1
+    home.wait_until("its process is gone", lambda: process not in home.guest_processes())
     assert "not running" in virtctl.fails("stop", "web")
     for verb in ("pause vm", "console", "reset", "soft-reboot"):
         said = virtctl.fails(*verb.split(), "web")
         assert "not running" in said or "not found" in said, said
     virtctl("start", "web")
+    home.wait_until("there is an instance", lambda: home.kubectl("get", "vmi", "web", check=False).returncode == 0)
+    with virtctl.console("web") as console:  # waits for the guest
+        console.read_until("# ")
     web.boot()
 
 
 def test_force_stop_does_not_wait_for_the_guest(virtctl, home, web):
+    web.boot()
     with virtctl.console("web") as console:
         console.type("\n")
         console.read_until("# ")
@@ -95,6 +99,7 @@ def test_what_names_no_vm_is_told(virtctl):
 
 
 def test_a_half_written_force_is_refused(virtctl, web):
+    web.boot()
     uid = web.uid
     for words in (["stop", "web", "--force"], ["stop", "web", "--grace-period=0"]):
         assert "--force" in virtctl.fails(*words)
@@ -111,6 +116,7 @@ def test_a_home_of_one_node_migrates_nothing_and_says_so(virtctl, web):
 
 
 def test_what_the_guest_says_of_itself(virtctl, home, web):
+    web.boot()
     home.wait_until("the guest has its name from DHCP", lambda: web.facts()["hostname"] == "web")
     info = json.loads(virtctl("guestosinfo", "web"))
     assert info["os"]["kernelRelease"] == web.facts()["kernel"]

@@ -163,7 +163,7 @@ READS = {
     "screen of one that is over": ("vnc", OVER, "", (409, "VMI is not running")),
     "screen of no display": ("vnc", vmi(spec=devices(autoattachGraphicsDevice=False)), "", (400, "No graphics")),
     "no console": ("console", vmi(spec=devices(autoattachSerialConsole=False)), "", (400, "No serial consoles")),
-    "console of one that starts": ("console", PENDING, "", (409, "VMI is not running")),
+    "console of one that starts": ("console", PENDING, "", (400, "VMI is not running")),  # so virtctl tries again
     "console without a WebSocket": ("console", PLAIN, "", (400, "connect to it with a WebSocket")),
     "no port": ("portforward", PLAIN, "", (400, "is no port")),
     "port 0": ("portforward/0", PLAIN, "", (400, "is no port")),

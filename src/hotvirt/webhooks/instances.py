@@ -132,7 +132,7 @@ class InstanceVerbs:
         vmi = await self._client().get(VMIS, context.name, context.namespace)
         if not states.device(vmi, "autoattachSerialConsole"):
             raise BadRequest("No serial consoles are present: domain.devices.autoattachSerialConsole is false")
-        states.require_running(vmi)
+        states.require_running_soon(vmi)
         guests = self._guests()
 
         async def dial() -> GuestStream:

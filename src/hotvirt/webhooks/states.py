@@ -9,6 +9,8 @@ from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import BadRequest, Conflict, NotFound
 from hotvirt.kube.resources import VMIS
 
+FINAL = ("Succeeded", "Failed")
+
 
 async def instance(client: Client, context: RequestContext) -> Document | None:
     """The VMI of this name, if there is one."""
@@ -53,6 +55,15 @@ def require_running(vmi: Document) -> None:
     phase = (vmi.get("status") or {}).get("phase") or "Pending"
     if phase != "Running":
         raise refusal(vmi, f"VMI is not running (its phase is {phase})")
+
+
+def require_running_soon(vmi: Document) -> None:
+    """As `require_running`, with another code for what may yet come to run: virtctl takes it as a reason to try again
+    until it does."""
+    phase = (vmi.get("status") or {}).get("phase") or "Pending"
+    if phase not in ("Running", *FINAL):
+        raise BadRequest(f"VMI is not running (its phase is {phase}); wait for it: hotvirt console waits by itself")
+    require_running(vmi)
 
 
 def refuse_owned(vmi: Document) -> None:
