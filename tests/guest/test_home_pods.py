@@ -176,3 +176,4 @@ def check_drain(home, name):
     home.wait_message("vm/web", f"kubectl uncordon {node}")
     home.kubectl("uncordon", node)
     home.wait("vmi/web", "jsonpath={.status.phase}=Running")
+    home.hotvirt("stop", "web", "--force", "--grace-period=0")  # it has not booted: nobody to hear a power button

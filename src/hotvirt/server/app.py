@@ -37,6 +37,7 @@ from hotvirt.server.services import Ranges
 from hotvirt.server.store import Store
 from hotvirt.server.subresources import Subresources
 from hotvirt.server.tokens import Tokens
+from hotvirt.server.tokensecrets import TokenSecretKeeper
 from hotvirt.server.verbs import Verbs
 from hotvirt.server.watch import Bookmarks
 from hotvirt.server.webhooks import Webhooks
@@ -131,6 +132,7 @@ class ApiServer:
             RoleKeeper(self.verbs, SERVER_USER),
             QuotaKeeper(self.verbs, SERVER_USER),
             EventExpiry(self.verbs, SERVER_USER),
+            TokenSecretKeeper(self.verbs, self.tokens, SERVER_USER, ca=pki.ca.read_text()),
             ApiServiceKeeper(self.verbs, SERVER_USER, self._groups),
         )
         for keeper in self._keepers:

@@ -13,6 +13,7 @@ Document = dict[str, Any]
 NOT_SUPPORTED = "FieldValueNotSupported"
 MOST_DATA = 1024 * 1024
 _UNHEALTHY = ("AlwaysAllow", "IfHealthyBudget")
+TOKEN_TYPE, TOKEN_ACCOUNT = "kubernetes.io/service-account-token", "kubernetes.io/service-account.name"
 _TLS = ("tls.crt", "tls.key")
 
 
@@ -61,6 +62,13 @@ def size(new: Document) -> list[Cause]:
     if held <= MOST_DATA:
         return []
     return [Cause("FieldValueTooLong", f"Too long: may not be more than {MOST_DATA} bytes", "data")]
+
+
+def token(new: Document) -> list[Cause]:
+    if new.get("type") != TOKEN_TYPE or (new["metadata"].get("annotations") or {}).get(TOKEN_ACCOUNT):
+        return []
+    message = "Required value: say whose token it is to hold"
+    return [Cause(REQUIRED, message, f"metadata.annotations[{TOKEN_ACCOUNT}]")]
 
 
 def tls(new: Document) -> list[Cause]:

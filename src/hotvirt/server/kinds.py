@@ -107,7 +107,7 @@ def _check_data(new: Document, old: Document | None) -> list[Cause]:
 
 
 def _check_secret(new: Document, old: Document | None) -> list[Cause]:
-    causes = _check_data(new, old) + kind_checks.tls(new)
+    causes = _check_data(new, old) + kind_checks.tls(new) + kind_checks.token(new)
     for key, value in (new.get("data") or {}).items():
         try:
             base64.b64decode(value or "", validate=True)

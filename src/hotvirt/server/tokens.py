@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -44,8 +45,11 @@ class Tokens:
         if not isinstance(seconds, int) or seconds < SHORTEST:
             at, why = "spec.expirationSeconds", f"may not specify a duration less than {SHORTEST} seconds"
             raise Invalid(f"TokenRequest is invalid: {at}: {why}", causes=[Cause("FieldValueInvalid", why, at)])
+        if seconds > LONGEST:
+            call.warnings.append(f"requested expiration of {seconds} seconds shortened to {LONGEST} seconds")
+            seconds = LONGEST
         audiences = spec.get("audiences") or list(AUDIENCES)
-        now, end = self._now(), self._now() + timedelta(seconds=min(seconds, LONGEST))
+        now, end = self._now(), self._now() + timedelta(seconds=seconds)
         bound: Document = {"namespace": call.namespace}
         bound["serviceaccount"] = {"name": call.name, "uid": account["uid"]}
         if ref := spec.get("boundObjectRef"):
@@ -64,6 +68,19 @@ class Tokens:
             "status": status,
         }
 
+    def lasting(self, namespace: str, name: str, uid: str, *, secret: Document) -> str:
+        """A token of an account that is good for as long as the Secret that holds it (its metadata) is there."""
+        now = int(self._now().timestamp())
+        bound = {
+            "namespace": namespace, "serviceaccount": {"name": name, "uid": uid},
+            "secret": {"name": secret["name"], "uid": secret["uid"]},
+        }  # fmt: skip
+        claims = {
+            "aud": list(AUDIENCES), "iat": now, "iss": ISSUER, "jti": secrets.token_hex(16), "kubernetes.io": bound,
+            "nbf": now, "sub": f"system:serviceaccount:{namespace}:{name}",
+        }  # fmt: skip
+        return self._sign(claims)
+
     def user_of(self, token: str, audiences: tuple[str, ...] = AUDIENCES) -> User:
         """Raises Unauthorized when the token is not (or no longer) good."""
         claims = self._verify(token)
@@ -71,7 +88,7 @@ class Tokens:
         named = claims.get("aud")
         if not isinstance(named, list) or not set(audiences) & set(named):
             raise Unauthorized("the token is for another audience")
-        if not claims.get("nbf", 0) - 60 <= now < claims.get("exp", 0):
+        if not claims.get("nbf", 0) - 60 <= now < claims.get("exp", math.inf):
             raise Unauthorized("the token has expired: ask for a new one (kubectl create token)")
         bound = claims.get("kubernetes.io") or {}
         namespace, account = bound.get("namespace") or "", bound.get("serviceaccount") or {}
