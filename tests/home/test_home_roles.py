@@ -90,7 +90,7 @@ async def test_each_role_may_do_what_kubevirts_may(api):
         url = f"/apis/subresources.kubevirt.io/{version}/{path}"
         headers = {"Impersonate-User": f"of {role}", "Impersonate-Group": "system:authenticated"}
         async with api.request(method, url, headers=headers) as answer:
-            body = await answer.json()
+            body = await answer.text()
             if path not in ("version", "guestfs", "healthz", "namespaces/default/expand-vm-spec"):
                 assert answer.status in (400, 403, 404), (url, body)  # there is no such machine
             assert answer.status < 500 or (path, answer.status) == ("guestfs", 501), (url, body)

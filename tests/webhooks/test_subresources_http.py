@@ -129,7 +129,6 @@ async def test_dry_run_reaches_the_store_as_one():
         ("PUT", f"{VMS}/start", b"{", 400, "Can not unmarshal"),
         ("PUT", f"{VMS}/start", b"[]", 400, "JSON object"),
         ("PUT", f"{VMIS}/unpause", b"", 409, "VMI is not paused"),
-        ("GET", "/apis/subresources.kubevirt.io/v1/guestfs", b"", 501, "guestfish"),
     ],
 )
 async def test_refusals(method, path, body, status, says):
@@ -179,6 +178,12 @@ async def test_facts_need_the_agent():
     paused = {"phase": "Running", "conditions": [{"type": "Paused", "status": "True"}]}
     async with serving(Store(virtualmachineinstances={**RUNNING, "status": paused}), Guests()) as client:
         assert "hotvirt unpause web" in (await (await client.get(facts)).json())["message"]
+
+
+async def test_guestfs_says_in_plain_words_that_it_is_not_here():
+    async with serving(Store(), Guests()) as client:
+        answer = await client.get("/apis/subresources.kubevirt.io/v1/guestfs")
+        assert (answer.status, answer.content_type, "guestfish" in await answer.text()) == (501, "text/plain", True)
 
 
 async def test_version_is_served_without_a_name():

@@ -93,9 +93,9 @@ class KubeVirtSubresources:
 
 
 async def _guestfs(_request: web.Request, _context: RequestContext) -> web.StreamResponse:
-    raise NotImplementedHere(
-        "there is no libguestfs image here, as no containers are run: stop the VM, and use guestfish on its volume"
-    )
+    """Plain text, as virtctl shows nothing of a Status here."""
+    said = "there is no libguestfs image here, as no containers are run: stop the VM, and use guestfish on its volume"
+    return web.Response(status=NotImplementedHere.code, text=said)
 
 
 async def _profiler(_request: web.Request, _context: RequestContext) -> web.StreamResponse:
