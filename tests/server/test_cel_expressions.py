@@ -70,6 +70,9 @@ format.named('uuid').value().validate('x').orValue(['fine'])[0].contains('uuid')
 !format.labelValue().validate('').hasValue()
 !format.named('x').hasValue() && ['a', 'B'].filter(t, !format.dns1035Label().validate(t).hasValue()) == ['a']
 [1, 2].map(x, {'a': format.qualifiedName().validate('e.com/a').hasValue()}).all(m, !m.a)
+1 < 1.5 && 2.5 > 1 && 1u <= 1.0 && 2 >= 2u && 'a' < 'b' && duration('1s') < duration('2s')
+string(ip('10.0.0.1')) == '10.0.0.1' && string(cidr('10.0.0.1/8')) == '10.0.0.1/8' && string(1.5) == '1.5'
+[1, 2].all(x, x < 2.5) && string(true) == 'true' && string(duration('60s')) == '60s'
 optional.of(1).orValue(2) == 1 && optional.none().orValue(2) == 2 && {'a': 1}.?b.orValue(3) == 3
 [1, 2][?5].hasValue() == false && {'a': 1}.?a.optMap(v, v + 1).value() == 2
 cel.bind(x, [1, 2], x.size() + x.size()) == 4
@@ -91,7 +94,7 @@ def test_what_holds(checker: Checker, text: str) -> None:
      ("'a' + string(self.b)", "no such key: b"), ("self.a > 'x'", "no such overload"),
      ("quantity('much').isInteger()", "quantities must match"), ("ip('x').family() == 4", "parse error"),
      ("'a'.substring(5)", "index out of range: 5"), ("[].max() == 1", "max called on empty list"),
-     ("'%d'.format([])", "index 0 out of range"), ("'a'.find('(') == ''", "missing closing )"),
+     ("'%d'.format([])", "index 0 out of range"), ("'a'.find(self.b) == ''", "no such key: b"),
      ("9223372036854775807 + 1", "overflow"), ("[self.a, 'x'].sort() == []", "same type")],
 )  # fmt: skip
 def test_what_has_no_value(checker: Checker, text: str, words: str) -> None:
@@ -104,6 +107,9 @@ def test_what_has_no_value(checker: Checker, text: str, words: str) -> None:
     [("1 + 'x'", "no matching overload"), ("nobody == 1", "undeclared reference to 'nobody'"), ("self.a +", "Syntax"),
      ("quantity('1') > 3", "no matching overload"), ("quantity('1').isLessThan(semver('1.0.0'))", "no matching"),
      ("{'a': 1}", "must evaluate to"), ("self.explode()", "undeclared reference"), ("", "Syntax error"),
+     ("self.matches('(')", "invalid matches argument"), ("self.find('a{9999}') == ''", "invalid find argument"),
+     ("duration('1 hour') < duration('1h')", "invalid duration argument"),
+     ("timestamp('now') == self", "invalid timestamp argument"),
      ("(" * 60 + "1" + ")" * 60, "recursion limit"), ("1" * 70_000, "too long"),
      ("optional.of(1)" + ".optMap(x, x)" * 30 + ".hasValue()", "too costly to compile")],
     ids=lambda value: value[:20],

@@ -93,6 +93,7 @@ class Expression:
         budget.left -= bound
 
 
+_LITERALS = {"matches": 1, "find": 1, "findAll": 1, "duration": 0, "timestamp": 0}  # which operand
 _OVER = "operation cancelled: actual cost limit exceeded"
 
 
@@ -144,12 +145,32 @@ class Checker:
             raise CompileError(f"compilation failed: {told}") from None
         except ValueError as error:
             raise CompileError(str(error)) from None
+        _check_literals(tree)
         kind = str(checked.return_type().name())
         if gives and kind not in (*gives, "DYN"):
             raise CompileError(f"must evaluate to {' or '.join(map(str.lower, gives))}")
         if kind.startswith("optional_type"):
             raise CompileError("must evaluate to a value: take the optional's value() or orValue()")
         return Expression(text, run, tree, kind)
+
+
+def _check_literals(tree: syntax.Node) -> None:
+    """Patterns, durations and times that are written out are tried when they are compiled."""
+    for node in syntax.walk(tree):
+        place = _LITERALS.get(node.name, -1) if node.kind == "call" else -1
+        if not 0 <= place < len(node.parts) or not node.parts[place].is_text:
+            continue
+        text = node.parts[place].value
+        try:
+            _trial(node.name).evaluate(Values({"self": text}), Budget())
+        except EvaluationError as error:
+            raise CompileError(f"compilation failed: ERROR: invalid {node.name} argument {text!r}: {error}") from None
+
+
+@cache
+def _trial(function: str) -> Expression:
+    checker, is_pattern = Checker({"self": library().Type.DYN}), _LITERALS[function] == 1
+    return checker.compile(f"''.{function}(self)" if is_pattern else f"{function}(self)")
 
 
 @cache
@@ -165,7 +186,7 @@ def library() -> Any:
 @cache
 def _declared() -> tuple[Any, list[Any]]:
     cel = library()
-    more = cel.NewEnvConfigFromYaml(functions.EXTENSIONS + functions.CONFIGURATION)
+    more = cel.NewEnvConfigFromYaml(functions.EXTENSIONS + functions.WITHOUT + functions.CONFIGURATION)
     return more, functions.declare(cel, for_checking=True)
 
 
@@ -173,7 +194,7 @@ def _declared() -> tuple[Any, list[Any]]:
 def _runtime() -> Any:
     cel = library()
     return cel.NewEnv(
-        config=cel.NewEnvConfigFromYaml(functions.EXTENSIONS),
+        config=cel.NewEnvConfigFromYaml(functions.EXTENSIONS + functions.WITHOUT_STRING),
         variables=dict.fromkeys((*VARIABLES, MAYBE), cel.Type.DYN),
         functions=functions.declare(cel, for_checking=False),
     )

@@ -41,6 +41,15 @@ extensions:
 - name: sets
 - name: two-var-comprehensions
 """
+# Functions of which overloads are missing for the compiler: numbers of different types can be compared, and addresses
+# become texts. A function's overloads come from one place, so all of them are declared here. The library can do these.
+_RETOLD = ("_<_", "_<=_", "_>_", "_>=_")
+_COMPARED = tuple((kind, kind) for kind in _ORDERED) + tuple(
+    (left, right) for left in ("int", "uint", "double") for right in ("int", "uint", "double") if left != right
+)  # fmt: skip
+_TEXTED = ("int", "uint", "double", "bool", "bytes", "timestamp", "duration", "string", "IP", "CIDR")
+WITHOUT = "stdlib: {exclude_functions: [" + ", ".join(f'{{name: "{name}"}}' for name in (*_RETOLD, "string")) + "]}"
+WITHOUT_STRING = "stdlib: {exclude_functions: [{name: string}]}"
 CONFIGURATION = """
 functions:
 - name: format.named
@@ -137,7 +146,7 @@ _TABLE: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
     (authority.saying("group"), ("Authorizer.group(string) GroupCheck",)),
     *((authority.saying(word), (f"{of}.{word}(string) ResourceCheck",)) for of, word in (
         ("GroupCheck", "resource"), ("ResourceCheck", "subresource"), ("ResourceCheck", "namespace"),
-        ("ResourceCheck", "name"))),
+        ("ResourceCheck", "name"), ("ResourceCheck", "fieldSelector"), ("ResourceCheck", "labelSelector"))),
     (authority.check, ("PathCheck.check(string) Decision", "ResourceCheck.check(string) Decision")),
     (authority.allowed, ("Decision.allowed() bool",)),
     (authority.reason, ("Decision.reason() string",)),
@@ -161,6 +170,13 @@ def declare(cel: Any, *, for_checking: bool) -> list[Any]:
     """The declarations for the library module `cel`: with the types as rules see them, or as they are at run time."""
     overloads: dict[str, list[Any]] = {}
     seen: set[tuple[Any, ...]] = set()
+    for name in _RETOLD if for_checking else ():
+        every = [Signature(name, takes, "bool", is_member=False) for takes in _COMPARED]
+        overloads[name] = [_overload(cel, each, each.takes, None, for_checking=True) for each in every]
+    for kind in _TEXTED if for_checking else ("IP",):
+        told = Signature("string", (kind if for_checking else "map",), "string", is_member=False)
+        work = None if for_checking else kinds.address_text
+        overloads.setdefault("string", []).append(_overload(cel, told, told.takes, work, for_checking=for_checking))
     for work, texts_ in _TABLE:
         for signature in map(_signature, texts_):
             if for_checking and (signature.name in GIVES_OPTIONAL or "@" in signature.name):
@@ -176,14 +192,14 @@ def declare(cel: Any, *, for_checking: bool) -> list[Any]:
 
 
 def _overload(
-    cel: Any, signature: Signature, takes: tuple[str, ...], work: Callable[..., Any], *, for_checking: bool
+    cel: Any, signature: Signature, takes: tuple[str, ...], work: Callable[..., Any] | None, *, for_checking: bool
 ) -> Any:
     return cel.Overload(
         f"{signature.name}_{'_'.join(takes)}_{signature.is_member}",
         return_type=_type(cel, signature.gives) if for_checking else cel.Type.DYN,
         parameters=[_type(cel, each) for each in takes],
         is_member=signature.is_member,
-        impl=_timed(work),
+        **({} if for_checking or work is None else {"impl": _timed(work)}),
     )
 
 

@@ -235,5 +235,12 @@ def cidr_masked(value: Value) -> Value:
     return {"": "cidr", "is": str(_network(value))}
 
 
+def address_text(value: Value) -> str:
+    """`string()` of an address or network."""
+    if value.get("") not in ("ip", "cidr"):
+        raise ValueError("no such overload: string(map)")
+    return str(value["is"])
+
+
 def cidr_width(value: Value) -> int:
     return int(value["is"].partition("/")[2])

@@ -24,6 +24,7 @@ class Node(Struct, frozen=True):
     variables: tuple[str, ...] = ()  # of a fold: element, accumulator, second element
     is_test: bool = False  # has(a.b)
     value: str = ""  # of a constant text
+    is_text: bool = False  # a constant that is one
 
 
 _CONST = Node("const")
@@ -123,7 +124,7 @@ def _const(data: bytes, _: int) -> Node:
         if number == 3 and isinstance(value, int):
             return Node("const", number=min(value, 1 << 40))
         if number in (6, 7) and isinstance(value, bytes):
-            return Node("const", size=len(value), value=value.decode("utf-8", "replace"))
+            return Node("const", size=len(value), value=value.decode("utf-8", "replace"), is_text=number == 6)
     return _CONST
 
 
