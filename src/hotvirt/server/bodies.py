@@ -61,6 +61,8 @@ def check(kind: str, body: Any) -> Document:
     """`body`, when it has the shape of a `kind`. BadRequest names every field that has not."""
     if not isinstance(body, dict):
         raise BadRequest(f"the body must be one JSON object, a {kind}")
+    if body.get("kind") not in (None, "", kind):
+        raise BadRequest(f"the object provided is a {body['kind']}, expected a {kind}")
     schema = _compiled(kind)
     # Pruned first, since clients in Go send nulls for what they leave out.
     faults = schema.validate(schema.prune({**body, "metadata": body.get("metadata") or {}})[0]) if schema else []

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypedDict
 from msgspec import Struct, field
 
 from hotvirt.kube.admission import User
-from hotvirt.kube.errors import AlreadyExists, Conflict, NotFound
+from hotvirt.kube.errors import AlreadyExists, Cause, Conflict, Invalid, NotFound
 from hotvirt.server.keys import Key
 from hotvirt.server.registry import Served
 
@@ -73,3 +73,9 @@ class ListOptions(Struct, frozen=True, kw_only=True):
     continue_token: str = ""
     version: str = ""
     match: str = ""
+
+
+def option_fault(options: str, field: str, reason: str, message: str) -> Invalid:
+    """An option that can't be used, told as Kubernetes tells it: of `options`, CreateOptions say."""
+    text = f'{options}.meta.k8s.io "" is invalid: {field}: {message}'
+    return Invalid(text, causes=[Cause(reason, message, field)], group="meta.k8s.io", kind=options)

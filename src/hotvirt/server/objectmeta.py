@@ -141,7 +141,14 @@ def check_create(served: Served, doc: Document) -> list[Cause]:
     name = meta["name"]
     if not isinstance(name, str) or not name:
         return [Cause(REQUIRED, "Required value: name or generateName is required", "metadata.name")]
-    return [*check_name(served.check_name, name), *check_maps(meta)]
+    base = meta.get("generateName")
+    causes = [] if not base else check_name(served.check_name, _as_name(str(base)), at="metadata.generateName")
+    return [*causes, *check_name(served.check_name, name), *check_maps(meta)]
+
+
+def _as_name(base: str) -> str:
+    """What is checked of the beginning of a name: that it ends with a dash says nothing yet."""
+    return base[:-1] + "a" if base.endswith("-") else base
 
 
 def check_update(new: Document, old: Document) -> list[Cause]:
@@ -158,8 +165,7 @@ def check_update(new: Document, old: Document) -> list[Cause]:
     return causes
 
 
-def check_name(rule: str, name: str) -> list[Cause]:
-    at = "metadata.name"
+def check_name(rule: str, name: str, *, at: str = "metadata.name") -> list[Cause]:
     if rule == "path":
         if name in (".", "..") or "/" in name or "%" in name:
             return [Cause(INVALID, f"Invalid value: {name!r}: may not be '.' or '..', nor contain '/' or '%'", at)]
@@ -189,7 +195,7 @@ def check_maps(meta: Document) -> list[Cause]:
                     f'Invalid value: "{value}": a label value has at most 63 characters: letters, digits, '
                     "'-', '_', '.', with a letter or digit at both ends"
                 )
-                causes.append(Cause(INVALID, message, f"metadata.labels.{key}"))
+                causes.append(Cause(INVALID, message, "metadata.labels"))
     if isinstance(annotations, Mapping):
         total = 0
         for key, value in annotations.items():
@@ -211,16 +217,17 @@ def _check_lists(meta: Document) -> list[Cause]:
             what = "a map of strings" if kind is Mapping else "a list"
             causes.append(Cause("FieldValueTypeInvalid", f"Invalid value: must be {what}", f"metadata.{key}"))
     finalizers = meta.get("finalizers")
-    for index, finalizer in enumerate(finalizers if isinstance(finalizers, list) else ()):
-        causes += _check_key(finalizer, f"metadata.finalizers[{index}]")
+    for finalizer in finalizers if isinstance(finalizers, list) else ():
+        causes += _check_key(finalizer, "metadata.finalizers")
     if len({FOREGROUND, ORPHAN} & set(_texts(finalizers))) == 2:
         message = f"Invalid value: {FOREGROUND} and {ORPHAN} cannot be both set"
         causes.append(Cause(INVALID, message, "metadata.finalizers"))
     owners = meta.get("ownerReferences")
-    for index, owner in enumerate(owners if isinstance(owners, list) else ()):
+    for owner in owners if isinstance(owners, list) else ():
         for key in ("apiVersion", "kind", "name", "uid"):
             if not isinstance(owner, dict) or not isinstance(owner.get(key), str) or not owner[key]:
-                causes.append(Cause(REQUIRED, "Required value", f"metadata.ownerReferences[{index}].{key}"))
+                message = 'Invalid value: "": must not be empty'
+                causes.append(Cause(INVALID, message, f"metadata.ownerReferences.{key}"))
     if (
         sum(
             1

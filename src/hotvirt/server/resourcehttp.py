@@ -9,11 +9,12 @@ from hotvirt.kube.admission import User
 from hotvirt.kube.errors import BadRequest, MethodNotAllowed, NotFound, UnsupportedMediaType
 from hotvirt.server import bodies, negotiation, queries, responses
 from hotvirt.server.access import Attributes
-from hotvirt.server.calls import Call, DeleteOptions
+from hotvirt.server.calls import Call, DeleteOptions, option_fault
 from hotvirt.server.escalation import Escalation
 from hotvirt.server.forms import Renderer
 from hotvirt.server.lists import Listing
 from hotvirt.server.negotiation import Form
+from hotvirt.server.objectmeta import FORBIDDEN
 from hotvirt.server.paths import Target
 from hotvirt.server.podstreams import SUBRESOURCES as STREAMS
 from hotvirt.server.podstreams import PodStreamHandler
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 PLAIN_SUBRESOURCES = ("status", "resize", "ephemeralcontainers")  # the object itself, written by other rules
 BODY_SECONDS = 60.0
-_SHOWN_WHEN_GONE = ("/pods", "/persistentvolumeclaims", "/persistentvolumes", "/services", "/serviceaccounts")
+_SHOWN_WHEN_GONE = (
+    "/pods", "/persistentvolumeclaims", "/persistentvolumes", "/services", "/serviceaccounts", "/podtemplates",
+    "/resourcequotas", "storage.k8s.io/storageclasses", "storage.k8s.io/csidrivers", "storage.k8s.io/csinodes",
+    "storage.k8s.io/volumeattachments",
+)  # fmt: skip
+_OPTIONS = {
+    "create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions", "delete": "DeleteOptions",
+    "deletecollection": "DeleteOptions",
+}  # fmt: skip
 
 
 class ResourceHandler:
@@ -51,15 +60,16 @@ class ResourceHandler:
             ),
         )  # fmt: skip
         served = self._find(target, verb)
+        options = _OPTIONS.get(verb, "CreateOptions")
         call = Call(
             served=served,
             user=user,
             namespace=target.namespace,
             name=target.name,
             subresource=target.subresource,
-            dry_run=queries.dry_run(query),
-            field_manager=queries.field_manager(query, request.headers.get("User-Agent", "")),
-            field_validation=queries.field_validation(query),
+            dry_run=queries.dry_run(query, options=options),
+            field_manager=queries.field_manager(query, request.headers.get("User-Agent", ""), options=options),
+            field_validation=queries.field_validation(query, options=options),
         )
         if served.deprecated:
             call.warnings.append(served.deprecated)
@@ -158,6 +168,9 @@ class ResourceHandler:
             return responses.json_response(await self._subresources.patch_scale(call, kind, patch))
         existed = self._server.store.get(call.key) is not None
         force = queries.flag(request.query, "force")
+        if force and kind != "apply":
+            message = "Forbidden: may not be specified for non-apply patch"
+            raise option_fault("PatchOptions", "force", FORBIDDEN, message)
         entry = await self._verbs.patch(
             call, kind, patch, force=force, inspect=lambda new: self._escalation.check(call, new)
         )  # fmt: skip

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
 
+from hotvirt.server import quantities
+
 _DATE_TIME = re.compile(
     r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])[Tt ](?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?"
     r"(?:[Zz]|[+-](?:[01]\d|2[0-3]):?[0-5]\d)\Z",
@@ -66,6 +68,7 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "uuid5": _uuid("5"),
     "email": _matches(_MAIL),
     "uri": _matches(_URI),
+    "quantity": _parses(quantities.parse),
     "byte": _parses(lambda text: base64.b64decode(text, validate=True)),
 }
 

@@ -19,7 +19,7 @@ from hotvirt.kube.errors import BadRequest, Cause, Forbidden, Invalid, MethodNot
 from hotvirt.server import deletion, objectmeta, ownership, pods, services
 from hotvirt.server.admit import Chain
 from hotvirt.server.bookkeeping_checks import SYSTEM_PRIORITIES
-from hotvirt.server.calls import Call, DeleteOptions, ListOptions
+from hotvirt.server.calls import Call, DeleteOptions, ListOptions, option_fault
 from hotvirt.server.keys import Key
 from hotvirt.server.lists import Listing, list_objects
 from hotvirt.server.patches import json_patch, merge_patch, strategic_merge
@@ -92,6 +92,8 @@ class Verbs:
     async def create(self, call: Call, doc: Document) -> Entry:
         doc = _headed(call, doc)
         self._check_header(call, doc)
+        if (doc.get("metadata") or {}).get("resourceVersion"):
+            raise BadRequest("resourceVersion should not be set on objects to be created")
         self._check_namespace(call)
         generated = not (doc.get("metadata") or {}).get("name") and not call.name
         for attempt in range(NAME_ATTEMPTS):
@@ -110,9 +112,10 @@ class Verbs:
     async def update(self, call: Call, doc: Document) -> Entry:
         doc = _headed(call, doc)
         self._check_header(call, doc)
-        named = (doc.get("metadata") or {}).get("name")
-        if named and named != call.name:
-            raise BadRequest(f"the name of the object ({named}) does not match the name on the URL ({call.name})")
+        if not (doc.get("metadata") or {}).get("name"):
+            raise BadRequest(
+                f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
+            )
 
         def replace(_: Document) -> Document:
             if call.served.is_custom and not (doc.get("metadata") or {}).get("resourceVersion"):
@@ -156,9 +159,8 @@ class Verbs:
 
     async def _apply(self, call: Call, applied: Document, *, force: bool, inspect: Callable[[Document], None]) -> Entry:
         if not call.field_manager:
-            raise BadRequest(
-                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
-            )
+            message = "Required value: is required for apply patch"
+            raise option_fault("PatchOptions", "fieldManager", objectmeta.REQUIRED, message)
         self._check_header(call, applied)
         if (applied.get("metadata") or {}).get("managedFields"):
             raise BadRequest("metadata.managedFields must be nil: leave it out of what is applied")
@@ -348,8 +350,8 @@ def _check_preconditions(call: Call, sent: Document, old: Document) -> None:
             "the object has been modified; please apply your changes to the latest version and try again"
         )
     if asked.get("name") not in (None, present["name"]):
-        cause = Cause(objectmeta.INVALID, f'Invalid value: "{asked["name"]}": field is immutable', "metadata.name")
-        raise Invalid(f"{cause.field}: {cause.message}", causes=[cause], **call.about(call.name))
+        named, wanted = asked["name"], present["name"]
+        raise BadRequest(f"the name of the object ({named}) does not match the name on the URL ({wanted})")
 
 
 def _unversioned(call: Call) -> Invalid:

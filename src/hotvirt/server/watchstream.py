@@ -10,7 +10,6 @@ from collections import deque
 
 from aiohttp import web
 
-from hotvirt.kube.errors import BadRequest
 from hotvirt.server import queries
 from hotvirt.server.calls import Call
 from hotvirt.server.events import Event, Type
@@ -39,12 +38,8 @@ class WatchStreams:
 
     async def serve(self, request: web.Request, call: Call, form: Form) -> web.StreamResponse:
         query = request.query
-        options = queries.list_options(query)
+        options = queries.list_options(query, watch=True)
         initial = queries.flag(query, "sendInitialEvents")
-        if initial and options.match != "NotOlderThan":
-            raise BadRequest("sendInitialEvents needs resourceVersionMatch=NotOlderThan")
-        if options.match and not initial:
-            raise BadRequest("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
         selection = select(call, label_selector=options.label_selector, field_selector=options.field_selector)
         timeout = queries.number(query, "timeoutSeconds") or random.randint(SHORTEST_STREAM, 2 * SHORTEST_STREAM)  # noqa: S311
         stream = _Stream(request, call, form, self._renderer, include=queries.include_object(query))
