@@ -162,7 +162,7 @@ async def console(web):
         assert await web.status_of_stream(f"{path}?preserveSession=true") == 409
         async with web.stream(path, protocols=()) as second:
             assert second.socket.protocol is None
-            assert await first.closes() == (1000, "another client took the session over")
+            assert await first.closes() == (1001, "EOF: another client took the session over")
             # More than a terminal takes at once: it has to be waited for, and all of it arrives.
             paste = os.urandom(24_000).hex().encode()
             lines = b"".join(paste[i : i + 200] + b"\n" for i in range(0, len(paste), 200))
@@ -203,7 +203,7 @@ async def screen(web):
         assert await web.status_of_stream(f"{VMI}/vnc?preserveSession=true") == 409
         async with web.stream(f"{VMI}/vnc", protocols=()) as second:
             assert await second.exactly(12) == b"RFB 003.008\n"
-            assert (await first.closes())[0] == 1000
+            assert (await first.closes())[0] == 1001
 
 
 async def the_guests_own_words(web):
@@ -320,7 +320,7 @@ async def stopped(home, web):
         await console.say(b"\n" + ASK)
         await console.until(ANSWER)
         await web.put(f"{VM}/stop", {"gracePeriod": 0})
-        assert await console.closes() == (1000, "the guest stopped or QEMU closed the stream")
+        assert await console.closes() == (1001, "EOF: the guest stopped, or QEMU closed the stream")
     home.kubectl("wait", "vmi/web", "--for=delete", f"--timeout={home.patience}s")
     await web.refused(404, "not found", "PUT", f"{VMI}/pause", {})
     await web.refused(404, "not found", "PUT", f"{VM}/memorydump", {"claimName": "core"})

@@ -15,7 +15,7 @@ from hotvirt.webhooks.guests import GuestStream
 
 
 @contextlib.asynccontextmanager
-async def console(talk, *, why="the guest stopped", displaces=True):
+async def console(talk, *, why="the guest stopped", displaces=True, is_lasting=False):
     """A WebSocket client of a stream whose far side is `talk(reader, writer)`."""
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=theirs)
@@ -24,7 +24,7 @@ async def console(talk, *, why="the guest stopped", displaces=True):
 
     async def dial():
         seen.dials += 1
-        seen.stream = GuestStream(*await asyncio.open_connection(sock=ours), lambda: why)
+        seen.stream = GuestStream(*await asyncio.open_connection(sock=ours), lambda: why, is_lasting)
         return seen.stream
 
     async def front(request):
@@ -59,19 +59,23 @@ async def test_who_asks_without_a_websocket_learns_whether_it_could_be_had():
         assert (answer.status, seen.dials, seen.stream.writer.is_closing()) == (400, 1, True)
 
 
-async def test_what_the_guest_said_last_comes_before_the_end_and_its_reason():
+@pytest.mark.parametrize(("is_lasting", "code"), [(True, 1001), (False, 1000)])
+async def test_what_the_guest_said_last_comes_before_the_end_and_its_reason(is_lasting, code):
     async def talk(reader, writer):
         writer.write(b"x" * 300_000)
         writer.close()
 
-    async with console(talk) as (client, _), client.ws_connect("/", headers={"Origin": "http://any.where"}) as ws:
+    async with (
+        console(talk, is_lasting=is_lasting) as (client, _),
+        client.ws_connect("/", headers={"Origin": "http://any.where"}) as ws,
+    ):
         heard = 0
         while (message := await ws.receive()).type is WSMsgType.BINARY:
             heard += len(message.data)
         assert (heard, message.type, message.data, message.extra) == (
             300_000,
             WSMsgType.CLOSE,
-            1000,
+            code,
             "the guest stopped",
         )
 

@@ -16,8 +16,9 @@ from hotvirt.qemu.errors import HotplugError, QemuError
 from hotvirt.qemu.streams import GuestStream, Writer
 
 Kind = Literal["console", "screen"]
-TAKEN = "another client took the session over"
-ENDED = "the guest stopped or QEMU closed the stream"
+TAKEN = "EOF: another client took the session over"
+ENDED = "EOF: the guest stopped, or QEMU closed the stream"
+"""KubeVirt's clients look for the word."""
 
 
 class Session(Struct):
@@ -81,4 +82,4 @@ class Sessions:
         for key in [key for key, each in self._held.items() if each.writer.is_closing()]:
             del self._held[key]
         session = self._held[kind, guest.uid] = Session(writer)
-        return GuestStream(reader, writer, session.why)
+        return GuestStream(reader, writer, session.why, is_lasting=True)

@@ -45,3 +45,5 @@ class GuestStream(Struct, frozen=True):
     reader: Reader
     writer: Writer
     why: Callable[[], str] = _ended
+    is_lasting: bool = False
+    """Whether it should go on until its user leaves, as a console, so that its end is news."""

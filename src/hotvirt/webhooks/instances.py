@@ -160,7 +160,7 @@ class InstanceVerbs:
         vmi = await self._client().get(VMIS, context.name, context.namespace)
         if not states.device(vmi, "autoattachGraphicsDevice"):
             raise BadRequest("No graphics devices are present: domain.devices.autoattachGraphicsDevice is false")
-        states.require_running(vmi)
+        states.require_started(vmi)
 
     async def _port_forward(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
         """Of a VM: to its instance."""

@@ -66,6 +66,16 @@ def require_running_soon(vmi: Document) -> None:
     require_running(vmi)
 
 
+def require_started(vmi: Document) -> None:
+    """For consoles and screens. virtctl asks again where a 400 tells that the guest does not run yet, and gives up at
+    any other."""
+    phase = (vmi.get("status") or {}).get("phase") or "Pending"
+    if phase in ("Succeeded", "Failed"):
+        raise refusal(vmi, f"VMI is not running (its phase is {phase})")
+    if phase != "Running":
+        raise BadRequest(f"VMI is not running yet (its phase is {phase})")
+
+
 def refuse_owned(vmi: Document) -> None:
     """Volumes of an instance that a VM owns are the VM's to change."""
     for owner in vmi["metadata"].get("ownerReferences") or ():

@@ -59,7 +59,9 @@ async def _copy(socket: web.WebSocketResponse, stream: GuestStream) -> None:
             task.cancel()
         # A broken pipe or reset is how a stream ends when the far side is gone: nobody is left to tell.
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    await _close(socket, stream.why() if guest_ended else "")
+    # virtctl shows the reason of any close but a normal one.
+    code = WSCloseCode.GOING_AWAY if guest_ended and stream.is_lasting else WSCloseCode.OK
+    await _close(socket, code, stream.why() if guest_ended else "")
     for outcome in outcomes:
         if isinstance(outcome, Exception) and not isinstance(outcome, OSError):
             raise outcome
@@ -87,11 +89,11 @@ async def _ping(socket: web.WebSocketResponse) -> None:
         await socket.ping()
 
 
-async def _close(socket: web.WebSocketResponse, why: str) -> None:
+async def _close(socket: web.WebSocketResponse, code: WSCloseCode, why: str) -> None:
     """A client that reads nothing is not waited for."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
-            await socket.close(code=WSCloseCode.OK, message=why.encode()[:120])
+            await socket.close(code=code, message=why.encode()[:120])
     except TimeoutError:
         pass
 
