@@ -20,7 +20,7 @@ from hotvirt.webhooks.routing import Route, Routes
 
 Protocol = Literal["tcp", "udp"]
 _TIMINGS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
-_API = "subresources.kubevirt.io/v1"
+_API = "kubevirt.io/v1"
 
 
 class InstanceVerbs:
