@@ -36,14 +36,15 @@ def test_a_vm_by_default(made):
 def test_a_vm_with_a_bit_of_everything(made):
     vm = made(
         "vm", "--name=web", "-n", "prod", "--run-strategy=halted", "--memory=1Gi", "--termination-grace-period=5",
-        IMAGE, "--volume-pvc=src:data,bootorder:2,name:disk", "--volume-import=type:blank,size:1Gi,name:empty",
+        "--volume-containerdisk=src:example/image",
+        "--volume-pvc=src:data,bootorder:2,name:disk", "--volume-import=type:blank,size:1Gi,name:empty",
         "--volume-sysprep=src:answers,type:secret",
     )  # fmt: skip
     assert vm["metadata"] == {"name": "web", "namespace": "prod"}
     assert vm["spec"]["runStrategy"] == "Halted"
     assert inner(vm)["domain"]["devices"]["disks"] == [{"name": "disk", "bootOrder": 2}]
     assert inner(vm)["volumes"] == [
-        {"name": "web-containerdisk-0", "containerDisk": {"image": "hotvirt/debian:12"}},
+        {"name": "web-containerdisk-0", "containerDisk": {"image": "example/image"}},
         {"name": "disk", "persistentVolumeClaim": {"claimName": "data"}},
         {"name": "empty", "dataVolume": {"name": "empty"}},
         {"name": "sysprepdisk", "sysprep": {"secret": {"name": "answers"}}},
@@ -52,6 +53,15 @@ def test_a_vm_with_a_bit_of_everything(made):
     assert vm["spec"]["dataVolumeTemplates"] == [
         {"metadata": {"name": "empty"}, "spec": {"source": {"blank": {}}, "storage": storage}}
     ]
+
+
+def test_images_that_hotvirt_builds_are_on_virtio_as_their_kernel_knows_no_sata(made):
+    vm = made("vm", "--name=web", IMAGE + ",bootorder:1", "--user=ada")
+    assert inner(vm)["domain"]["devices"]["disks"] == [
+        {"name": "web-containerdisk-0", "bootOrder": 1, "disk": {"bus": "virtio"}},
+        {"name": "cloudinitdisk", "disk": {"bus": "virtio"}},
+    ]
+    assert inner(made("vm", IMAGE, "--preference=linux"))["domain"]["devices"] == {}
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def build(given: dict[str, Any], is_given: Callable[[str], bool]) -> dict[str, A
     if source := seed.source():
         volumes.add("cloud-init", SEED, source)
     _infer(spec, volumes, given, is_given)
+    if volumes.has_built_in() and "preference" not in spec:  # a preference says which bus its guest works best with
+        volumes.on_virtio()
     if volumes.volumes:
         inner["volumes"] = volumes.volumes
     if volumes.disks:

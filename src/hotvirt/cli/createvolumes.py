@@ -30,6 +30,7 @@ LISTS = ("extraheaders", "secretextraheaders")
 SIZE_OPTIONAL = ("pvc", "snapshot", "ds")
 OLD_OPTIONS = {"volume_datasource": "ds", "volume_clone_pvc": "pvc", "volume_blank": "blank"}
 INFERABLE = ("pvc", "registry", "snapshot")
+BUILT_IN = "hotvirt/"
 
 
 class Volumes:
@@ -56,6 +57,17 @@ class Volumes:
             )
         self._orders[boot_order] = name
         self.disks.append({"name": name, "bootOrder": boot_order})
+
+    def on_virtio(self) -> None:
+        """Every volume is a virtio disk; the default would be SATA."""
+        ordered = {disk["name"]: disk for disk in self.disks}
+        names = [volume["name"] for volume in self.volumes]
+        self.disks = [{**ordered.get(name, {"name": name}), "disk": {"bus": "virtio"}} for name in names]
+
+    def has_built_in(self) -> bool:
+        """An image that hotvirt builds is among them: its kernel, made for virtual machines, knows no SATA."""
+        images = [(volume.get("containerDisk") or {}).get("image", "") for volume in self.volumes]
+        return any(image.startswith(BUILT_IN) for image in images)
 
     def first(self) -> str:
         """The volume that is booted from; empty without any."""
