@@ -7,6 +7,7 @@ import pytest
 from hotvirt.kube.admission import User
 from hotvirt.kube.errors import ApiError, Forbidden, Invalid
 from hotvirt.kube.resources import CONFIG_MAPS, NAMESPACES, Resource
+from hotvirt.server import policy_configs
 from hotvirt.server.app import ApiServer
 from hotvirt.server.inprocess import LocalClient
 
@@ -276,10 +277,9 @@ WRONG: list[tuple[Doc, list[str]]] = [
 
 
 @pytest.mark.parametrize(("spec", "fields"), WRONG, ids=lambda value: str(value)[:60])
-async def test_policies_that_are_refused(client: LocalClient, spec: Doc, fields: list[str]) -> None:
-    with pytest.raises(Invalid) as told:
-        await client.create(POLICIES, {**policy(), "spec": spec})
-    assert sorted(cause.field for cause in told.value.causes) == sorted(fields), told.value.causes
+def test_policies_that_are_refused(spec: Doc, fields: list[str]) -> None:
+    causes = policy_configs.check({**policy(), "spec": spec})
+    assert sorted(cause.field for cause in causes) == sorted(fields), causes
 
 
 @pytest.mark.parametrize(
@@ -295,10 +295,17 @@ async def test_policies_that_are_refused(client: LocalClient, spec: Doc, fields:
       [f"spec.matchResources.resourceRules[0].{key}" for key in ("apiGroups", "apiVersions", "resources")])],
     ids=lambda value: str(value)[:60],
 )  # fmt: skip
-async def test_bindings_that_are_refused(client: LocalClient, spec: Doc, fields: list[str]) -> None:
-    with pytest.raises(Invalid) as told:
-        await client.create(BINDINGS, {**binding(), "spec": {**binding()["spec"], **spec}})
-    assert sorted(cause.field for cause in told.value.causes) == sorted(fields), told.value.causes
+def test_bindings_that_are_refused(spec: Doc, fields: list[str]) -> None:
+    causes = policy_configs.check_binding({**binding(), "spec": {**binding()["spec"], **spec}})
+    assert sorted(cause.field for cause in causes) == sorted(fields), causes
+
+
+async def test_a_refusal_names_every_fault(client: LocalClient) -> None:
+    with pytest.raises(Invalid, match="compilation failed") as told:
+        await client.create(POLICIES, policy("object.x ==", failurePolicy="Maybe"))
+    assert {cause.field for cause in told.value.causes} == {"spec.validations[0].expression", "spec.failurePolicy"}
+    with pytest.raises(Invalid, match=r"spec\.validationActions\[0\]: Unsupported value"):
+        await client.create(BINDINGS, binding("b", "Shout"))
 
 
 async def test_one_that_can_not_be_read_denies_what_it_may_be_about(server: ApiServer, client: LocalClient) -> None:

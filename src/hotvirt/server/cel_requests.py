@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Struct
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ class Question:
             for name in fields_of(expression.tree, "variables"):
                 self._find(name, budget)
         if self._values is None:
-            self._values = Values({**self._known, "variables": self._found})
+            is_small = not self._found and self._is_small()
+            self._values = Values({**self._known, "variables": self._found}, are_small=is_small)
         try:
             with asked_of(self._authorize):
                 return expression.evaluate(self._values, budget)
@@ -129,6 +131,11 @@ class Question:
                 why = self._failed[missing]
                 raise EvaluationError(f'composited variable "{missing}" fails to evaluate: {why}') from None
             raise
+
+    def _is_small(self) -> bool:
+        from hotvirt.server.cel.cost import SMALL
+
+        return sum(len(msgspec.json.encode(self._known[name])) for name in ("object", "oldObject", "params")) <= SMALL
 
     def _find(self, name: str, budget: "Budget") -> None:
         from hotvirt.server.cel.engine import EvaluationError
