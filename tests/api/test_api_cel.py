@@ -1,5 +1,6 @@
 """CEL: rules in CRDs, admission policies, and the conditions of webhooks, in rules as people write them."""
 
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -144,7 +145,7 @@ def test_faults_as_a_person_sees_them(client: Any, ns: str, gate: Any, refused: 
     with pytest.raises(refused) as told:
         client.create(gate(minReplicas=2, maxReplicas=1, listeners=[{**http("a"), "protocol": "HTTPS"}]), ns)
     assert told.value.reason == "Invalid"
-    for words in ('spec: Invalid value: "object": minReplicas must not be more than maxReplicas',
+    for words in ('spec: Invalid value: minReplicas must not be more than maxReplicas',
                   "spec.listeners[0].tls: Required value: listener a needs a certificate"):  # fmt: skip
         assert words in told.value.message
     client.create(gate(minReplicas=1, maxReplicas=2), ns)
@@ -436,3 +437,9 @@ def test_a_webhook_is_asked_only_when_its_conditions_hold(target: Any, ns: str) 
         assert "webhooks[0].matchConditions[0].expression" in {where for _, where in told.causes}
     finally:
         target.ask("DELETE", f"{hooks}/conditional-{ns}")
+
+
+def test_clients_can_read_the_rules(target: Any, group: str, kubectl: Any) -> None:
+    described = target.ask("GET", f"/openapi/v3/apis/{group}/v1").doc
+    assert "minReplicas must not be more than maxReplicas" in json.dumps(described)
+    assert "className" in kubectl("explain", f"gates.{group}.spec")

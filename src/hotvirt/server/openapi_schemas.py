@@ -45,7 +45,8 @@ def published(schema: Mapping[str, Any], *, v3: bool, root: bool = False) -> Doc
     """A structural schema for the document; metadata of the root and of embedded objects becomes a reference."""
     result: Document = dict(schema)
     resource = root or bool(schema.get("x-kubernetes-embedded-resource"))
-    result.pop("x-kubernetes-validations", None)
+    if not v3:
+        result.pop("x-kubernetes-validations", None)
     if not v3 and _is_anything(schema, root=root):
         kept = {key: value for key, value in result.items() if key == "description" or key.startswith("x-kubernetes-")}
         return {**kept, "type": "object"} if schema.get("x-kubernetes-embedded-resource") else kept
