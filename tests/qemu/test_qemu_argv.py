@@ -120,11 +120,11 @@ def test_emulated_guests_start_with_more_vcpus_where_a_plug_would_hurt() -> None
         append = command[command.index("-append") + 1] if machine.kernel else ""
         return command[command.index("-smp") + 1].split(",")[0], append
 
-    assert started(TINY) == started(TINY, QEMU_10) == ("cpus=4", "console=ttyS0 quiet maxcpus=1")
+    assert started(TINY) == started(TINY, QEMU_10) == ("cpus=4", "console=ttyS0 quiet maxcpus=1 no_timer_check")
     assert started(replace(TINY, accelerator="kvm")) == ("cpus=1", "console=ttyS0 quiet")
-    assert started(replace(TINY, topology=Topology())) == ("cpus=1", "console=ttyS0 quiet")
-    chosen = replace(TINY, kernel=Kernel(File(fd=10), None, "maxcpus=3"))
-    assert started(chosen) == ("cpus=4", "maxcpus=3")
+    assert started(replace(TINY, topology=Topology())) == ("cpus=1", "console=ttyS0 quiet no_timer_check")
+    chosen = replace(TINY, kernel=Kernel(File(fd=10), None, "no_timer_check maxcpus=3"))
+    assert started(chosen) == ("cpus=4", "no_timer_check maxcpus=3")
     assert started(replace(TINY, kernel=None)) == ("cpus=2", "")
     assert started(replace(TINY, kernel=None), QEMU_10) == ("cpus=1", "")
 
@@ -147,7 +147,7 @@ def test_no_text_of_a_person_becomes_an_option() -> None:
     ]
     devices = [json.loads(value) for option, value in pairwise(command) if option == "-device"]
     assert [device["serial"] for device in devices if "serial" in device] == [nasty]
-    assert command[command.index("-append") + 1] == nasty
+    assert command[command.index("-append") + 1] == f"{nasty} no_timer_check"
 
 
 @pytest.mark.parametrize(
