@@ -129,6 +129,9 @@ def test_start_paused_and_stop_in_time_or_at_once(home):
     # One that still boots hears no power button, and may take two minutes: until that is shortened.
     home.hotvirt("stop", "still")
     home.wait("vm/still", "jsonpath={.status.printableStatus}=Stopping")
+    home.kill()
+    home.up()
+    assert word(home, "still") == "Stopping"
     home.hotvirt("stop", "still", "--force", "--grace-period=0")
     home.wait("vm/still", "jsonpath={.status.printableStatus}=Stopped")
     assert {"LiveMigratable", "AgentConnected", "SoftwareEmulation"}.isdisjoint(home.conditions("vm/still"))
