@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 SERVER_USER = User("system:apiserver", (MASTERS, "system:authenticated"))
 VERSION = "v1.36.0-hotvirt"
-# Documents are large and hold no cycles. Python's own thresholds (700 more containers than before) look through them
-# several times a request all the same: a seventh of the time of a write.
-GC_THRESHOLDS = (10_000, 20, 20)
+# Documents are large and hold no cycles. At Python's own threshold (700 more containers than before) the collector looks
+# through them several times a request all the same: a seventh of the time of a write.
+GC_THRESHOLD = 10_000
 PodLogs = Callable[["web.Request", str, str], Awaitable["web.StreamResponse"]]  # request, namespace, name
 
 MetricsText = Callable[[], Awaitable[bytes]]
@@ -141,7 +141,7 @@ class ApiServer:
         await complete_older(self.verbs, SERVER_USER)
         self.webhooks.start()
         self.policies.start()
-        gc.set_threshold(*GC_THRESHOLDS)  # not before: a start leaves 10 MB of cycles
+        gc.set_threshold(GC_THRESHOLD)
         if self.config.listen:
             from hotvirt.server.http import HttpFront  # aiohttp: not for those who only serve in process
 
