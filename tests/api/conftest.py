@@ -473,7 +473,7 @@ class Python:
             answer = call(*args, **{k: v for k, v in options.items() if v not in ("", 0, False, None)})
         except ApiException as error:
             status = json.loads(error.body)
-            raise Refused(status["reason"], status["message"]) from error
+            raise Refused(status.get("reason", ""), status["message"]) from error
         return answer.to_dict()
 
     def create(self, obj: Doc, ns: str, *, dry_run: bool = False, validate: str = "Strict") -> Any:
@@ -496,7 +496,7 @@ class Python:
             self.api.response_deserialize(answer, {str(answer.status): "object", "2XX": "object"})
         except ApiException as error:
             status = json.loads(error.body)
-            raise Refused(status["reason"], status["message"]) from error
+            raise Refused(status.get("reason", ""), status["message"]) from error
         return json.loads(answer.data)
 
     def get(self, kind: str, name: str, ns: str) -> Any:

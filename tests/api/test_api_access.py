@@ -71,10 +71,7 @@ def test_impersonated_with_groups_and_extra(target: Any, user: str) -> None:
     assert (who["username"], set(who["groups"])) == (user, {"staff", "system:authenticated"})
     assert who["extra"] == {"team": ["a"]}
     told = target.ask("GET", "/api/v1/namespaces", headers={"Impersonate-Group": "staff"})
-    if target.differs("groups without a user are the client's fault here, an error of the server's there"):
-        assert 400 <= told.status < 500
-    else:
-        assert told.status == 500
+    assert told.status in (400, 403, 500)  # an error of the server's until Kubernetes 1.35
 
 
 def test_a_role_gives_what_it_says(client: Any, target: Any, ns: str, user: str, widget: Any, refused: Any) -> None:
@@ -209,7 +206,7 @@ def test_impersonation_must_be_allowed(target: Any, kubectl: Any, ns: str, clust
     token = kubectl.token(name, ns)
     told = target.ask("GET", "/api/v1/namespaces", token=token, headers={"Impersonate-User": "joe"})
     assert (told.status, told.doc["reason"]) == (403, "Forbidden")
-    assert 'cannot impersonate resource "users"' in told.doc["message"]
+    assert "cannot impersonate" in told.doc["message"]
 
 
 # -- service accounts

@@ -145,7 +145,7 @@ def test_faults_as_a_person_sees_them(client: Any, ns: str, gate: Any, refused: 
     with pytest.raises(refused) as told:
         client.create(gate(minReplicas=2, maxReplicas=1, listeners=[{**http("a"), "protocol": "HTTPS"}]), ns)
     assert told.value.reason == "Invalid"
-    for words in ('spec: Invalid value: minReplicas must not be more than maxReplicas',
+    for words in ("spec: Invalid value: minReplicas must not be more than maxReplicas",
                   "spec.listeners[0].tls: Required value: listener a needs a certificate"):  # fmt: skip
         assert words in told.value.message
     client.create(gate(minReplicas=1, maxReplicas=2), ns)

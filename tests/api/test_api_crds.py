@@ -90,7 +90,7 @@ def test_faults_are_all_told(target: Any, ns: str, widget: Callable[..., Doc]) -
 def test_values_that_do_not_fit(target: Any, ns: str, widget: Callable[..., Doc], spec: Doc, field: str) -> None:
     told = target.ask("POST", WIDGETS.format(ns=ns), widget("a", **spec))
     assert told.status == 422, told.doc
-    assert field in {each for _, each in told.causes}
+    assert field in {each.removeprefix(".") for _, each in told.causes}  # scale's own paths begin with a dot there
 
 
 def test_defaults_and_pruning(client: Any, ns: str, widget: Callable[..., Doc]) -> None:
@@ -189,7 +189,7 @@ def test_names_that_another_crd_has(target: Any, group: str) -> None:
 
     def conditions() -> Doc:
         kept = target.ask("GET", f"{CRD}/things.{group}").doc
-        return {each["type"]: each["status"] for each in kept.get("status", {}).get("conditions", ())}
+        return {each["type"]: each["status"] for each in kept.get("status", {}).get("conditions") or ()}
 
     try:
         target.until(lambda: conditions().get("NamesAccepted") == "False")

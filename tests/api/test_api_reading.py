@@ -127,7 +127,7 @@ def test_pages_are_of_one_moment(target: Any, ns: str) -> None:
     "query",
     [
         {"limit": "minus"}, {"continue": "nonsense"}, {"labelSelector": "!!"}, {"labelSelector": "a in ()("},
-        {"fieldSelector": "metadata.name"}, {"resourceVersion": "abc"}, {"watch": "1", "resourceVersion": "abc"},
+        {"fieldSelector": "metadata.name"}, {"resourceVersion": "abc"},
         {"timeoutSeconds": "soon"},
     ],
     ids=str,
@@ -135,6 +135,32 @@ def test_pages_are_of_one_moment(target: Any, ns: str) -> None:
 def test_questions_that_cannot_be_read(target: Any, ns: str, query: Doc) -> None:
     told = target.ask("GET", maps(ns), **query)
     assert (told.status, told.doc["kind"]) == (400, "Status"), told.doc
+
+
+def test_a_watch_from_no_version(target: Any, ns: str) -> None:
+    told = target.ask("GET", maps(ns), watch="1", resourceVersion="abc")
+    if target.differs("what the client sent wrong is the client's fault here, an error of the server's there"):
+        assert (told.status, told.doc["reason"]) == (400, "BadRequest"), told.doc
+    else:
+        assert told.status == 500
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"resourceVersionMatch": "Exact"}, "resourceVersionMatch"),
+        ({"resourceVersionMatch": "About", "resourceVersion": "1"}, "resourceVersionMatch"),
+        ({"resourceVersionMatch": "Exact", "resourceVersion": "0"}, "resourceVersionMatch"),
+        ({"sendInitialEvents": "true"}, "sendInitialEvents"),
+        ({"sendInitialEvents": "true", "watch": "1"}, "resourceVersionMatch"),
+        ({"watch": "1", "resourceVersionMatch": "NotOlderThan", "resourceVersion": "1"}, "resourceVersionMatch"),
+    ],
+    ids=str,
+)
+def test_questions_that_make_no_sense(target: Any, ns: str, query: Doc, field: str) -> None:
+    told = target.ask("GET", maps(ns), **query)
+    assert (told.status, told.doc["reason"]) == (422, "Invalid"), told.doc
+    assert field in {each for _, each in told.causes}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ SCALE = root(
 @pytest.mark.parametrize(
     ("spec", "told"),
     [({"min": 1, "now": 2, "max": 3}, []),
-     ({"min": 1, "now": 9, "max": 3}, [("spec.now", 'Invalid value: "object": out of bounds')]),
+     ({"min": 1, "now": 9, "max": 3}, [("spec.now", "Invalid value: out of bounds")]),
      ({"min": 1, "now": 3, "max": 3}, [("spec", "Forbidden: not 3")]),
      ({"min": 1, "now": 2, "max": 3, "namespace": "x"},
       [("spec", "Required value: failed rule: has(self.a__dash__b) || !has(self.__namespace__)")]),
@@ -117,7 +117,7 @@ def test_where_rules_see_the_fields_of_their_node() -> None:
     assert compiled(named).validate(thing({})) == []
     wrong = compiled(named).validate({**thing({}), "metadata": {"name": "b"}})
     assert [(cause.field, cause.message) for cause in wrong] == [
-        ("<nil>", "Invalid value: \"object\": failed rule: self.metadata.name.startsWith('a')")
+        ("<nil>", "Invalid value: failed rule: self.metadata.name.startsWith('a')")
     ]
     inside = root({"type": "object", "additionalProperties": {"type": "array", "items": ruled(TEXT, "self != 'x'")}})
     assert [field for field, _ in faults(inside, {"k.1": ["a", "x"]})] == ["spec[k.1][1]"]
@@ -127,7 +127,7 @@ def test_a_message_that_cannot_be_made_gives_way_to_the_fixed_one() -> None:
     for expression in ("'%d'.format([self.missing])", "''", "'two' + '\\n' + 'lines'"):
         rule = {"rule": "self.a > 1", "messageExpression": expression, "message": "fixed"}
         openapi = root(of(rule, a=NUMBER, missing=NUMBER))
-        assert faults(openapi, {"a": 1}) == [("spec", 'Invalid value: "object": fixed')]
+        assert faults(openapi, {"a": 1}) == [("spec", "Invalid value: fixed")]
 
 
 def test_a_rule_that_got_too_costly_for_the_object_stops_the_rest() -> None:
@@ -148,7 +148,7 @@ FIXED = root(of(a=ruled(TEXT, {"rule": "self == oldSelf", "message": "can't be c
 def test_immutability() -> None:
     assert faults(FIXED, {"a": "x"}) == []
     assert faults(FIXED, {"a": "x", "b": "y"}, {"a": "x"}) == []
-    assert faults(FIXED, {"a": "y"}, {"a": "x"}) == [("spec.a", 'Invalid value: "string": can\'t be changed')]
+    assert faults(FIXED, {"a": "y"}, {"a": "x"}) == [("spec.a", 'Invalid value: "y": can\'t be changed')]
     assert faults(FIXED, {}, {"a": "x"}) == []  # the value is gone: a rule on the parent would see it
     assert faults(FIXED, {"a": "x"}, {"b": "x"}) == []
     kept = root(ruled(of(a=TEXT), "!has(oldSelf.a) || has(self.a)"))

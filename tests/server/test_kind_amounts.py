@@ -51,6 +51,14 @@ def test_limit_ranges(item: Doc, wrong: set[str]) -> None:
     assert fields(found) == {f"spec.limits[0].{each}" for each in wrong}
 
 
+def test_what_a_limit_range_says_by_itself() -> None:
+    items = [{"type": "Container", "max": {"cpu": "2", "memory": "1Gi"}, "default": {"cpu": "1"}, "min": {"disk": "1"}},
+             {"type": "Pod", "max": {"cpu": "2"}}]  # fmt: skip
+    found = amount_checks.with_usual_limits({"spec": {"limits": items}})["spec"]["limits"]
+    usual = {"cpu": "1", "memory": "1Gi"}
+    assert found == [{**items[0], "default": usual, "defaultRequest": {**usual, "disk": "1"}}, items[1]]
+
+
 def test_one_item_a_type() -> None:
     found = amount_checks.limit_range({"spec": {"limits": [{"type": "Container"}, {"type": "Container"}]}}, None)
     assert fields(found) == {"spec.limits[1].type"}

@@ -78,6 +78,20 @@ def quota(new: Document, _: Document | None) -> list[Cause]:
     return causes
 
 
+def with_usual_limits(doc: Document) -> Document:
+    """A limit range whose items for containers say what is usual: the most where it says nothing else, and of that,
+    else of the least, the request."""
+    spec = doc.get("spec") or {}
+    items = [_with_usual(item) if item.get("type") == "Container" else item for item in spec.get("limits") or ()]
+    return {**doc, "spec": {**spec, "limits": items}} if items else doc
+
+
+def _with_usual(item: Document) -> Document:
+    usual = {**(item.get("max") or {}), **(item.get("default") or {})}
+    asked = {**(item.get("min") or {}), **usual, **(item.get("defaultRequest") or {})}
+    return {**item, **{key: value for key, value in (("default", usual), ("defaultRequest", asked)) if value}}
+
+
 def limit_range(new: Document, _: Document | None) -> list[Cause]:
     causes: list[Cause] = []
     seen: set[str] = set()

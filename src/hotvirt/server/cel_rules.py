@@ -365,14 +365,14 @@ def _ask(site: Site, value: Any, old: Any, at: str, out: list[Cause], budget: An
     known[MAYBE] = [known["oldSelf"]] if "oldSelf" in known else []
     values = Values(known, are_small=budget.are_small) if any(rule.expression is not None for rule in due) else None
     for rule in due:
-        if cause := _verdict(rule, values, site.kind, at, budget):
+        if cause := _verdict(rule, values, site.kind, at, budget, value):
             out.append(cause[0])
             if cause[1]:
                 raise _Spent
 
 
-def _verdict(rule: Rule, values: Any, kind: str, at: str, budget: Any) -> tuple[Cause, bool] | None:
-    """The fault if there is one, and whether to ask no more."""
+def _verdict(rule: Rule, values: Any, kind: str, at: str, budget: Any, value: Any) -> tuple[Cause, bool] | None:
+    """The fault if there is one, and whether to ask no more. A value is shown unless it has parts."""
     from hotvirt.server.cel.engine import EvaluationError
 
     where = at or "<nil>"
@@ -392,10 +392,10 @@ def _verdict(rule: Rule, values: Any, kind: str, at: str, budget: Any) -> tuple[
     if found is True:
         return None
     words = _message(rule, values, budget) or rule.message.strip() or f"failed rule: {rule.text.strip()}"
+    told = "" if isinstance(value, dict | list) else f": {shown(value)}"
     head = {
-        FORBIDDEN: f"Forbidden: {words}", REQUIRED: f"Required value: {words}",
-        DUPLICATE: f'Duplicate value: "{kind}"',
-    }.get(rule.reason, f'Invalid value: "{kind}": {words}')  # fmt: skip
+        FORBIDDEN: f"Forbidden: {words}", REQUIRED: f"Required value: {words}", DUPLICATE: f"Duplicate value{told}",
+    }.get(rule.reason, f"Invalid value{told}: {words}")  # fmt: skip
     return Cause(rule.reason, head, (at + rule.at).removeprefix(".") or "<nil>"), False
 
 

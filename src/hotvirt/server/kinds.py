@@ -210,7 +210,7 @@ _RULES: dict[str, Rules] = {
         storage_checks.volume,
     ),
     "/resourcequotas": Rules(None, amount_checks.quota),
-    "/limitranges": Rules(None, amount_checks.limit_range),
+    "/limitranges": Rules(lambda doc, _: amount_checks.with_usual_limits(doc), amount_checks.limit_range),
     "/services": Rules(services.complete, services.check),
     "/events": Rules(None, bookkeeping_checks.event),
     "/endpoints": Rules(None, bookkeeping_checks.endpoints),
