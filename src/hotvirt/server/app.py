@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 SERVER_USER = User("system:apiserver", (MASTERS, "system:authenticated"))
 VERSION = "v1.36.0-hotvirt"
-# Documents are large and hold no cycles. At Python's own threshold (700 more containers than before) the collector looks
-# through them several times a request all the same: a seventh of the time of a write.
+# Documents are large and hold no cycles. At Python's own threshold (700 more containers than before) the collector
+# looks through them several times a request all the same: a seventh of the time of a write.
 GC_THRESHOLD = 10_000
 PodLogs = Callable[["web.Request", str, str], Awaitable["web.StreamResponse"]]  # request, namespace, name
 
