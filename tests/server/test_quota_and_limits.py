@@ -8,7 +8,7 @@ import pytest
 
 from hotvirt.kube.errors import Forbidden
 from hotvirt.kube.resources import CLAIMS, CONFIG_MAPS, PODS, Resource
-from hotvirt.server import limits, quantities, quota
+from hotvirt.server import limits, podamounts, quantities, quota
 from hotvirt.server.inprocess import LocalClient
 
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
@@ -137,3 +137,65 @@ def test_stated_amounts_win_over_defaults() -> None:
         "limits": {"cpu": "1", "memory": "1Gi"},
         "requests": {"cpu": "1", "memory": "2Gi"},
     }
+
+
+def container(*, always: bool = False, **requests: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": "c", "image": "i:1", "resources": {"requests": requests, "limits": requests}}
+    return {**made, "restartPolicy": "Always"} if always else made
+
+
+@pytest.mark.parametrize(
+    ("spec", "cpu"),
+    [
+        ({"containers": [container(cpu="1"), container(cpu="500m")]}, "1.5"),
+        ({"containers": [container(cpu="1")], "initContainers": [container(cpu="3"), container(cpu="2")]}, "3"),
+        ({"containers": [container(cpu="1")], "initContainers": [container(cpu="500m")]}, "1"),
+        ({"containers": [container(cpu="1")], "initContainers": [container(cpu="1", always=True)]}, "2"),
+        ({"containers": [container(cpu="1")],
+          "initContainers": [container(cpu="1", always=True), container(cpu="3")]}, "4"),
+        ({"containers": [container(cpu="1")], "overhead": {"cpu": "250m", "memory": "1Mi"}}, "1.25"),
+    ],
+)  # fmt: skip
+def test_what_a_pod_asks_for_in_all(spec: dict[str, Any], cpu: str) -> None:
+    assert podamounts.total(spec, "requests")["cpu"] == Decimal(cpu)
+    assert "memory" not in podamounts.total(spec, "limits")
+
+
+def test_bounds_of_the_whole_pod_and_of_the_ratio() -> None:
+    item: dict[str, Any] = {"type": "Pod", "max": {"memory": "3Gi"}, "maxLimitRequestRatio": {"cpu": "2"}}
+    one = {"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "3", "memory": "2Gi"}}}
+    told = limits.check("/pods", {"spec": {"containers": [one, one]}}, [{"spec": {"limits": [item]}}])
+    ratio = "cpu max limit to request ratio per Pod is 2, but the ratio is 3.00: raise the request, or lower the limit"
+    assert told == [
+        "spec.containers: maximum memory usage per Pod is 3Gi, but it is 4Gi: ask for at most that",
+        f"spec.containers: {ratio}",
+    ]
+    item = {"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}
+    [told_one] = limits.check("/pods", {"spec": {"containers": [{}]}}, [{"spec": {"limits": [item]}}])
+    assert "no request is specified" in told_one
+
+
+AFFINITY = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"namespaces": ["other"]}]}}
+
+
+@pytest.mark.parametrize(
+    ("scope", "spec", "counts"),
+    [
+        ({"scopes": ["PriorityClass"]}, {"priorityClassName": "high"}, True),
+        ({"scopes": ["PriorityClass"]}, {}, False),
+        ({"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}, {"priorityClassName": "high"}, True),
+        ({"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}, {"priorityClassName": "low"}, False),
+        ({"scopeName": "PriorityClass", "operator": "NotIn", "values": ["high"]}, {}, True),
+        ({"scopeName": "PriorityClass", "operator": "DoesNotExist"}, {}, True),
+        ({"scopes": ["CrossNamespacePodAffinity"]}, {"affinity": AFFINITY}, True),
+        ({"scopes": ["CrossNamespacePodAffinity"]}, {"affinity": {"podAffinity": {}}}, False),
+        ({"scopes": ["NotTerminating", "BestEffort"]}, {}, True),
+        ({"scopes": ["NotTerminating", "BestEffort"]}, {"activeDeadlineSeconds": 5}, False),
+        ({"scopeName": "VolumeAttributesClass", "operator": "Exists"}, {"volumeAttributesClassName": "x"}, False),
+    ],
+)  # fmt: skip
+def test_scopes(scope: dict[str, Any], spec: dict[str, Any], counts: bool) -> None:
+    asked = scope if "scopes" in scope else {"scopeSelector": {"matchExpressions": [scope]}}
+    assert quota.covers({"spec": asked}, "/pods", {"spec": spec}) is counts
+    if scope.get("scopeName") == "VolumeAttributesClass":
+        assert quota.covers({"spec": asked}, "/persistentvolumeclaims", {"spec": spec})

@@ -6,12 +6,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.server import quantities
+from hotvirt.server import podamounts, quantities
 from hotvirt.server.pods import qos
 
 Document = dict[str, Any]
 Usage = dict[str, Decimal]
 ONE = Decimal(1)
+WORDS: tuple[podamounts.Word, ...] = ("requests", "limits")
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 _COUNTED_BY_NAME = ("/configmaps", "/secrets", "/services", "/replicationcontrollers", "/resourcequotas")
 
@@ -51,12 +52,8 @@ def _pod(doc: Document) -> Usage:
     if (doc.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return {}
     used: Usage = {"pods": ONE}
-    for container in (doc.get("spec") or {}).get("containers") or ():
-        resources = container.get("resources") or {}
-        for kind in ("requests", "limits"):
-            for name, value in (resources.get(kind) or {}).items():
-                key = f"{kind}.{name}"
-                used[key] = used.get(key, Decimal(0)) + quantities.amount(value)
+    for kind in WORDS:
+        used |= {f"{kind}.{name}": value for name, value in podamounts.total(doc.get("spec") or {}, kind).items()}
     for name in _COMPUTE:
         if f"requests.{name}" in used:
             used[name] = used[f"requests.{name}"]
@@ -74,20 +71,55 @@ def _claim(doc: Document) -> Usage:
 
 
 def covers(quota: Document, store: str, doc: Document) -> bool:
-    """Whether the quota's scopes (pods only) take the object in."""
+    """Whether the quota's scopes (of pods, one of claims) take the object in: all of them must."""
     spec = quota.get("spec") or {}
-    scopes = set(spec.get("scopes") or ())
-    if spec.get("scopeSelector") or scopes - {"Terminating", "NotTerminating", "BestEffort", "NotBestEffort"}:
-        return False
-    if not scopes:
-        return True
+    terms = [{"scopeName": scope, "operator": "Exists"} for scope in spec.get("scopes") or ()]
+    terms += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    return all(_in_scope(term, store, doc.get("spec") or {}) for term in terms)
+
+
+def _in_scope(term: Document, store: str, spec: Document) -> bool:
+    scope = term.get("scopeName")
+    if scope == "VolumeAttributesClass":
+        return store == "/persistentvolumeclaims" and _has(term, spec.get("volumeAttributesClassName"))
     if store != "/pods":
         return False
-    pod = doc.get("spec") or {}
-    ends = pod.get("activeDeadlineSeconds") is not None
-    best_effort = qos(pod) == "BestEffort"
-    has = {"Terminating": ends, "NotTerminating": not ends, "BestEffort": best_effort, "NotBestEffort": not best_effort}
-    return all(has[scope] for scope in scopes)
+    ends, best_effort = spec.get("activeDeadlineSeconds") is not None, qos(spec) == "BestEffort"
+    match scope:
+        case "PriorityClass":
+            return _has(term, spec.get("priorityClassName"))
+        case "CrossNamespacePodAffinity":
+            return _looks_elsewhere(spec.get("affinity") or {})
+        case "Terminating" | "NotTerminating":
+            return ends is (scope == "Terminating")
+        case "BestEffort" | "NotBestEffort":
+            return best_effort is (scope == "BestEffort")
+    return False
+
+
+def _has(term: Document, value: str | None) -> bool:
+    match term.get("operator"):
+        case "In":
+            return value in (term.get("values") or ())
+        case "NotIn":
+            return value not in (term.get("values") or ())
+        case "DoesNotExist":
+            return not value
+    return bool(value)
+
+
+def _looks_elsewhere(affinity: Document) -> bool:
+    """Whether a pod wishes to be near to, or far from, pods of other namespaces."""
+    for kind in ("podAffinity", "podAntiAffinity"):
+        wishes = affinity.get(kind) or {}
+        terms = list(wishes.get("requiredDuringSchedulingIgnoredDuringExecution") or ())
+        terms += [
+            each.get("podAffinityTerm") or {}
+            for each in wishes.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        ]
+        if any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms):
+            return True
+    return False
 
 
 def total(usages: Iterable[Usage]) -> Usage:
@@ -121,7 +153,8 @@ def unstated(quota: Document, store: str, doc: Document) -> list[str]:
         kind, _, resource = name.rpartition(".")
         if resource not in _COMPUTE or kind not in ("", "requests", "limits"):
             continue
-        for container in (doc.get("spec") or {}).get("containers") or ():
+        spec = doc.get("spec") or {}
+        for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
             if resource not in ((container.get("resources") or {}).get(kind or "requests") or {}):
                 missing.append(name)
                 break
