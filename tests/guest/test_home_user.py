@@ -109,13 +109,22 @@ def test_an_ordinary_user_runs_grows_and_reaches_a_guest(user_home):
     assert grown["memTotalBytes"] - boot["memTotalBytes"] > 500 << 20
     assert grown["bootID"] == boot["bootID"]
 
-    address = home.kubectl_json("get", "pods")["items"][0]["status"]["podIP"]
+    pod = home.kubectl_json("get", "pods")["items"][0]
+    address, name = pod["status"]["podIP"], pod["metadata"]["name"]
     assert address.startswith("127.")
     with home.console("web") as console:
         console.type("\nmkdir -p /run/www && echo it-works >/run/www/index.html; httpd -p 80 -h /run/www; echo $?-up\n")
         console.read_until("0-up")
     # An ordinary user cannot listen on port 80.
     assert fetched(f"http://{address}:10080/", patience=home.patience) == "it-works\n"
+    # kubectl's way needs no such port, and a command would have the home's own rights.
+    argv = [str(home.bin / "kubectl"), "port-forward", name, ":80"]
+    with subprocess.Popen(argv, env=home.env, stdout=subprocess.PIPE, text=True) as forward:
+        near = forward.stdout.readline().split("127.0.0.1:")[1].split()[0]
+        assert fetched(f"http://127.0.0.1:{near}/", patience=home.patience) == "it-works\n"
+        forward.kill()
+    refused = home.kubectl("exec", name, "--", "id", check=False)
+    assert "has no user of its own" in refused.stderr
     # QEMU carries what the API forwards, to any port, and tells a port where nothing listens.
     asked = home.hotvirt("port-forward", "--stdio", "vm/web", "80", text="GET / HTTP/1.0\r\n\r\n")
     assert asked.stdout.endswith("it-works\n")
