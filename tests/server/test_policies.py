@@ -318,6 +318,7 @@ async def test_one_that_can_not_be_read_denies_what_it_may_be_about(server: ApiS
     error = await refusal(client, widget())
     assert error is not None
     assert "failed to configure policy: it can't be read, write it anew" in error.message
+    await client.create(NAMESPACES, {"metadata": {"name": "others"}})  # which it is not about
     await client.delete(POLICIES, "p")
     assert await refusal(client, widget()) is None
 

@@ -46,7 +46,7 @@ class Unconfigured(Exception):
 class Policies:
     def __init__(self, store: Store, registry: Registry, authorize: "Authorize | None" = None) -> None:
         self._store, self._registry, self._authorize = store, registry, authorize
-        self._bound: list[tuple[Policy | str, str, list[Binding]]] | None = None
+        self._bound: list[tuple[Policy, list[Binding]]] | None = None
         self._started = False
         for kind in (POLICIES, BINDINGS):
             store.listen(kind, self._forget)
@@ -69,10 +69,7 @@ class Policies:
         name, budget = ((new or old or {})["metadata"]).get("name") or "", Budget()
         call = structs.replace(call, name=name)  # of a create the path does not say it
         denied: list[tuple[str, Fault]] = []
-        for policy, policy_name, bindings in bound:
-            if isinstance(policy, str):  # stored before it was checked as it is now
-                denied.append((f"ValidatingAdmissionPolicy '{policy_name}'", Fault(policy)))
-                continue
+        for policy, bindings in bound:
             denied += self._ask(policy, bindings, call, operation, new, old, budget)
         if denied:
             raise _refusal(call, *denied[0])
@@ -83,6 +80,10 @@ class Policies:
     ) -> Iterator[tuple[str, Fault]]:  # fmt: skip
         form = self._form(policy.match, call, operation, new, old)
         if form is None:
+            return
+        if policy.fault:
+            if not policy.is_ignored_when_failing:
+                yield f"ValidatingAdmissionPolicy '{policy.name}'", Fault(f"failed to configure policy: {policy.fault}")
             return
         after, before = (doc and in_form(call.served, form, doc) for doc in (new, old))
         request = webhook_review.question(call, operation, after, before, form=form, uid="")["request"]
@@ -155,7 +156,7 @@ class Policies:
             raise Unconfigured("no params found for policy binding with `Deny` parameterNotFoundAction")
         return params
 
-    def _read(self) -> list[tuple[Policy | str, str, list[Binding]]]:
+    def _read(self) -> list[tuple[Policy, list[Binding]]]:
         """The policies that are bound, by name, with their bindings by name."""
         if self._bound is None:
             bindings: dict[str, list[Binding]] = {}
@@ -163,10 +164,8 @@ class Policies:
                 if (binding := _binding(self._store.doc(entry))) is not None:
                     bindings.setdefault(binding.policy, []).append(binding)
             docs = [self._store.doc(entry) for entry in self._store.entries(POLICIES)]
-            named = [(doc["metadata"]["name"], doc) for doc in docs]
-            self._bound = [
-                (_policy(doc), name, bindings[name]) for name, doc in named if name in bindings
-            ]  # fmt: skip
+            policies = [_policy(doc) for doc in docs if doc["metadata"]["name"] in bindings]
+            self._bound = [(policy, bindings[policy.name]) for policy in policies if policy is not None]
         return self._bound
 
     def _namespace(self, call: Call) -> Document | None:
@@ -229,11 +228,12 @@ def _refusal(call: Call, title: str, fault: Fault) -> ApiError:
     return from_status(status, code)
 
 
-def _policy(doc: Document) -> Policy | str:
+def _policy(doc: Document) -> Policy | None:
     try:
         return read_policy(doc)
     except (KeyError, TypeError, ValueError, ApiError) as error:
-        return f"failed to configure policy: it can't be read, write it anew: {error}"
+        _log.error("policy %s can't be read, write it anew: %r", doc["metadata"]["name"], error)
+        return None
 
 
 def _binding(doc: Document) -> Binding | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hotvirt.kube.errors import BadRequest, Cause
 from hotvirt.server import cel_conditions
@@ -38,16 +38,18 @@ class Validation(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """`params` is apiVersion and kind of what the expressions are given, if they are given any."""
+    """`params` is apiVersion and kind of what the expressions are given, if they are given any. With a `fault` there
+    are no expressions, for they can't be used."""
 
     name: str
     match: Matching
     is_ignored_when_failing: bool
-    params: tuple[str, str] | None
-    conditions: "tuple[tuple[str, Expression], ...]"
-    variables: "dict[str, Expression]"
-    validations: tuple[Validation, ...]
-    annotations: "tuple[Expression, ...]"
+    fault: str = ""
+    params: tuple[str, str] | None = None
+    conditions: "tuple[tuple[str, Expression], ...]" = ()
+    variables: "dict[str, Expression]" = {}
+    validations: tuple[Validation, ...] = ()
+    annotations: "tuple[Expression, ...]" = ()
 
 
 class Binding(Struct, frozen=True, kw_only=True):
@@ -68,16 +70,26 @@ class Binding(Struct, frozen=True, kw_only=True):
 
 
 def read_policy(policy: Document) -> Policy:
-    """ValueError, KeyError or TypeError of one that was not checked."""
+    """ValueError, KeyError, TypeError or BadRequest when it does not even say what it is about."""
     spec = policy["spec"]
+    head = Policy(
+        name=policy["metadata"]["name"],
+        match=_matching(spec.get("matchConstraints") or {}),
+        is_ignored_when_failing=spec.get("failurePolicy") == "Ignore",
+    )
+    try:
+        return _with_expressions(head, spec)
+    except (KeyError, TypeError, ValueError) as error:  # stored before it was checked as it is now
+        return structs.replace(head, fault=f"it can't be read, write it anew: {error}")
+
+
+def _with_expressions(head: Policy, spec: Document) -> Policy:
     variables: dict[str, Expression] = {}
     for each in spec.get("variables") or ():
         variables[each["name"]] = compile_text(each["expression"].strip(), _scope(spec, variables), ())
     scope, kind = _scope(spec, variables), spec.get("paramKind")
-    return Policy(
-        name=policy["metadata"]["name"],
-        match=_matching(spec.get("matchConstraints") or {}),
-        is_ignored_when_failing=spec.get("failurePolicy") == "Ignore",
+    return structs.replace(
+        head,
         params=(kind["apiVersion"], kind["kind"]) if kind else None,
         conditions=tuple((name, compile_text(text.strip(), scope)) for name, text in cel_conditions.read(spec)),
         variables=variables,
