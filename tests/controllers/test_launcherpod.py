@@ -63,6 +63,15 @@ def test_the_manifest(make):
     }  # fmt: skip
 
 
+def test_ports_of_the_interfaces_are_the_pods(make):
+    ports = [{"name": "http", "port": 80}, {"port": 53, "protocol": "udp"}, {"name": "again", "port": 80}]
+    vmi = make.vmi(domain={"devices": {"interfaces": [{"name": "default", "ports": ports}]}})
+    [container] = launcherpod.render(vmi, launcherpod.Settings())["spec"]["containers"]
+    assert container["ports"] == [
+        {"name": "http", "containerPort": 80, "protocol": "TCP"}, {"containerPort": 53, "protocol": "UDP"},
+    ]  # fmt: skip
+
+
 def test_the_name_is_the_same_for_the_same_instance_and_another_for_the_next(make):
     assert launcherpod.name(make.vmi(uid="a")) == launcherpod.name(make.vmi(uid="a"))
     assert launcherpod.name(make.vmi(uid="a")) != launcherpod.name(make.vmi(uid="b"))

@@ -174,7 +174,19 @@ def _compute(vmi: Document, settings: Settings) -> Document:
         "imagePullPolicy": "IfNotPresent",
         "resources": resources(spec, settings),
     }
-    return {**container, "volumeMounts": mounts} if mounts else container
+    optional = {"volumeMounts": mounts, "ports": _ports(spec)}
+    return {**container, **{key: value for key, value in optional.items() if value}}
+
+
+def _ports(spec: Document) -> list[Document]:
+    """What the interfaces say the guest listens on: services find a port by its name there."""
+    found: dict[tuple[int, str], Document] = {}
+    for interface in (specs.domain(spec).get("devices") or {}).get("interfaces") or ():
+        for port in interface.get("ports") or ():
+            number, protocol = int(port["port"]), str(port.get("protocol") or "TCP").upper()
+            named = {"name": port["name"]} if port.get("name") else {}
+            found.setdefault((number, protocol), {**named, "containerPort": number, "protocol": protocol})
+    return list(found.values())
 
 
 def _mounted(spec: Document) -> list[specs.Claim]:
