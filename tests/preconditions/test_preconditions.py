@@ -3,19 +3,25 @@
 import copy
 
 import pytest
+from msgspec import structs
 
 from hotvirt.api import quantity
 from hotvirt.preconditions import (
     CpuChange,
     Facts,
     MemoryChange,
+    NicAdd,
+    NicLink,
+    NicRemove,
     VolumeAdd,
     VolumeRemove,
     blockers,
     check,
     sentence,
 )
-from hotvirt.preconditions.check import FACTS
+from hotvirt.preconditions.check import FACTS, check_stopped
+from hotvirt.preconditions.facts import MAKE_CLAIM, PATCH_VM, READ_CLAIM, Caller, Claim, Places, Quota
+from hotvirt.preconditions.room import Demand
 
 GIB = 1 << 30
 CLAIM = {"name": "data", "persistentVolumeClaim": {"claimName": "store", "hotpluggable": True}}
@@ -29,21 +35,63 @@ VMI = {
         "domain": {
             "memory": {"guest": "1Gi", "maxGuest": "4Gi"},
             "cpu": {"sockets": 2, "maxSockets": 4},
-            "devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}]},
+            "devices": {
+                "disks": [{"name": "root", "disk": {"bus": "virtio"}}],
+                "interfaces": [{"name": "default", "masquerade": {}}, {"name": "dmz", "bridge": {}}],
+            },
         },
+        "networks": [{"name": "default", "pod": {}}, {"name": "dmz", "multus": {"networkName": "dmz"}}],
         "volumes": [ROOT, LOG],
     },
-    "status": {"memory": {"guestAtBoot": "1Gi"}, "conditions": [{"type": "AgentConnected", "status": "True"}]},
+    "status": {
+        "nodeName": "node1",
+        "memory": {"guestAtBoot": "1Gi"},
+        "currentCPUTopology": {"sockets": 2},
+        "conditions": [
+            {"type": "AgentConnected", "status": "True"},
+            {"type": "MemoryHotplugAvailable", "status": "True"},
+            {"type": "CPUHotplugAvailable", "status": "True"},
+            {"type": "PCIHotplugAvailable", "status": "True"},
+        ],
+    },
 }
-KNOWN = Facts(claims=frozenset({"store"}), claim_users={}, memory_hotplug=True, cpu_hotplug=True)
+ALL = {PATCH_VM: True, READ_CLAIM: True, MAKE_CLAIM: True}
+KNOWN = Facts(
+    claims={"store": Claim(size="1Gi")}, claim_users={}, room=Demand(cpu=9000, memory=64 * GIB),
+    attachments=frozenset({"lan"}), places=Places(ports=1, scsi=9), caller=Caller(name="ann", may=ALL),
+    quotas=(Quota(name="q", resource="memory", hard=64 * GIB, used=0),
+            Quota(name="q", resource="cpu", hard=9000, used=0)),
+)  # fmt: skip
 ADD = VolumeAdd(volume=CLAIM, disk=DISK)
-CHANGES = {"memory": MemoryChange(2 * GIB), "cpu": CpuChange(4), "add": ADD, "remove": VolumeRemove("log")}
+ADD_VIRTIO = VolumeAdd(volume=CLAIM, disk={"name": "data", "disk": {"bus": "virtio"}})
+NIC = NicAdd({"name": "lan", "bridge": {}}, {"name": "lan", "multus": {"networkName": "lan"}})
+CHANGES = {
+    "memory": MemoryChange(2 * GIB), "cpu": CpuChange(4), "fewer cpus": CpuChange(1), "add": ADD,
+    "add virtio": ADD_VIRTIO, "remove": VolumeRemove("log"),
+}  # fmt: skip
+NICS = {"nic": NIC, "no nic": NicRemove("dmz"), "link": NicLink("default", "down")}
 
 
 def instance(**domain):
     vmi = copy.deepcopy(VMI)
     vmi["spec"]["domain"] |= domain
     return vmi
+
+
+def saying(kind, status, **more):
+    """The instance with this condition."""
+    vmi = copy.deepcopy(VMI)
+    kept = [each for each in vmi["status"]["conditions"] if each["type"] != kind]
+    vmi["status"]["conditions"] = [*kept, {"type": kind, "status": status, **more}]
+    return vmi
+
+
+def known(**facts):
+    return structs.replace(KNOWN, **facts)
+
+
+def denied(what):
+    return known(caller=Caller(name="system:serviceaccount:shop:bot", may={**ALL, what: False}))
 
 
 def found(change, id_, *, vmi=VMI, facts=KNOWN):
@@ -66,7 +114,8 @@ def test_all_is_well_when_every_fact_holds(change):
 @pytest.mark.parametrize(
     ("change", "asked"),
     [(MemoryChange(2 * GIB), "memory=2Gi"), (CpuChange(4), "sockets=4"), (ADD, "disk=data"),
-     (VolumeRemove("log"), "no disk=log")],
+     (VolumeRemove("log"), "no-disk=log"), (NIC, "nic=lan"), (NicRemove("dmz"), "no-nic=dmz"),
+     (NicLink("default", "down"), "nic=default,link=down")],
 )  # fmt: skip
 def test_a_finding_names_its_change(change, asked):
     assert {finding.change for finding in check(change, VMI, KNOWN)} == {asked}
@@ -75,7 +124,7 @@ def test_a_finding_names_its_change(change, asked):
 STAGE = Facts(rollout_strategy="Stage")
 NO_LIVE = Facts(disabled_gates=frozenset({"VMLiveUpdateFeatures"}))
 NO_DISKS = Facts(disabled_gates=frozenset({"DeclarativeHotplugVolumes"}))
-USED = Facts(claims=frozenset({"store"}), claim_users={"store": "vm db"})
+USED = known(claim_users={"store": "VM db"})
 
 FAILS = {
     "memory under Stage": (CHANGES["memory"], VMI, STAGE, "cluster.rollout-strategy",
@@ -99,25 +148,60 @@ FAILS = {
     "memory without a maximum": (MemoryChange(2 * GIB), instance(memory={"guest": "1Gi"}), KNOWN, "memory.max-guest",
         ("the guest was started without a maximum, so memory cannot become 2Gi "
         "(set domain.memory.maxGuest to 2Gi or more, and restart)")),
-    "a guest without virtio-mem": (CHANGES["memory"], VMI, Facts(memory_hotplug=False), "guest.memory-hotplug",
-        "the guest's kernel has no virtio-mem driver"),
+    "a guest without virtio-mem": (
+        CHANGES["memory"], saying("MemoryHotplugAvailable", "False", message="it has no driver virtio_mem"), KNOWN,
+        "guest.memory-hotplug", "it has no driver virtio_mem (use a kernel with CONFIG_VIRTIO_MEM"),
     "too many sockets": (CpuChange(5), VMI, KNOWN, "cpu.max-sockets",
         ("5 sockets are not within what the guest started with, 1 to 4 "
         "(use at most 4, or raise domain.cpu.maxSockets and restart)")),
     "no sockets": (CpuChange(0), VMI, KNOWN, "cpu.max-sockets", "0 sockets are not within"),
     "sockets without a maximum": (CpuChange(3), instance(cpu={"sockets": 2}), KNOWN, "cpu.max-sockets", "1 to 2"),
-    "a kernel without CPU hotplug": (CHANGES["cpu"], VMI, Facts(cpu_hotplug=False), "guest.cpu-hotplug",
+    "a kernel without CPU hotplug": (CHANGES["cpu"], saying("CPUHotplugAvailable", "False"), KNOWN, "guest.cpu-hotplug",
         "the guest's kernel cannot take up CPUs (use a kernel with CONFIG_HOTPLUG_CPU)"),
+    "a kernel without PCI hotplug": (ADD_VIRTIO, saying("PCIHotplugAvailable", "False"), KNOWN, "guest.pci-hotplug",
+        "cannot take up PCI devices (put the disk on bus scsi"),
+    "a node without memory": (CHANGES["memory"], VMI, known(room=Demand(9000, GIB)), "node.memory",
+        "node1 has 1Gi of memory free, and 1026Mi more are needed (stop another machine, or ask for less)"),
+    "a node without CPUs": (CHANGES["cpu"], VMI, known(room=Demand(100, GIB)), "node.cpu",
+        "node1 has 0.1 of CPUs free, and 0.2 more are needed"),
+    "a quota without memory": (
+        CHANGES["memory"], VMI, known(quotas=(Quota(name="small", resource="memory", hard=2 * GIB, used=GIB),)),
+        "quota.memory", "quota small has 1Gi of memory left of 2Gi (raise it: kubectl edit resourcequota small"),
+    "a quota without CPUs": (
+        CHANGES["cpu"], VMI, known(quotas=(Quota(name="small", resource="cpu", hard=1000, used=900),)), "quota.cpu",
+        "quota small has 0.1 of CPUs left of 1"),
+    "one who may not": (CHANGES["memory"], VMI, denied(PATCH_VM), "caller.patch-vm",
+        ("you may not change VM web (ask an administrator for: kubectl create rolebinding vm-edit -n default "
+        "--clusterrole=edit --serviceaccount=shop:bot)")),
+    "one who may not read claims": (ADD, VMI, denied(READ_CLAIM), "caller.read-claim", "--clusterrole=view"),
+    "one who may not make the claim": (
+        ADD, VMI, structs.replace(denied(MAKE_CLAIM), claims={}), "caller.create-claim",
+        "you may not create PersistentVolumeClaim store"),
+    "a claim that is not there": (ADD, VMI, known(claims={}), "disk.claim",
+        "PersistentVolumeClaim store does not exist: the disk would wait for it (create PersistentVolumeClaim store)"),
+    "a claim that lost its volume": (ADD, VMI, known(claims={"store": Claim(phase="Lost")}), "disk.claim-bound",
+        "claim store has lost its volume (see why: kubectl describe pvc store)"),
+    "a claim that may only be read": (
+        ADD, VMI, known(claims={"store": Claim(modes=("ReadOnlyMany",))}), "disk.access-mode",
+        "claim store is ReadOnlyMany: a disk cannot be written on it (set readonly: true on disk data"),
+    "no PCIe port": (ADD_VIRTIO, VMI, known(places=Places(ports=0, scsi=9)), "disk.place",
+        "the guest has 0 PCIe ports free (use bus scsi, or restart)"),
+    "no SCSI target": (ADD, VMI, known(places=Places(ports=3, scsi=0)), "disk.place",
+        "the guest has 0 targets of its SCSI controller free (take a disk away, or restart)"),
+    "an IDE disk": (VolumeAdd(volume=CLAIM, disk={"name": "data", "disk": {"bus": "ide"}}), VMI, KNOWN, "disk.bus",
+        "bus ide, which cannot hot-plug: IDE disks belong to a machine from its start"),
     "a permanent claim": (volume(persistentVolumeClaim={"claimName": "store"}), VMI, KNOWN, "disk.source",
         ("volume data is not a claim marked hotpluggable (set persistentVolumeClaim.hotpluggable: true, or "
         "hotvirt addvolume web --volume-name=store --persist)")),
     "no claim at all": (volume(emptyDisk={"capacity": "1Gi"}), VMI, KNOWN, "disk.source", "is not a claim"),
     "a bus that cannot": (VolumeAdd(volume=CLAIM, disk={"name": "data", "disk": {"bus": "sata"}}), VMI, KNOWN,
-        "disk.bus", "disk data is on bus sata, which cannot hot-plug (set the bus of disk data to scsi)"),
+        "disk.bus",
+        ("disk data is on bus sata, which cannot hot-plug: SATA disks belong to a machine from its start "
+        "(set the bus of disk data to scsi)")),
     "a name that is taken": (VolumeAdd(volume={**CLAIM, "name": "root"}, disk=DISK), VMI, KNOWN, "disk.name",
         "the name root is the name of a volume the guest has already (choose another name)"),
     "a claim in use elsewhere": (ADD, VMI, USED, "disk.claim-free",
-        "claim store is in use by vm db (detach it there, or use another claim for data)"),
+        "claim store is in use by VM db (detach it there, or use another claim for data)"),
     "a claim in use here": (
         volume(persistentVolumeClaim={"claimName": "log", "hotpluggable": True}), VMI, Facts(), "disk.claim-free",
         "claim log is in use by volume log of this machine"),
@@ -128,35 +212,84 @@ FAILS = {
 }  # fmt: skip
 
 
+NIC_FAILS = {
+    "a card of the pod network": (NicAdd({"name": "a", "bridge": {}}, {"name": "a", "pod": {}}), KNOWN, "nic.network",
+        "the pod network's card belongs to the guest from its start (restart to add it)"),
+    "no such network": (NIC, known(attachments=frozenset()), "nic.network",
+        "NetworkAttachmentDefinition lan does not exist (create NetworkAttachmentDefinition lan)"),
+    "networks not served": (NIC, known(attachments=None), "nic.network", "are not served here (use the pod network)"),
+    "a binding that cannot": (NicAdd({"name": "lan", "masquerade": {}}, NIC.network), KNOWN, "nic.binding",
+        "binding masquerade, which may not come to a running guest (set bridge: {} on interface lan)"),
+    "a card that is there": (NicAdd({"name": "dmz", "bridge": {}}, NIC.network), KNOWN, "nic.name",
+        "the name of a card the guest has already (choose another name)"),
+    "no port": (NIC, known(places=Places(ports=0, scsi=1)), "nic.port", "the guest has 0 PCIe ports free"),
+    "no such card": (NicLink("x", "up"), KNOWN, "nic.there", "the guest has no card x (there are: default, dmz)"),
+    "the pod network's card goes": (NicRemove("default"), KNOWN, "nic.removable", "restart to remove it"),
+    "cards with their gate off": (NIC, known(disabled_gates=frozenset({"HotplugNICs"})), "cluster.feature-gate",
+        "the feature gate HotplugNICs is off"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "facts", "id_", "says"), NIC_FAILS.values(), ids=NIC_FAILS)
+def test_each_fact_of_a_card_failing_is_told_with_its_mend(change, facts, id_, says):
+    findings = [each for each in check(change, VMI, facts) if each.id != "nic.live"]
+    assert [finding.id for finding in blockers(findings)] == [id_]
+    assert says in sentence(findings)
+
+
+@pytest.mark.parametrize("change", NICS.values(), ids=NICS)
+def test_cards_change_with_a_restart_and_nothing_else_is_in_the_way(change):
+    assert [each.id for each in blockers(check(change, VMI, KNOWN))] == ["nic.live"]
+
+
+def test_every_fact_of_cards_has_a_case():
+    told = {finding.id for change in NICS.values() for finding in check(change, VMI, KNOWN)}
+    assert told - {"nic.live", "guest.running", "caller.patch-vm"} == {id_ for *_, id_, _ in NIC_FAILS.values()}
+
+
 @pytest.mark.parametrize(("change", "vmi", "facts", "id_", "says"), FAILS.values(), ids=FAILS)
 def test_each_fact_failing_alone_is_told_with_its_mend(change, vmi, facts, id_, says):
     findings = check(change, vmi, facts)
-    assert [finding.id for finding in blockers(findings)] == [id_]
+    missing = {"disk.claim"} if id_ == "caller.create-claim" else set()  # it is only asked of a claim that is missing
+    assert {finding.id for finding in blockers(findings)} == {id_} | missing
     told = sentence(findings)
     assert says in told
     assert "\n" not in told
 
 
 def test_all_that_fails_is_told_at_once():
-    findings = check(MemoryChange(8 * GIB), VMI, Facts(rollout_strategy="Stage", memory_hotplug=False))
+    vmi = saying("MemoryHotplugAvailable", "False")
+    findings = check(MemoryChange(8 * GIB), vmi, Facts(rollout_strategy="Stage"))
     assert len(blockers(findings)) == 3
     assert sentence(findings).count("; ") == 2
 
 
 def test_every_fact_can_fail_or_is_known_never_to_be_in_the_way():
     """A new fact needs a case above. These are told, and forbid nothing: what they find out is waited for."""
-    never = {"memory.alignment", "guest.agent", "disk.claim"}
+    never = {"memory.alignment", "guest.agent", "guest.running", "guest.memory-release", "guest.cpu-release"}
     told = {finding.id for change in CHANGES.values() for finding in check(change, VMI, KNOWN)}
+    told |= {finding.id for finding in check(ADD, VMI, known(claims={}))}
     assert told - never == {id_ for *_, id_, _ in FAILS.values()}
-    assert set(FACTS) == {type(change) for change in CHANGES.values()}
+    assert set(FACTS) == {type(change) for change in (*CHANGES.values(), *NICS.values())}
 
 
+SILENT = {**VMI, "status": {}}
 UNKNOWN = {
-    "agent": (CHANGES["cpu"], {**VMI, "status": {}}, KNOWN, "guest.agent", "install and start qemu-guest-agent"),
-    "virtio-mem": (CHANGES["memory"], VMI, Facts(), "guest.memory-hotplug", "CONFIG_VIRTIO_MEM"),
-    "CPU hotplug": (CHANGES["cpu"], VMI, Facts(), "guest.cpu-hotplug", "CONFIG_HOTPLUG_CPU"),
-    "claim": (ADD, VMI, Facts(claims=frozenset()), "disk.claim", "create PersistentVolumeClaim store"),
-}
+    "agent": (CHANGES["cpu"], SILENT, KNOWN, "guest.agent", "install and start qemu-guest-agent"),
+    "virtio-mem": (CHANGES["memory"], SILENT, Facts(), "guest.memory-hotplug", "CONFIG_VIRTIO_MEM"),
+    "CPU hotplug": (CHANGES["cpu"], SILENT, Facts(), "guest.cpu-hotplug", "CONFIG_HOTPLUG_CPU"),
+    "PCI hotplug": (ADD_VIRTIO, SILENT, Facts(), "guest.pci-hotplug", "scsi"),
+    "claim": (ADD, VMI, known(claims={"store": Claim(phase="Pending")}), "disk.claim-bound", "kubectl describe pvc"),
+    "a paused guest": (CHANGES["memory"], saying("Paused", "True"), KNOWN, "guest.running", "hotvirt unpause vm/web"),
+    "a frozen guest": (
+        CHANGES["memory"], {**VMI, "status": {**VMI["status"], "fsFreezeStatus": "frozen"}}, KNOWN, "guest.running",
+        "unfreeze"),
+    "memory it kept": (
+        CHANGES["memory"], saying("HotMemoryChange", "False", message="512Mi left"), KNOWN, "guest.memory-release",
+        "ask for less"),
+    "CPUs it kept": (
+        CpuChange(1), saying("HotVCPUChange", "False", reason="Pinned"), KNOWN, "guest.cpu-release", "unpin"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "vmi", "facts", "id_", "mend"), UNKNOWN.values(), ids=UNKNOWN)
@@ -168,8 +301,37 @@ def test_what_is_not_known_forbids_nothing_and_says_what_would_help(change, vmi,
 
 
 def test_what_nobody_asked_is_not_told():
-    assert found(ADD, "disk.claim", facts=Facts()) is None
-    assert found(ADD, "disk.claim-free", facts=Facts()) is None
+    told = {each.id for change in CHANGES.values() for each in check(change, VMI, Facts())}
+    asked = {"node.memory", "node.cpu", "quota.memory", "quota.cpu", "disk.place", "disk.claim", "disk.claim-bound",
+             "disk.access-mode", "disk.claim-free", "caller.patch-vm", "caller.read-claim"}  # fmt: skip
+    assert told & asked == set()
+
+
+def test_a_guest_that_is_to_have_what_it_booted_with_needs_no_driver():
+    vmi = saying("MemoryHotplugAvailable", "False")
+    assert found(MemoryChange(GIB), "guest.memory-hotplug", vmi=vmi) is None
+    assert found(MemoryChange(GIB + (2 << 20)), "guest.memory-hotplug", vmi=vmi).status == "fail"
+
+
+def test_shrinking_asks_nothing_of_node_and_quota():
+    full = known(room=Demand(), quotas=(Quota(name="q", resource="memory", hard=GIB, used=GIB),))
+    assert blockers(check(MemoryChange(512 << 20), VMI, full)) == []
+    assert blockers(check(CpuChange(1), VMI, known(room=Demand()))) == []
+
+
+def test_a_disk_that_is_only_read_may_be_on_a_claim_that_is():
+    disk = {"name": "data", "disk": {"bus": "scsi", "readonly": True}}
+    facts = known(claims={"store": Claim(modes=("ReadOnlyMany",))})
+    assert blockers(check(VolumeAdd(volume=CLAIM, disk=disk), VMI, facts)) == []
+
+
+def test_a_machine_that_does_not_run_is_changed_by_its_next_start():
+    for change in (MemoryChange(8 * GIB), CpuChange(9), ADD, VolumeRemove("log")):
+        findings = check_stopped(change, VMI, KNOWN)
+        assert findings[0].id == "machine.running"
+        assert "VM web does not run: the change holds from its next start" in findings[0].message
+        assert blockers(findings) == []
+    assert [each.id for each in blockers(check_stopped(CpuChange(9), VMI, denied(PATCH_VM)))] == ["caller.patch-vm"]
 
 
 def test_memory_comes_in_whole_blocks():

@@ -44,7 +44,9 @@ class InstanceUpdate:
         kubevirts = self._kubevirts.list()
         kubevirt = kubevirts[0] if kubevirts else None
         settings, room = Settings.of(kubevirt), self._room(vmi)
-        update = liveupdate.plan(vm, vmi, self.started(vmi), facts=_facts(kubevirt), settings=settings, room=room)
+        # Claims are none of the facts here: an attachment waits for its claim, and the node says what it waits for.
+        facts = Facts.of_cluster(kubevirt)
+        update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
         generation = self._newer_generation(vm, vmi, update)
         if not update.patch and generation is None:
@@ -109,8 +111,3 @@ class InstanceUpdate:
     def _wake_waiting(self) -> None:
         for key in self._waiting:
             self._wake(key)
-
-
-def _facts(kubevirt: Document | None) -> Facts:
-    configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
-    return Facts(rollout_strategy=configuration.get("vmRolloutStrategy") or "LiveUpdate")

@@ -5,59 +5,23 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api.quantity import parse_bytes, parse_cpu
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.informer import Change
+from hotvirt.preconditions.room import FINAL, Demand, allocatable, demand, free, is_over, requested, used
+
+__all__ = (
+    "FINAL", "Demand", "Unfit", "demand", "free", "frees_room", "node_changed", "place", "requested", "shortage",
+    "size", "used",
+)  # fmt: skip
 
 LAUNCHER = ("kubevirt.io", "virt-launcher")
-FINAL = ("Succeeded", "Failed")
-
-
-class Demand(Struct, frozen=True):
-    """`cpu` in thousandths, `memory` in bytes."""
-
-    cpu: int = 0
-    memory: int = 0
-
-    def __add__(self, other: "Demand") -> "Demand":
-        return Demand(self.cpu + other.cpu, self.memory + other.memory)
-
-    def __sub__(self, other: "Demand") -> "Demand":
-        return Demand(self.cpu - other.cpu, self.memory - other.memory)
 
 
 class Unfit(Struct, frozen=True):
     """No node: the message names each node's reason and the mend."""
 
     message: str
-
-
-def demand(pod: Document) -> Demand:
-    """What the pod's containers request together."""
-    total = Demand()
-    for container in (pod.get("spec") or {}).get("containers") or ():
-        total += requested(container.get("resources") or {})
-    return total
-
-
-def requested(resources: Document) -> Demand:
-    requests = resources.get("requests") or {}
-    return Demand(parse_cpu(requests.get("cpu") or 0), parse_bytes(requests.get("memory") or 0))
-
-
-def used(pods: Iterable[Document], bound: Mapping[str, str] | None = None) -> dict[str, Demand]:
-    """What pods hold on each node. `bound`: nodes, by pod uid, of those that do not show theirs yet."""
-    found: dict[str, Demand] = {}
-    for pod in pods:
-        node = pod["spec"].get("nodeName") or (bound or {}).get(pod["metadata"]["uid"])
-        if node and not _is_over(pod):
-            found[node] = found.get(node, Demand()) + demand(pod)
-    return found
-
-
-def free(node: Document, taken: Demand) -> Demand:
-    return _allocatable(node) - taken
 
 
 def frees_room(change: Change) -> bool:
@@ -67,7 +31,7 @@ def frees_room(change: Change) -> bool:
     if change.new is None:
         return True
     less = demand(change.old) - demand(change.new)
-    return less.memory > 0 or less.cpu > 0 or (_is_over(change.new) and not _is_over(change.old))
+    return less.memory > 0 or less.cpu > 0 or (is_over(change.new) and not is_over(change.old))
 
 
 def node_changed(change: Change) -> bool:
@@ -81,10 +45,6 @@ def _shape(node: Document) -> tuple[object, ...]:
     ready = (conditions.of(node, "Ready") or {}).get("status")
     allocatable = (node.get("status") or {}).get("allocatable")
     return node["metadata"].get("labels"), node.get("spec"), allocatable, ready
-
-
-def _is_over(pod: Document) -> bool:
-    return (pod.get("status") or {}).get("phase") in FINAL
 
 
 def shortage(more: Demand, left: Demand) -> str:
@@ -111,7 +71,7 @@ def place(pod: Document, nodes: Sequence[Document], used: Mapping[str, Demand]) 
         if reason := _reason_against(pod, wanted, node=node, taken=taken):
             reasons.append(f"{name}: {reason}")
         else:
-            fitting.append((_allocatable(node).memory - taken.memory, name))
+            fitting.append((allocatable(node).memory - taken.memory, name))
     if fitting:
         return max(fitting)[1]
     return Unfit(f"0/{len(nodes)} nodes can run it: {'; '.join(sorted(reasons))}")
@@ -128,7 +88,7 @@ def _reason_against(pod: Document, wanted: Demand, *, node: Document, taken: Dem
     for check in (_selector_reason, _affinity_reason, _taint_reason):
         if reason := check(pod, node):
             return reason
-    return _room_reason(pod, wanted, _allocatable(node), taken)
+    return _room_reason(pod, wanted, allocatable(node), taken)
 
 
 def _room_reason(pod: Document, wanted: Demand, has: Demand, taken: Demand) -> str:
@@ -227,11 +187,6 @@ def _unsupported(pod: Document) -> str:
 
 def _spreads(pod: Document) -> Iterable[Document]:
     return pod["spec"].get("topologySpreadConstraints") or ()
-
-
-def _allocatable(node: Document) -> Demand:
-    has = (node.get("status") or {}).get("allocatable") or {}
-    return Demand(parse_cpu(has.get("cpu") or 0), parse_bytes(has.get("memory") or 0))
 
 
 def size(amount: int) -> str:

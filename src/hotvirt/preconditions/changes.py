@@ -1,6 +1,6 @@
 """The live changes that can be asked about."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -32,11 +32,31 @@ class VolumeRemove(Struct, frozen=True):
     name: str
 
 
-Change = MemoryChange | CpuChange | VolumeAdd | VolumeRemove
+class NicAdd(Struct, frozen=True):
+    """An interface and its network, as they stand in the VM's template, appear."""
+
+    interface: dict[str, Any]
+    network: dict[str, Any]
+
+
+class NicRemove(Struct, frozen=True):
+    """The named interface goes."""
+
+    name: str
+
+
+class NicLink(Struct, frozen=True):
+    """The named interface's cable is plugged in or out."""
+
+    name: str
+    state: Literal["up", "down"]
+
+
+Change = MemoryChange | CpuChange | VolumeAdd | VolumeRemove | NicAdd | NicRemove | NicLink
 
 
 def label(change: Change) -> str:
-    """The change as a person would ask for it: `memory=4Gi`, `sockets=4`, `disk=data`, `no disk=data`."""
+    """The change as a person would ask for it (and `asked.read` understands it): `memory=4Gi`, `disk=data`."""
     match change:
         case MemoryChange():
             return f"memory={quantity.format_bytes(change.guest)}"
@@ -45,4 +65,10 @@ def label(change: Change) -> str:
         case VolumeAdd():
             return f"disk={change.volume.get('name')}"
         case VolumeRemove():
-            return f"no disk={change.name}"
+            return f"no-disk={change.name}"
+        case NicAdd():
+            return f"nic={change.interface.get('name')}"
+        case NicRemove():
+            return f"no-nic={change.name}"
+        case NicLink():
+            return f"nic={change.name},link={change.state}"

@@ -1,7 +1,7 @@
 """Judges one change to one running guest: a finding for each fact it rests on. Pure.
 
 Only what hotvirt needs is asked. Upstream asks more, since it moves the guest to a new pod: a second node, a migratable
-guest, at least 1 GiB. None of that matters to a change made in the running QEMU.
+guest, at least 1 GiB (see `upstream`). None of that matters to a change made in the running QEMU.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,18 @@ from typing import Any
 
 from msgspec import structs
 
-from hotvirt.preconditions import cluster, cpu, disk, memory
-from hotvirt.preconditions.changes import Change, CpuChange, MemoryChange, VolumeAdd, VolumeRemove, label
+from hotvirt.preconditions import cluster, cpu, disk, memory, nic
+from hotvirt.preconditions.changes import (
+    Change,
+    CpuChange,
+    MemoryChange,
+    NicAdd,
+    NicLink,
+    NicRemove,
+    VolumeAdd,
+    VolumeRemove,
+    label,
+)
 from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding
 
@@ -19,15 +29,45 @@ Fact = Callable[[Any, Document, Facts], Finding | None]
 """(change, running instance, facts) -> what was found; None when the change does not rest on it."""
 
 FACTS: dict[type, tuple[Fact, ...]] = {
-    MemoryChange: (cluster.rollout, cluster.gate, cluster.architecture, *memory.FACTS),
-    CpuChange: (cluster.rollout, cluster.gate, cluster.architecture, *cpu.FACTS),
-    # Volumes come and go under any rollout strategy, as upstream.
-    VolumeAdd: (cluster.gate, *disk.ADD),
-    VolumeRemove: (cluster.gate, *disk.REMOVE),
+    MemoryChange: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *memory.FACTS),
+    CpuChange: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *cpu.FACTS),
+    # Volumes and cards come and go under any rollout strategy, as upstream.
+    VolumeAdd: (cluster.patch_vm, cluster.gate, *disk.ADD),
+    VolumeRemove: (cluster.patch_vm, cluster.gate, *disk.REMOVE),
+    NicAdd: (cluster.patch_vm, cluster.gate, *nic.ADD),
+    NicRemove: (cluster.patch_vm, cluster.gate, *nic.REMOVE),
+    NicLink: (cluster.patch_vm, cluster.gate, *nic.LINK),
 }
+AT_A_START: dict[type, tuple[Fact, ...]] = {
+    MemoryChange: (cluster.patch_vm, memory.alignment, memory.least),
+    CpuChange: (cluster.patch_vm,),
+    VolumeAdd: (
+        cluster.patch_vm, disk.name_free, disk.claim_exists, disk.claim_bound, disk.access_mode, disk.claim_free,
+        disk.read_claim, disk.make_claim,
+    ),
+    VolumeRemove: (cluster.patch_vm,),
+    NicAdd: (cluster.patch_vm, nic.name_free),
+    NicRemove: (cluster.patch_vm, nic.there),
+    NicLink: (cluster.patch_vm, nic.there),
+}  # fmt: skip
+"""What remains to be asked when no guest runs: the change is an edit that holds from the next start."""
 
 
 def check(change: Change, vmi: Document, facts: Facts) -> list[Finding]:
     """`vmi` is the running instance: its limits were fixed when it started."""
-    found = (fact(change, vmi, facts) for fact in FACTS[type(change)])
+    return _found(FACTS[type(change)], change, vmi, facts)
+
+
+def check_stopped(change: Change, template: Document, facts: Facts) -> list[Finding]:
+    """`template` is an instance as it would be made of the VM now."""
+    name = (template.get("metadata") or {}).get("name")
+    stands = Finding(
+        id="machine.running", status="pass", message=f"VM {name} does not run: the change holds from its next start",
+        actual="stopped", required="", change=label(change),
+    )  # fmt: skip
+    return [stands, *_found(AT_A_START[type(change)], change, template, facts)]
+
+
+def _found(facts: tuple[Fact, ...], change: Change, vmi: Document, known: Facts) -> list[Finding]:
+    found = (fact(change, vmi, known) for fact in facts)
     return [structs.replace(finding, change=label(change)) for finding in found if finding is not None]

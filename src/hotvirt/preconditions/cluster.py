@@ -2,18 +2,32 @@
 
 from typing import Any
 
-from hotvirt.preconditions.changes import Change, CpuChange, MemoryChange, VolumeAdd, VolumeRemove
-from hotvirt.preconditions.facts import Facts
-from hotvirt.preconditions.findings import Finding, verdict
+from hotvirt.preconditions.changes import (
+    Change,
+    CpuChange,
+    MemoryChange,
+    NicAdd,
+    NicLink,
+    NicRemove,
+    VolumeAdd,
+    VolumeRemove,
+)
+from hotvirt.preconditions.facts import PATCH_VM, Caller, Facts
+from hotvirt.preconditions.findings import Finding, machine, namespace, verdict
 
 Document = dict[str, Any]
 EDIT = "kubectl edit kubevirt kubevirt -n kubevirt"
 LIVE_UPDATE = ("VMLiveUpdateFeatures", "LiveResourceUpdate", "LiveUpdate")
+HOTPLUG_VOLUMES = ("DeclarativeHotplugVolumes", "HotplugVolumes", "HotPlugVolumes")
+HOTPLUG_NICS = ("HotplugNICs",)
 GATES: dict[type, tuple[str, ...]] = {
     MemoryChange: LIVE_UPDATE,
     CpuChange: (*LIVE_UPDATE, "CPUHotplug"),
-    VolumeAdd: ("DeclarativeHotplugVolumes", "HotplugVolumes", "HotPlugVolumes"),
-    VolumeRemove: ("DeclarativeHotplugVolumes", "HotplugVolumes", "HotPlugVolumes"),
+    VolumeAdd: HOTPLUG_VOLUMES,
+    VolumeRemove: HOTPLUG_VOLUMES,
+    NicAdd: HOTPLUG_NICS,
+    NicRemove: HOTPLUG_NICS,
+    NicLink: HOTPLUG_NICS,
 }
 """The gates of a change, the first under its present name. All are on unless they are disabled by name."""
 
@@ -56,16 +70,28 @@ def architecture(_: Change, vmi: Document, __: Facts) -> Finding:
     )
 
 
-def agent(_: Change, vmi: Document, __: Facts) -> Finding:
-    """Unknown rather than missing when it does not answer: it may still be starting, and memory comes without it."""
-    conditions = (vmi.get("status") or {}).get("conditions") or ()
-    connected = any(c.get("type") == "AgentConnected" and c.get("status") == "True" for c in conditions)
-    words = "the guest agent answers" if connected else "the guest agent does not answer (yet): the guest may not act"
-    return Finding(
-        id="guest.agent",
-        status="pass" if connected else "unknown",
-        message=words,
-        actual="connected" if connected else "not connected",
-        required="connected",
-        mend="" if connected else "install and start qemu-guest-agent in the guest",
+def patch_vm(_: Change, vmi: Document, facts: Facts) -> Finding | None:
+    return permission(
+        facts.caller, PATCH_VM, vmi, id_="caller.patch-vm", words=f"change VM {machine(vmi)}", role="edit"
     )
+
+
+def permission(caller: Caller | None, what: str, vmi: Document, *, id_: str, words: str, role: str) -> Finding | None:
+    """A finding about what the caller may; None when the API was not asked."""
+    if caller is None or what not in caller.may:
+        return None
+    may = caller.may[what]
+    return Finding(
+        id=id_,
+        status=verdict(may),
+        message=f"you may {'' if may else 'not '}{words}",
+        actual="allowed" if may else f"denied to {caller.name}" if caller.name else "denied",
+        required=what,
+        mend="" if may else f"ask an administrator for: {_grant(caller.name, role, namespace(vmi))}",
+    )
+
+
+def _grant(name: str, role: str, space: str) -> str:
+    prefix = "system:serviceaccount:"
+    who = f"--serviceaccount={name.removeprefix(prefix)}" if name.startswith(prefix) else f"--user={name or 'YOU'}"
+    return f"kubectl create rolebinding vm-{role} -n {space} --clusterrole={role} {who}"

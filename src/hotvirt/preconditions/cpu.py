@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hotvirt.preconditions import cluster
+from hotvirt.preconditions import guest, space
 from hotvirt.preconditions.changes import CpuChange
 from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding, verdict
@@ -10,9 +10,14 @@ from hotvirt.preconditions.findings import Finding, verdict
 Document = dict[str, Any]
 
 
-def maximum(change: CpuChange, vmi: Document, _: Facts) -> Finding:
+def most_sockets(vmi: Document) -> int:
+    """How many the machine was started to hold."""
     cpu = (vmi["spec"].get("domain") or {}).get("cpu") or {}
-    most = int(cpu.get("maxSockets") or cpu.get("sockets") or 1)
+    return int(cpu.get("maxSockets") or cpu.get("sockets") or 1)
+
+
+def maximum(change: CpuChange, vmi: Document, _: Facts) -> Finding:
+    most = most_sockets(vmi)
     fits = 1 <= change.sockets <= most
     return Finding(
         id="cpu.max-sockets",
@@ -25,21 +30,4 @@ def maximum(change: CpuChange, vmi: Document, _: Facts) -> Finding:
     )
 
 
-def kernel(_: CpuChange, __: Document, facts: Facts) -> Finding:
-    can = facts.cpu_hotplug
-    words = {
-        True: "the guest's kernel can take up CPUs",
-        False: "the guest's kernel cannot take up CPUs",
-        None: "whether the guest's kernel can take up CPUs is not known",
-    }
-    return Finding(
-        id="guest.cpu-hotplug",
-        status=verdict(can),
-        message=words[can],
-        actual={True: "there", False: "missing", None: "not asked"}[can],
-        required="CONFIG_HOTPLUG_CPU",
-        mend="" if can else "use a kernel with CONFIG_HOTPLUG_CPU",
-    )
-
-
-FACTS = (maximum, kernel, cluster.agent)
+FACTS = (maximum, space.node, space.quota, guest.standing, guest.agent, guest.cpu_hotplug, guest.cpu_release)

@@ -1,27 +1,74 @@
-"""What is known beside the objects when a change is judged. None always means: not asked."""
+"""What is known beside the objects when a change is judged. None always means: not asked, and then nothing is said.
+
+What the guest's kernel can do is no part of this: the node agent publishes it in the instance's own conditions.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.preconditions.room import Demand
+
 Document = Mapping[str, Any]
 
 
+class Claim(Struct, frozen=True, kw_only=True):
+    """A PersistentVolumeClaim as far as attaching it goes."""
+
+    phase: str = "Bound"
+    modes: tuple[str, ...] = ("ReadWriteOnce",)
+    size: str = ""
+    storage_class: str = ""
+
+
+class Quota(Struct, frozen=True, kw_only=True):
+    """One line of a ResourceQuota. `resource` is `memory` or `cpu`; bytes, or thousandths of a CPU."""
+
+    name: str
+    resource: str
+    hard: int
+    used: int
+
+
+class Places(Struct, frozen=True, kw_only=True):
+    """Where a device could go in the running machine: free PCIe ports, free targets of its SCSI controller."""
+
+    ports: int
+    scsi: int
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who asks, and what the API says he may: `patch virtualmachines`, `get persistentvolumeclaims`, `create ...`."""
+
+    name: str = ""
+    may: Mapping[str, bool] = {}
+
+
+PATCH_VM, READ_CLAIM, MAKE_CLAIM = (
+    "patch virtualmachines", "get persistentvolumeclaims", "create persistentvolumeclaims",
+)  # fmt: skip
+
+
 class Facts(Struct, frozen=True, kw_only=True):
-    """`rollout_strategy` and `disabled_gates` of the KubeVirt object; the rest of the VM's namespace and its guest."""
+    """`rollout_strategy` to `cpu_ratio` are of the KubeVirt object; the rest of the VM's namespace, node and caller."""
 
     rollout_strategy: str = "LiveUpdate"
     disabled_gates: frozenset[str] = frozenset()
     """Feature gates that are switched off by name; the ones live changes need are on otherwise."""
-    claims: frozenset[str] | None = None
-    """Names of the claims in the VM's namespace."""
+    cpu_ratio: int = 10
+    """How many vCPUs share one CPU of a node."""
+    claims: Mapping[str, Claim] | None = None
+    """The claims in the VM's namespace."""
     claim_users: Mapping[str, str] | None = None
-    """Claim -> the running machine that uses it."""
-    memory_hotplug: bool | None = None
-    """Whether the guest's kernel can take up memory (has the driver of virtio-mem), as asked of the guest."""
-    cpu_hotplug: bool | None = None
-    """Whether the guest's kernel can take up CPUs, as asked of the guest."""
+    """Claim -> the other running machine that uses it."""
+    attachments: frozenset[str] | None = None
+    """Names of the NetworkAttachmentDefinitions in the VM's namespace."""
+    room: Demand | None = None
+    """What the VM's node has left."""
+    quotas: tuple[Quota, ...] | None = None
+    places: Places | None = None
+    caller: Caller | None = None
 
     @classmethod
     def of_cluster(cls, kubevirt: Document | None) -> "Facts":
@@ -31,4 +78,5 @@ class Facts(Struct, frozen=True, kw_only=True):
         return cls(
             rollout_strategy=str(configuration.get("vmRolloutStrategy") or "LiveUpdate"),
             disabled_gates=frozenset(developer.get("disabledFeatureGates") or ()),
+            cpu_ratio=int(developer.get("cpuAllocationRatio") or 10),
         )

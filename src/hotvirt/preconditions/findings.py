@@ -1,7 +1,7 @@
 """A finding: one fact a live change rests on, looked at. The same findings speak in conditions, events, CLI and API."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -37,3 +37,20 @@ def sentence(findings: Iterable[Finding]) -> str:
     return "; ".join(
         f"{finding.message}{f' ({finding.mend})' if finding.mend else ''}" for finding in blockers(findings)
     )
+
+
+# What facts read of an object again and again
+
+
+def condition(obj: dict[str, Any] | None, kind: str) -> dict[str, Any] | None:
+    found = ((obj or {}).get("status") or {}).get("conditions") or ()
+    return next((each for each in found if each.get("type") == kind), None)
+
+
+def machine(vmi: dict[str, Any]) -> str:
+    """Its name, for a command."""
+    return str((vmi.get("metadata") or {}).get("name") or "NAME")
+
+
+def namespace(vmi: dict[str, Any]) -> str:
+    return str((vmi.get("metadata") or {}).get("namespace") or "default")

@@ -4,7 +4,7 @@ from typing import Any
 
 from hotvirt.api import quantity
 from hotvirt.api.defaults import guest_memory, whole_blocks
-from hotvirt.preconditions import cluster
+from hotvirt.preconditions import guest, space
 from hotvirt.preconditions.changes import MemoryChange
 from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding, verdict
@@ -42,21 +42,26 @@ def least(change: MemoryChange, _: Document, __: Facts) -> Finding:
     )
 
 
-def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
-    """Without a declared maximum there is room up to what the guest started with."""
-    wanted = quantity.format_bytes(change.guest)
+def most_memory(vmi: Document) -> tuple[int | None, bool]:
+    """Bytes up to which it can grow, and whether that was declared. Without a declared maximum there is room up to
+    what the guest started with."""
     domain, status = vmi["spec"].get("domain") or {}, vmi.get("status") or {}
     declared = (domain.get("memory") or {}).get("maxGuest")
     if declared is not None:
-        most = str(declared)
-        fits = whole_blocks(change.guest) <= whole_blocks(quantity.parse_bytes(declared))
+        return quantity.parse_bytes(declared), True
+    at_boot = (status.get("memory") or {}).get("guestAtBoot")
+    return (quantity.parse_bytes(at_boot) if at_boot is not None else guest_memory(domain)), False
+
+
+def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
+    wanted = quantity.format_bytes(change.guest)
+    size, declared = most_memory(vmi)
+    most = "what it started with" if size is None else quantity.format_bytes(size)
+    fits = size is None or whole_blocks(change.guest) <= whole_blocks(size)
+    if declared:
         message = f"memory {wanted} is {'within' if fits else 'more than'} the guest's maximum, {most}"
         mend = f"use at most {most}, or raise domain.memory.maxGuest and restart"
     else:
-        at_boot = (status.get("memory") or {}).get("guestAtBoot")
-        size = quantity.parse_bytes(at_boot) if at_boot is not None else guest_memory(domain)
-        most = "what it started with" if size is None else quantity.format_bytes(size)
-        fits = size is None or whole_blocks(change.guest) <= size
         message = f"the guest was started without a maximum, so memory can{'' if fits else 'not'} become {wanted}"
         mend = f"set domain.memory.maxGuest to {wanted} or more, and restart"
     return Finding(
@@ -70,21 +75,7 @@ def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
     )
 
 
-def driver(_: MemoryChange, __: Document, facts: Facts) -> Finding:
-    can = facts.memory_hotplug
-    words = {
-        True: "the guest's kernel can take up memory",
-        False: "the guest's kernel has no virtio-mem driver, so it would not use the memory",
-        None: "whether the guest's kernel can take up memory (virtio-mem) is not known",
-    }
-    return Finding(
-        id="guest.memory-hotplug",
-        status=verdict(can),
-        message=words[can],
-        actual={True: "there", False: "missing", None: "not asked"}[can],
-        required="driver virtio_mem",
-        mend="" if can else "use a kernel with CONFIG_VIRTIO_MEM (Linux 5.8 or newer), or VirtIO drivers on Windows",
-    )
-
-
-FACTS = (alignment, least, maximum, driver, cluster.agent)
+FACTS = (
+    alignment, least, maximum, space.node, space.quota, guest.standing, guest.agent, guest.memory_hotplug,
+    guest.memory_release,
+)  # fmt: skip

@@ -1,0 +1,94 @@
+"""Facts, out of the documents that an API gave. None in, None out: what nobody could read is not known. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct, structs
+
+from hotvirt.api import disks
+from hotvirt.api.quantity import QuantityError, parse_bytes, parse_cpu
+from hotvirt.preconditions.facts import MAKE_CLAIM, PATCH_VM, READ_CLAIM, Caller, Claim, Facts, Places, Quota
+from hotvirt.preconditions.room import FINAL, Demand, free, used
+
+Document = dict[str, Any]
+Documents = Iterable[Document]
+REVIEWS: Mapping[str, Document] = {
+    PATCH_VM: {"verb": "patch", "group": "kubevirt.io", "resource": "virtualmachines"},
+    READ_CLAIM: {"verb": "get", "group": "", "resource": "persistentvolumeclaims"},
+    MAKE_CLAIM: {"verb": "create", "group": "", "resource": "persistentvolumeclaims"},
+}
+"""What is asked of the API about the caller, as attributes of an access review."""
+
+
+class Read(Struct, frozen=True, kw_only=True):
+    """What was read for one VM; each None where it could not be."""
+
+    kubevirt: Document | None = None
+    claims: Documents | None = None
+    vmis: Documents | None = None
+    attachments: Documents | None = None
+    node: Document | None = None
+    pods: Documents | None = None
+    quotas: Documents | None = None
+    places: Places | None = None
+    caller: Caller | None = None
+
+
+def facts(read: Read, name: str) -> Facts:
+    """Of the VM of this name."""
+    return structs.replace(
+        Facts.of_cluster(read.kubevirt),
+        claims=None if read.claims is None else {_name(each): claim(each) for each in read.claims},
+        claim_users=None if read.vmis is None else users(read.vmis, beside=name),
+        attachments=None if read.attachments is None else frozenset(map(_name, read.attachments)),
+        room=None if read.pods is None or read.node is None else room(read.node, read.pods),
+        quotas=None if read.quotas is None else tuple(line for each in read.quotas for line in quota(each)),
+        places=read.places,
+        caller=read.caller,
+    )
+
+
+def claim(obj: Document) -> Claim:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    return Claim(
+        phase=str(status.get("phase") or "Pending"),
+        modes=tuple(map(str, status.get("accessModes") or spec.get("accessModes") or ())),
+        size=str((status.get("capacity") or {}).get("storage") or asked or ""),
+        storage_class=str(spec.get("storageClassName") or ""),
+    )
+
+
+def users(vmis: Documents, *, beside: str) -> dict[str, str]:
+    """Claim -> the running machine that uses it."""
+    found: dict[str, str] = {}
+    for vmi in vmis:
+        if _name(vmi) == beside or (vmi.get("status") or {}).get("phase") in FINAL:
+            continue
+        for volume in (vmi.get("spec") or {}).get("volumes") or ():
+            if name := disks.claim(volume):
+                found[name] = f"VM {_name(vmi)}"
+    return found
+
+
+def room(node: Document, pods: Documents) -> Demand:
+    return free(node, used(pods).get(_name(node), Demand()))
+
+
+def quota(obj: Document) -> Iterator[Quota]:
+    """Its lines about what pods request. Limits are another matter: who sets none on his VM has none."""
+    status = obj.get("status") or {}
+    hard, taken = status.get("hard") or (obj.get("spec") or {}).get("hard") or {}, status.get("used") or {}
+    for key, value in hard.items():
+        resource = key.removeprefix("requests.")
+        if resource not in ("memory", "cpu"):
+            continue
+        parse = parse_bytes if resource == "memory" else parse_cpu
+        try:
+            yield Quota(name=_name(obj), resource=resource, hard=parse(value), used=parse(taken.get(key) or 0))
+        except QuantityError:
+            continue
+
+
+def _name(obj: Document) -> str:
+    return str((obj.get("metadata") or {}).get("name") or "")

@@ -1,0 +1,63 @@
+"""How much of a node is taken and left, by what its pods request. Pure.
+
+Here, below the controllers, because whoever asks whether a change is possible counts as those do who grant it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from hotvirt.api.quantity import parse_bytes, parse_cpu
+
+Document = dict[str, Any]
+FINAL = ("Succeeded", "Failed")
+
+
+class Demand(Struct, frozen=True):
+    """`cpu` in thousandths, `memory` in bytes."""
+
+    cpu: int = 0
+    memory: int = 0
+
+    def __add__(self, other: "Demand") -> "Demand":
+        return Demand(self.cpu + other.cpu, self.memory + other.memory)
+
+    def __sub__(self, other: "Demand") -> "Demand":
+        return Demand(self.cpu - other.cpu, self.memory - other.memory)
+
+
+def demand(pod: Document) -> Demand:
+    """What the pod's containers request together."""
+    total = Demand()
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        total += requested(container.get("resources") or {})
+    return total
+
+
+def requested(resources: Document) -> Demand:
+    requests = resources.get("requests") or {}
+    return Demand(parse_cpu(requests.get("cpu") or 0), parse_bytes(requests.get("memory") or 0))
+
+
+def used(pods: Iterable[Document], bound: Mapping[str, str] | None = None) -> dict[str, Demand]:
+    """What pods hold on each node. `bound`: nodes, by pod uid, of those that do not show theirs yet."""
+    found: dict[str, Demand] = {}
+    for pod in pods:
+        node = pod["spec"].get("nodeName") or (bound or {}).get(pod["metadata"]["uid"])
+        if node and not is_over(pod):
+            found[node] = found.get(node, Demand()) + demand(pod)
+    return found
+
+
+def free(node: Document, taken: Demand) -> Demand:
+    return allocatable(node) - taken
+
+
+def allocatable(node: Document) -> Demand:
+    has = (node.get("status") or {}).get("allocatable") or {}
+    return Demand(parse_cpu(has.get("cpu") or 0), parse_bytes(has.get("memory") or 0))
+
+
+def is_over(pod: Document) -> bool:
+    return (pod.get("status") or {}).get("phase") in FINAL
