@@ -16,8 +16,9 @@ pytestmark = [
 ]
 SERVICE = {
     "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-    "spec": {"selector": {"app": "web"}, "ports": [{"port": 8000, "targetPort": 80}]},
+    "spec": {"selector": {"app": "web"}, "ports": [{"port": 8000, "targetPort": "http"}]},
 }  # fmt: skip
+DISK = {"name": "scratch", "disk": {"bus": "virtio"}}
 BUDGET = {
     "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"},
     "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
@@ -75,7 +76,8 @@ def fetched(url, patience):
 
 
 def test_a_launcher_pod_is_an_ordinary_pod(home):
-    home.apply_vm("web")
+    interface = {"name": "default", "masquerade": {}, "ports": [{"name": "http", "port": 80}]}
+    home.apply_vm("web", extra={"domain": {"devices": {"disks": [DISK], "interfaces": [interface]}}})
     home.apply(SERVICE)
     home.wait_agent("web")
     pod = home.kubectl_json("get", "pods")["items"][0]

@@ -97,3 +97,15 @@ async def test_what_is_there_from_the_start_and_stays(client: LocalClient) -> No
     spec = {"priorityClassName": "system-node-critical", "containers": [{"name": "c", "image": "i"}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
     assert (await client.create(PODS, pod, "default"))["spec"]["priority"] == 2_000_001_000
+
+
+async def test_one_priority_is_everybodys(client: LocalClient) -> None:
+    def named(name: str) -> Doc:
+        head = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}}
+        return {**head, "value": 5, "globalDefault": True}
+
+    made = await client.create(PRIORITIES, named("a"))
+    assert made["preemptionPolicy"] == "PreemptLowerPriority"
+    with pytest.raises(Forbidden, match="a is already marked as default"):
+        await client.create(PRIORITIES, named("b"))
+    await client.patch(PRIORITIES, "a", {"metadata": {"labels": {"x": "y"}}})

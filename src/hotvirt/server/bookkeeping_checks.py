@@ -3,11 +3,11 @@ priorities, endpoints. Every fault is found. Pure.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from hotvirt.kube.errors import Cause
+from hotvirt.kube.errors import Cause, Forbidden
 from hotvirt.server.kind_checks import unsupported
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED, TOO_LONG
 
@@ -100,6 +100,20 @@ def revision(new: Document, old: Document | None) -> list[Cause]:
         message = f"Invalid value: {new['revision']}: must be greater than or equal to 0"
         causes.append(Cause(INVALID, message, "revision"))
     return causes
+
+
+def complete_priority_class(doc: Document, lookup: Callable[[str], Iterable[Document]]) -> Document:
+    """Forbidden for a second class that would be the one of all pods that name none."""
+    name = doc["metadata"].get("name")
+    for other in lookup("scheduling.k8s.io/priorityclasses") if doc.get("globalDefault") else ():
+        taken = other["metadata"]["name"]
+        if other.get("globalDefault") and taken != name:
+            raise Forbidden(
+                f'priorityclasses.scheduling.k8s.io "{name}" is forbidden: PriorityClass {taken} is already marked as '
+                "default. Only one default can exist",
+                group="scheduling.k8s.io", kind="priorityclasses", name=str(name),
+            )  # fmt: skip
+    return doc if "preemptionPolicy" in doc else {**doc, "preemptionPolicy": "PreemptLowerPriority"}
 
 
 def priority_class(new: Document, old: Document | None) -> list[Cause]:

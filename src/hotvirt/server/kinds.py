@@ -23,11 +23,12 @@ from hotvirt.server import (
     kind_checks,
     pods,
     policy_configs,
+    rbac_checks,
     services,
     storage_checks,
     webhook_configs,
 )
-from hotvirt.server.objectmeta import FORBIDDEN, INVALID, REQUIRED
+from hotvirt.server.objectmeta import FORBIDDEN, INVALID
 
 Document = dict[str, Any]
 Lookup = Callable[[str], Iterable[Document]]
@@ -107,7 +108,7 @@ def _check_data(new: Document, old: Document | None) -> list[Cause]:
 
 
 def _check_secret(new: Document, old: Document | None) -> list[Cause]:
-    causes = _check_data(new, old) + kind_checks.tls(new) + kind_checks.token(new)
+    causes = _check_data(new, old) + kind_checks.keys_of_type(new) + kind_checks.token(new)
     for key, value in (new.get("data") or {}).items():
         try:
             base64.b64decode(value or "", validate=True)
@@ -116,26 +117,6 @@ def _check_secret(new: Document, old: Document | None) -> list[Cause]:
             causes.append(Cause(INVALID, message, f"data[{key}]"))
     if old and new.get("type") != old.get("type"):
         causes.append(Cause(INVALID, f'Invalid value: "{new.get("type")}": field is immutable', "type"))
-    return causes
-
-
-def _check_binding(new: Document, old: Document | None) -> list[Cause]:
-    role = new.get("roleRef")
-    causes = []
-    if not isinstance(role, dict) or not role.get("name"):
-        causes.append(Cause(REQUIRED, "Required value", "roleRef.name"))
-    elif role.get("kind") not in ("Role", "ClusterRole"):
-        message = f'Unsupported value: "{role.get("kind")}": supported values: "Role", "ClusterRole"'
-        causes.append(Cause("FieldValueNotSupported", message, "roleRef.kind"))
-    if old is not None and role != old.get("roleRef"):
-        causes.append(Cause(INVALID, f"Invalid value: {role}: cannot change roleRef", "roleRef"))
-    for index, subject in enumerate(new.get("subjects") or ()):
-        at = f"subjects[{index}]"
-        if not isinstance(subject, dict) or not subject.get("name"):
-            causes.append(Cause(REQUIRED, "Required value", f"{at}.name"))
-        elif subject.get("kind") not in ("User", "Group", "ServiceAccount"):
-            message = f'Unsupported value: "{subject.get("kind")}": supported values: "User", "Group", "ServiceAccount"'
-            causes.append(Cause("FieldValueNotSupported", message, f"{at}.kind"))
     return causes
 
 
@@ -152,21 +133,6 @@ def _subject(subject: Any) -> Any:
     if not isinstance(subject, dict) or subject.get("apiGroup") or subject.get("kind") == "ServiceAccount":
         return subject
     return {**subject, "apiGroup": RBAC}
-
-
-def _check_role(new: Document, _: Document | None) -> list[Cause]:
-    causes = []
-    for index, rule in enumerate(new.get("rules") or ()):
-        at = f"rules[{index}]"
-        if not isinstance(rule, dict) or not rule.get("verbs"):
-            causes.append(Cause(REQUIRED, "Required value: verbs must contain at least one value", f"{at}.verbs"))
-        elif not rule.get("resources") and not rule.get("nonResourceURLs"):
-            message = "Required value: resource rules must supply at least one resource"
-            causes.append(Cause(REQUIRED, message, f"{at}.resources"))
-        elif rule.get("resources") and not isinstance(rule.get("apiGroups"), list):
-            message = "Required value: resource rules must supply at least one api group"
-            causes.append(Cause(REQUIRED, message, f"{at}.apiGroups"))
-    return causes
 
 
 def _complete_crd(doc: Document, _: Lookup) -> Document:
@@ -196,7 +162,7 @@ def _check_webhooks(new: Document, _: Document | None) -> list[Cause]:
 
 _NONE = Rules()
 _webhooks = Rules(_complete_webhooks, _check_webhooks)
-_binding = Rules(_complete_binding, _check_binding)
+_binding = Rules(_complete_binding, rbac_checks.binding)
 _RULES: dict[str, Rules] = {
     "/namespaces": Rules(_namespace),
     "/pods": Rules(pods.complete, pods.check),
@@ -218,7 +184,7 @@ _RULES: dict[str, Rules] = {
     "coordination.k8s.io/leases": Rules(None, bookkeeping_checks.lease),
     "apps/controllerrevisions": Rules(None, bookkeeping_checks.revision),
     "scheduling.k8s.io/priorityclasses": Rules(
-        _top_defaults({"preemptionPolicy": "PreemptLowerPriority"}), bookkeeping_checks.priority_class
+        bookkeeping_checks.complete_priority_class, bookkeeping_checks.priority_class
     ),
     "autoscaling/horizontalpodautoscalers": Rules(_autoscaler, kind_checks.autoscaler),
     apiservices.STORE: Rules(None, apiservices.check),
@@ -226,8 +192,8 @@ _RULES: dict[str, Rules] = {
     "storage.k8s.io/storageclasses": Rules(
         _top_defaults({"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}), storage_checks.storage_class
     ),
-    f"{RBAC}/roles": Rules(None, _check_role),
-    f"{RBAC}/clusterroles": Rules(_top_defaults({"rules": None}), _check_role),
+    f"{RBAC}/roles": Rules(None, rbac_checks.role),
+    f"{RBAC}/clusterroles": Rules(_top_defaults({"rules": None}), rbac_checks.role),
     f"{RBAC}/rolebindings": _binding,
     f"{RBAC}/clusterrolebindings": _binding,
     webhook_configs.VALIDATING: _webhooks,
