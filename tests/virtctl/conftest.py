@@ -194,9 +194,10 @@ class Web:
         self._home.wait("vm/web", f"jsonpath={{.status.printableStatus}}={status}")
 
     def boot(self) -> str:
-        """The boot it is in, once its agent answers. Started if it was not, so that a case stands on its own."""
-        if self.status() == "Stopped":
-            self._home.hotvirt("start", "web")
+        """The boot it is in, once its agent answers. Put to work if it was not, so that a case stands on its
+        own."""
+        if (status := self.status()) in ("Stopped", "Paused"):
+            self._home.hotvirt("start" if status == "Stopped" else "unpause", "web")
         self._home.wait_agent("web")
         return str(self.facts()["bootID"])
 
