@@ -9,6 +9,7 @@ from hotvirt.kube.errors import ApiError, Forbidden, Invalid
 from hotvirt.kube.resources import CONFIG_MAPS, NAMESPACES, Resource
 from hotvirt.server import policy_configs
 from hotvirt.server.app import ApiServer
+from hotvirt.server.calls import Call
 from hotvirt.server.inprocess import LocalClient
 
 GROUP = "admissionregistration.k8s.io"
@@ -346,3 +347,26 @@ async def test_what_the_writer_may_do_can_be_asked(server: ApiServer, client: Lo
     ann = server.client(User("ann", ("system:authenticated",)))
     await ann.create(WIDGETS, widget(), "default", dry_run=True)
     assert "check('delete')" in await denied(client, widget())  # the server itself may do everything
+
+
+async def test_streams_into_pods_are_asked_about(client: LocalClient, server: ApiServer) -> None:
+    on = {"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/exec"]}
+    rule = "request.name != 'db' || object.command[0] in ['ls', 'cat']"
+    kind = "request.kind.kind == 'PodExecOptions' && request.operation == 'CONNECT' && request.subResource == 'exec'"
+    await bind(client, policy({"expression": rule, "message": "look, but do not touch"}, kind, rules=[on]))
+
+    async def connect(name: str, *command: str, subresource: str = "exec") -> str:
+        served = server.registry.find("", "v1", "pods")
+        assert served is not None
+        call = Call(served=served, user=User("eve", ()), namespace="default", name=name, subresource=subresource)
+        try:
+            asked = {"apiVersion": "v1", "kind": "PodExecOptions", "container": "c", "command": list(command)}
+            await server.verbs.connect(call, asked)
+        except ApiError as error:
+            return error.message
+        return ""
+
+    assert "look, but do not touch" in await connect("db", "rm", "-r", "/")
+    assert await connect("db", "ls") == ""
+    assert await connect("web", "rm") == ""
+    assert await connect("db", "rm", subresource="attach") == ""

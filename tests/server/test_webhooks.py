@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hotvirt.kube.errors import Forbidden, InternalError, Invalid, NotFound
+from hotvirt.kube.admission import User
+from hotvirt.kube.errors import ApiError, Forbidden, InternalError, Invalid, NotFound
 from hotvirt.kube.resources import CONFIG_MAPS, NAMESPACES, Resource
 from hotvirt.server.app import ApiServer
+from hotvirt.server.calls import Call
 from hotvirt.server.inprocess import LocalClient
 from hotvirt.server.pki import Pki
 
@@ -436,3 +438,26 @@ async def test_conditions_that_are_refused(
         await client.create(VALIDATING, hooks.config(VALIDATING, "/see", matchConditions=conditions))
     found = [c.message for c in told.value.causes if c.field == f"webhooks[0].matchConditions{field}"]
     assert [words in message for message in found] == [True], told.value.causes
+
+
+async def test_streams_into_pods_are_asked_about(client: LocalClient, server: ApiServer, hooks: Hooks) -> None:
+    rule = {"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/exec"]}
+    hooks.decide["/look"] = lambda asked: {"allowed": asked["object"]["command"] == ["ls"]}
+    await client.create(VALIDATING, hooks.config(VALIDATING, "/look", rules=[rule]))
+    served = server.registry.find("", "v1", "pods")
+    assert served is not None
+    call = Call(served=served, user=User("eve", ()), namespace="default", name="p", subresource="exec")
+    options = {"apiVersion": "v1", "kind": "PodExecOptions", "container": "c", "command": ["ls"]}
+    await server.verbs.connect(call, options)
+    _, asked = hooks.asked[-1]
+    assert (asked["name"], asked["namespace"], asked["subResource"]) == ("p", "default", "exec")
+    assert (asked["operation"], asked["kind"]["kind"], asked["resource"]["resource"]) == (
+        "CONNECT", "PodExecOptions", "pods",
+    )  # fmt: skip
+    assert (asked["object"], asked["userInfo"]["username"]) == (options, "eve")
+    with pytest.raises(ApiError, match="denied the request"):
+        await server.verbs.connect(call, {**options, "command": ["rm"]})
+    hooks.decide["/turn"] = lambda _: setting("/container", "other")
+    await client.create(MUTATING, hooks.config(MUTATING, "/turn", rules=[rule]))
+    with pytest.raises(InternalError, match="not supported for this operation"):
+        await server.verbs.connect(call, options)

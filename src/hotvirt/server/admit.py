@@ -118,6 +118,15 @@ class Chain:
         if self._webhooks:
             await self._webhooks.validate(call, "DELETE", None, old)
 
+    async def admit_connect(self, call: Call, options: Document) -> None:
+        """Of a stream into an object: `options` say what is asked for (PodExecOptions and its like)."""
+        if self._webhooks:
+            await self._webhooks.mutate(call, "CONNECT", options, None, lambda doc: doc)
+        if self._policies:
+            self._policies.validate(call, "CONNECT", options, None)
+        if self._webhooks:
+            await self._webhooks.validate(call, "CONNECT", options, None)
+
     async def admit_eviction(self, call: Call, eviction: Document, pod: Document) -> None:
         """Raises TooManyRequests when a plug-in says that the pod has to stay for now."""
         for plugin in self._plugins.get((call.served.resource.group, call.served.resource.plural), ()):

@@ -17,6 +17,7 @@ from hotvirt.server.access import Access, Attributes
 from hotvirt.server.calls import Call
 from hotvirt.server.queries import flag
 from hotvirt.server.spdy import Session
+from hotvirt.server.verbs import Verbs
 
 Document = dict[str, Any]
 SUBRESOURCES = ("exec", "attach", "portforward")
@@ -25,8 +26,8 @@ SUBRESOURCES = ("exec", "attach", "portforward")
 class PodStreamHandler:
     """`runner` is who runs the pods; None where nobody does."""
 
-    def __init__(self, access: Access, runner: PodStreams | None) -> None:
-        self._access, self._runner = access, runner
+    def __init__(self, access: Access, verbs: Verbs, runner: PodStreams | None) -> None:
+        self._access, self._verbs, self._runner = access, verbs, runner
 
     async def serve(self, request: web.Request, call: Call, pod: Document) -> web.StreamResponse:
         if request.method == "GET":
@@ -45,6 +46,7 @@ class PodStreamHandler:
         if not (how := upgrade.wanted(request)):
             raise upgrade.must_upgrade()
         _check_versions(request, how, remotecommand.SOCKET_PROTOCOLS, remotecommand.SPDY_PROTOCOLS)
+        await self._verbs.connect(call, options(wish, call.subresource))
         start = self._runner.attach if call.subresource == "attach" else self._runner.exec
         program = await start(pod, wish, call.user)
         try:
@@ -62,6 +64,7 @@ class PodStreamHandler:
         if not (how := upgrade.wanted(request)):
             raise upgrade.must_upgrade()
         _check_running(pod)
+        await self._verbs.connect(call, {"apiVersion": "v1", "kind": "PodPortForwardOptions"})
 
         async def dial(port: int) -> Dialled:
             return await runner.dial(pod, port, call.user)
@@ -113,6 +116,13 @@ def command(query: MultiMapping[str], pod: Document, *, attach: bool) -> Command
         raise BadRequest("you must specify at least one of stdin, stdout, stderr")
     _check_running(pod)
     return wish
+
+
+def options(wish: Command, subresource: str) -> Document:
+    """What admission is asked about. Pure."""
+    flags = {name: True for name in ("stdin", "stdout", "stderr", "tty") if getattr(wish, name)}
+    found = {"apiVersion": "v1", "kind": "PodAttachOptions", **flags, "container": wish.container}
+    return found if subresource == "attach" else {**found, "kind": "PodExecOptions", "command": list(wish.argv)}
 
 
 def ports(query: MultiMapping[str]) -> list[int]:

@@ -66,7 +66,7 @@ class Policies:
             return
         from hotvirt.server.cel.engine import Budget
 
-        name, budget = ((new or old or {})["metadata"]).get("name") or "", Budget()
+        name, budget = ((new or old or {}).get("metadata") or {}).get("name") or call.name, Budget()
         call = structs.replace(call, name=name)  # of a create the path does not say it
         denied: list[tuple[str, Fault]] = []
         for policy, bindings in bound:

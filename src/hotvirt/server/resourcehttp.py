@@ -45,7 +45,7 @@ class ResourceHandler:
         self._verbs, self._subresources = server.verbs, server.subresources
         self._access, self._registry = server.access, server.registry
         self._escalation = Escalation(server.access)
-        self._streams = PodStreamHandler(server.access, server.pod_streams)
+        self._streams = PodStreamHandler(server.access, server.verbs, server.pod_streams)
         self._renderer = Renderer(server.store, server.verbs.now)
         self._watches = WatchStreams(server.store, server.registry, self._renderer, server.bookmarks, server.closed)
 

@@ -238,6 +238,10 @@ class Verbs:
                 continue
         return listing
 
+    async def connect(self, call: Call, options: Document) -> None:
+        """Whether admission lets this stream begin; raises when not."""
+        await self._chain.admit_connect(call, options)
+
     async def bind(self, call: Call, binding: Document) -> None:
         """pods/binding: the scheduler's decision."""
         node = (binding.get("target") or {}).get("name")

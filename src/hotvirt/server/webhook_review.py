@@ -31,9 +31,9 @@ class Answer(Struct, frozen=True):
 def question(
     call: Call, operation: str, new: Document | None, old: Document | None, *, form: Served, uid: str
 ) -> Document:
-    """The objects are in the version of `form`."""
-    meta = (new or old or {})["metadata"]
-    name, is_namespace = meta.get("name") or "", call.served.store == "/namespaces"
+    """The objects are in the version of `form`. Of a CONNECT, `new` says what is asked for: it has no metadata."""
+    meta = (new or old or {}).get("metadata") or {}
+    name, is_namespace = meta.get("name") or call.name, call.served.store == "/namespaces"
     request: Document = {
         "uid": uid,
         **_about(form, "kind", "resource"),
@@ -44,10 +44,12 @@ def question(
         "object": new,
         "oldObject": old,
         "dryRun": call.dry_run,
-        "options": _options(call, operation),
+        "options": None if operation == "CONNECT" else _options(call, operation),
     }
     if space := name if is_namespace else call.namespace:
         request["namespace"] = space
+    if operation == "CONNECT" and new:
+        request["kind"] = request["requestKind"] = {"group": "", "version": new["apiVersion"], "kind": new["kind"]}
     if call.subresource:
         request["subResource"] = request["requestSubResource"] = call.subresource
     return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "request": request}

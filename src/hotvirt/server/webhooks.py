@@ -109,7 +109,7 @@ class Webhooks:
         answer, form = asked
         if not answer.patch:
             return True, doc
-        if doc is None:
+        if doc is None or operation == "CONNECT":
             raise InternalError(
                 f'Internal error occurred: admission webhook "{hook.name}" attempted to modify the object, '
                 "which is not supported for this operation"
