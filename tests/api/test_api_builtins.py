@@ -166,6 +166,7 @@ def test_eviction_keeps_to_the_budget(target: Any, ns: str) -> None:
 
 def test_quotas_count(target: Any, client: Any, ns: str, refused: type[Any]) -> None:
     quotas = f"/api/v1/namespaces/{ns}/resourcequotas"
+    target.until(lambda: target.ask("GET", f"/api/v1/namespaces/{ns}/configmaps/kube-root-ca.crt").status == 200)
     hard = {"count/configmaps": "3", "requests.cpu": "150m", "pods": "5"}
     assert target.ask("POST", quotas, {"metadata": {"name": "q"}, "spec": {"hard": hard}}).status == 201
 

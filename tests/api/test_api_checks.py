@@ -149,6 +149,100 @@ def test_storage_classes(target: Any, ns: str) -> None:
     target.ask("DELETE", f"{path}/{ns}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "fields"),
+    [
+        ("tls", {}, {"tls.crt", "tls.key"}),
+        ("basic-auth", {}, {"username", "password"}),
+        ("basic-auth", {"username": "YQ=="}, set()),
+        ("ssh-auth", {}, {"ssh-privatekey"}),
+        ("dockerconfigjson", {}, {".dockerconfigjson"}),
+    ],
+)
+def test_secrets_hold_what_their_type_says(target: Any, ns: str, kind: str, data: Doc, fields: set[str]) -> None:
+    body = {"metadata": {"name": "s"}, "type": f"kubernetes.io/{kind}", "data": data}
+    told = target.ask("POST", f"/api/v1/namespaces/{ns}/secrets", body)
+    if fields:
+        assert blamed(told) == {f"data[{field}]" for field in fields}
+    else:
+        assert told.status == 201, told.doc
+
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields"),
+    [
+        ({"verbs": ["get"]}, {"apiGroups", "resources"}),
+        ({"apiGroups": [""], "resources": ["pods"]}, {"verbs"}),
+        ({"nonResourceURLs": ["/healthz"], "verbs": ["get"]}, {"nonResourceURLs"}),
+    ],
+)
+def test_roles(target: Any, ns: str, rule: Doc, fields: set[str]) -> None:
+    told = target.ask("POST", f"{RBAC}/namespaces/{ns}/roles", {"metadata": {"name": "r"}, "rules": [rule]})
+    assert blamed(told) == {f"rules[0].{field}" for field in fields}
+
+
+def test_bindings(target: Any, ns: str) -> None:
+    subjects = [{"kind": "User"}, {"kind": "Robot", "name": "x"}, {"kind": "ServiceAccount", "name": "X"}]
+    body = {"metadata": {"name": "b"}, "roleRef": {"kind": "Rule", "name": ""}, "subjects": subjects}
+    told = target.ask("POST", f"{RBAC}/namespaces/{ns}/rolebindings", body)
+    assert blamed(told) == {"roleRef.kind", "roleRef.name", "subjects[0].name", "subjects[1].kind", "subjects[2].name"}
+    body = {"metadata": {"name": ns}, "roleRef": {"kind": "Role", "name": "r"}}
+    assert blamed(target.ask("POST", f"{RBAC}/clusterrolebindings", body)) == {"roleRef.kind"}
+
+
+def test_options_that_cannot_be_used(target: Any, ns: str) -> None:
+    maps = f"/api/v1/namespaces/{ns}/configmaps"
+    body = {"metadata": {"name": "c"}}
+    assert blamed(target.ask("POST", maps, body, dryRun="Some")) == {"dryRun"}
+    assert blamed(target.ask("POST", maps, body, fieldValidation="Perhaps")) == {"fieldValidation"}
+    assert blamed(target.ask("POST", maps, body, fieldManager="x" * 129)) == {"fieldManager"}
+    assert target.ask("POST", maps, body).status == 201
+    assert blamed(target.ask("PATCH", f"{maps}/c", {}, kind=MERGE, force="true")) == {"force"}
+    assert blamed(target.ask("DELETE", f"{maps}/c", {"propagationPolicy": "Sideways"})) == {"propagationPolicy"}
+    both = {"propagationPolicy": "Orphan", "orphanDependents": True}
+    assert blamed(target.ask("DELETE", f"{maps}/c", both)) == {"propagationPolicy"}
+    told = target.ask("DELETE", f"{maps}/c", {"apiVersion": "v1", "kind": "Pod"})
+    assert (told.status, told.doc["reason"]) == (400, "BadRequest")
+
+
+def test_metadata(target: Any, ns: str) -> None:
+    maps = f"/api/v1/namespaces/{ns}/configmaps"
+    meta = {"name": "a", "labels": {"ok": "-bad"}, "annotations": {"_x y": "1"}, "finalizers": ["a b"],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "", "uid": ""}]}  # fmt: skip
+    assert blamed(target.ask("POST", maps, {"metadata": meta})) >= {
+        "metadata.labels", "metadata.annotations", "metadata.finalizers", "metadata.ownerReferences.name",
+        "metadata.ownerReferences.uid",
+    }  # fmt: skip
+    assert "metadata.generateName" in blamed(target.ask("POST", maps, {"metadata": {"generateName": "Up_"}}))
+    told = target.ask("POST", maps, {"metadata": {"name": "a", "resourceVersion": "5"}})
+    if target.differs("a resourceVersion on create is the client's fault here, an error of the server's there"):
+        assert (told.status, told.doc["reason"]) == (400, "BadRequest")
+    else:
+        assert told.status == 500
+    assert "resourceVersion should not be set" in told.doc["message"]
+    target.ask("POST", maps, {"metadata": {"name": "a"}})
+    for method, kind, body in (
+        ("PUT", "application/json", {"data": {}}),
+        ("PATCH", MERGE, {"metadata": {"name": "b"}}),
+    ):
+        told = target.ask(method, f"{maps}/a", body, kind=kind)
+        assert (told.status, told.doc["reason"]) == (400, "BadRequest"), told.doc
+
+
+def test_an_amount_that_is_none(target: Any, ns: str) -> None:
+    found = resources({"cpu": "much"})
+    told = target.ask(
+        "POST", f"/api/v1/namespaces/{ns}/pods", {"metadata": {"name": "p"}, "spec": {"containers": [found]}}
+    )
+    if target.differs("a wrong value of a built-in kind is 422 with its field, there a 400 of the decoder's"):
+        assert blamed(told) == {"spec.containers[0].resources.requests.cpu"}
+    else:
+        assert told.status == 400
+
+
 def test_a_write_without_a_version(target: Any, ns: str, widget: Callable[..., Doc]) -> None:
     """Built-in kinds let a PUT overwrite what is there; custom ones do not."""
     maps = f"/api/v1/namespaces/{ns}/configmaps"

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from hotvirt.kube.admission import User
-from hotvirt.kube.errors import Unauthorized
+from hotvirt.kube.errors import BadRequest, Unauthorized
 from hotvirt.server.access import Access, Attributes
 from hotvirt.server.tokens import Tokens
 
@@ -29,7 +29,7 @@ class Authenticator:
         if "Impersonate-User" in request.headers:
             return self._impersonate(user, request.headers)
         if any(name.lower().startswith("impersonate-") for name in request.headers):
-            raise Unauthorized("Impersonate-User is missing: groups, uid and extra go with a user")
+            raise BadRequest("Impersonate-User is missing: groups, uid and extra go with a user")
         return user
 
     def _authenticate(self, request: web.BaseRequest) -> User:

@@ -14,7 +14,12 @@ NOT_SUPPORTED = "FieldValueNotSupported"
 MOST_DATA = 1024 * 1024
 _UNHEALTHY = ("AlwaysAllow", "IfHealthyBudget")
 TOKEN_TYPE, TOKEN_ACCOUNT = "kubernetes.io/service-account-token", "kubernetes.io/service-account.name"
-_TLS = ("tls.crt", "tls.key")
+_BASIC = "kubernetes.io/basic-auth"
+_KEYS = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"), _BASIC: ("username", "password"),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",), "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+}  # fmt: skip
 
 
 def unsupported(value: Any, known: Iterable[str], at: str) -> Cause:
@@ -71,8 +76,11 @@ def token(new: Document) -> list[Cause]:
     return [Cause(REQUIRED, message, f"metadata.annotations[{TOKEN_ACCOUNT}]")]
 
 
-def tls(new: Document) -> list[Cause]:
-    if new.get("type") != "kubernetes.io/tls":
-        return []
+def keys_of_type(new: Document) -> list[Cause]:
+    """A secret of a type has the entries of its type. One of two is enough for a password's owner."""
     data = new.get("data") or {}
-    return [Cause(REQUIRED, "Required value", f"data[{key}]") for key in _TLS if key not in data]
+    wanted = _KEYS.get(str(new.get("type")), ())
+    missing = [key for key in wanted if key not in data]
+    if new.get("type") == _BASIC and len(missing) < len(wanted):
+        return []
+    return [Cause(REQUIRED, "Required value", f"data[{key}]") for key in missing]
