@@ -121,6 +121,32 @@ async def test_consoles_of_guests_that_are_gone_are_forgotten(serial, tmp_path):
     assert list(into._sessions._held) == [("console", "u-2")]
 
 
+async def test_whoever_stops_ends_all_streams_and_says_so(serial, tmp_path):
+    into = access(Guest(tmp_path))
+    into._agent.network, into._agent.address_of = SimpleNamespace(kind="bridge"), lambda guest, namespace: "127.0.0.1"
+    console = await into.console("default", "web")
+
+    async def listen(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with server:
+        number = server.sockets[0].getsockname()[1]
+        tcp, udp = [
+            await into.port_forward("default", "web", port=number, protocol=protocol, interface="default")
+            for protocol in ("tcp", "udp")
+        ]
+        into.close()
+        for stream in (console, tcp, udp):
+            assert await stream.reader.read(1) == b""
+            assert stream.writer.is_closing()
+        await udp.writer.wait_closed()
+    assert (console.why(), tcp.why()) == (
+        "EOF: hotvirt is stopping, the guest goes on: connect again", "the guest's side ended",
+    )  # fmt: skip
+
+
 async def test_no_guest_no_console(tmp_path):
     with pytest.raises(NotFound, match="no guest of web runs in namespace default: start the VM first"):
         await access().console("default", "web")

@@ -5,6 +5,7 @@ Each call acts on the guest at that moment. It finds the guest and words what fa
 """
 
 from typing import Any
+from weakref import WeakSet
 
 from hotvirt.kube.errors import Conflict, InternalError, NotFound
 from hotvirt.kube.informer import Key
@@ -17,13 +18,20 @@ from hotvirt.qemu import screenshot
 from hotvirt.qemu.errors import HotplugError, QemuError
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.hostports import Protocol
-from hotvirt.qemu.streams import GuestStream
+from hotvirt.qemu.streams import GuestStream, Writer
 
 
 class LocalGuestAccess:
     def __init__(self, agent: NodeAgent, *, clock: Clock = utc_now) -> None:
         self._agent, self._clock = agent, clock
         self._sessions = Sessions()
+        self._ports: WeakSet[Writer] = WeakSet()
+
+    def close(self) -> None:
+        """End all streams, for whoever stops must not wait for those who look on."""
+        self._sessions.close()
+        for writer in list(self._ports):
+            writer.transport.abort()
 
     # What it says of itself
 
@@ -67,10 +75,13 @@ class LocalGuestAccess:
     ) -> GuestStream:
         guest = await self._guest(namespace, name)
         if self._agent.network.kind == "user":
-            return await forwarding.dial_by_qemu(guest, interface, port, protocol)
-        if not (address := self._agent.address_of(guest, namespace)):
+            stream = await forwarding.dial_by_qemu(guest, interface, port, protocol)
+        elif address := self._agent.address_of(guest, namespace):
+            stream = await forwarding.dial(address, port, protocol)
+        else:
             raise Conflict(f"{name} has no address yet: wait until its pod runs")
-        return await forwarding.dial(address, port, protocol)
+        self._ports.add(stream.writer)
+        return stream
 
     # Deeds
 

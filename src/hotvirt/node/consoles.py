@@ -19,6 +19,7 @@ Kind = Literal["console", "screen"]
 TAKEN = "EOF: another client took the session over"
 ENDED = "EOF: the guest stopped, or QEMU closed the stream"
 """KubeVirt's clients look for the word."""
+LEAVING = "EOF: hotvirt is stopping, the guest goes on: connect again"
 
 
 class Session(Struct):
@@ -60,6 +61,13 @@ class Sessions:
             raise InternalError(f"{guest.monitor.name}: {error}") from error
         reader, writer = await asyncio.open_unix_connection(sock=sock)
         return self._keep("screen", guest, reader, writer)
+
+    def close(self) -> None:
+        """End them all; guests go on."""
+        for session in self._held.values():
+            session.ended = LEAVING
+            session.writer.transport.abort()
+        self._held.clear()
 
     def _make_way(self, kind: Kind, guest: Guest, *, preserve: bool) -> None:
         if preserve and self.in_use(kind, guest.uid):

@@ -75,6 +75,7 @@ class Node:
                 for part in (self._runner, self._agent, self._provisioner, self._dumps):
                     group.create_task(part.controller.run())
         finally:
+            self.access.close()
             await self._agent.close()
         raise AssertionError("controllers never return")
 
