@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from hotvirt.node import status
 from hotvirt.node.guest import AgentView, Job
+from hotvirt.node.guestkernel import POLICY, RELEASE, of_linux
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.qemu.errors import HotplugError
 from hotvirt.qemu.guestagent import AgentInfo
@@ -442,3 +444,15 @@ def test_the_end(phase, synchronized):
 def test_an_interface_is_found_whatever_the_letters_case(mac):
     document = vmi(devices={"interfaces": [{"name": "default", "macAddress": mac}]})
     assert status.interfaces(document, seen())[0]["interfaceName"] == "eth0"
+
+
+def test_what_the_guests_kernel_can_take_up_is_told_and_stays_until_it_is_asked_again():
+    kernel = of_linux({RELEASE: b"6.1.0\n", POLICY: b"online"}, on_disk=False)
+    told = after(vmi(), structs.replace(seen(), kernel=kernel))
+    memory, cpus = condition(told, "MemoryHotplugAvailable"), condition(told, "CPUHotplugAvailable")
+    assert (memory["status"], memory["reason"]) == ("False", "DriverMissing")
+    assert "no driver virtio_mem" in memory["message"]
+    assert cpus["status"] == "Unknown"
+    assert patch(told, seen(), now=LATER) == {}
+    gone = status.final(told, status.ENDS["shutdown"], now=LATER)
+    assert not any("Available" in each["type"] for each in gone["status"]["conditions"])

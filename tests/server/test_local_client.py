@@ -466,6 +466,15 @@ async def test_a_client_may_do_what_its_user_may(server: ApiServer) -> None:
         await nobody.list(WIDGETS, ALL)
 
 
+async def test_a_client_may_ask_what_others_may(client: LocalClient) -> None:
+    reviews = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
+    spec = {"user": "nobody", "resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}
+    answer = await client.create(reviews, {"spec": spec})
+    assert answer["status"] == {"allowed": False, "reason": ""}
+    answer = await client.create(reviews, {"spec": {**spec, "groups": ["system:masters"]}})
+    assert answer["status"] == {"allowed": True}
+
+
 async def test_default_and_system_namespaces_stay(client: LocalClient) -> None:
     with pytest.raises(Forbidden, match="may not be deleted"):
         await client.delete(NAMESPACES, "default")

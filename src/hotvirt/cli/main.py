@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
         "evacuate-cancel": ("migration", "evacuate_cancel", "Let a VM stay that was to leave its node."),
     },
     "Changing a running VM": {
+        "why": ("why", "why", "Show what a live change of a VM rests on, and what mends what does not hold."),
         "set": ("resize", "set_", "Change a running VM's memory or CPUs, and watch it happen."),
         "addvolume": ("volumes", "addvolume", "Attach a volume to a VM while it runs."),
         "removevolume": ("volumes", "removevolume", "Detach a volume from a VM while it runs."),

@@ -47,6 +47,8 @@ VMI_PUTS = [
     "sev/setupsession", "sev/injectlaunchsecret",
 ]  # fmt: skip
 SCREENSHOT = "vnc/screenshot"
+OURS_SAY = ["virtualmachineinstances/guestfacts", "virtualmachines/preconditions"]
+"""Of our own group: all that it tells, a viewer may read."""
 
 
 def roles() -> list[Document]:
@@ -78,7 +80,9 @@ def _writer(verbs: list[str], gets: list[str], *, plugins: bool = False) -> list
         _rule(SUBRESOURCES, [*_of("virtualmachines", VM_GETS), *_of("virtualmachineinstances", gets)], ["get"]),
         _rule(SUBRESOURCES, [*_of("virtualmachines", VM_PUTS), *_of("virtualmachineinstances", VMI_PUTS)], ["update"]),
         _rule(SUBRESOURCES, ["expand-vm-spec"], ["update"]),
-        _rule(OURS, _of("virtualmachineinstances", ["guestfacts"]), ["get"]),
+        _rule(
+            OURS, [*_of("virtualmachineinstances", ["guestfacts"]), *_of("virtualmachines", ["preconditions"])], ["get"]
+        ),
     ]
 
 
@@ -90,7 +94,9 @@ def _viewer() -> list[Document]:
         _rule("kubevirt.io", ["kubevirts"], ["get", "list"]),
         _rule(SUBRESOURCES, [*_of("virtualmachines", VM_SAYS), *_of("virtualmachineinstances", VMI_SAYS)], ["get"]),
         _rule(SUBRESOURCES, ["expand-vm-spec"], ["update"]),
-        _rule(OURS, _of("virtualmachineinstances", ["guestfacts"]), ["get"]),
+        _rule(
+            OURS, [*_of("virtualmachineinstances", ["guestfacts"]), *_of("virtualmachines", ["preconditions"])], ["get"]
+        ),
     ]
 
 

@@ -43,6 +43,13 @@ class LocalGuestAccess:
         agent = await self._answering(namespace, name)
         return await asked.os_information(await self._guest(namespace, name), agent)
 
+    async def places(self, namespace: str, name: str) -> dict[str, int]:
+        guest = await self._guest(namespace, name)
+        try:
+            return asked.places(await guest.observe())
+        except QemuError as error:
+            raise InternalError(f"{name}: {error}") from error
+
     async def users(self, namespace: str, name: str) -> list[dict[str, Any]]:
         return await asked.users(await self._answering(namespace, name))
 

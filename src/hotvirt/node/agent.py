@@ -220,7 +220,7 @@ class NodeAgent:
             waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
-            settled=guest.settled, jobs=guest.jobs, volume_errors=waiting,
+            settled=guest.settled, jobs=guest.jobs, volume_errors=waiting, kernel=guest.kernel,
         )  # fmt: skip
         pod = self._pod(vmi["metadata"]["namespace"], guest.uid) or {}
         ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")

@@ -11,8 +11,10 @@ from hotvirt.kube.errors import InternalError
 from hotvirt.node.guest import Guest
 from hotvirt.node.status import os_info
 from hotvirt.qemu import facts as guest_facts
+from hotvirt.qemu.disks import SCSI_TARGETS
 from hotvirt.qemu.errors import AgentError, AgentRefused
 from hotvirt.qemu.guestagent import GuestAgent
+from hotvirt.qemu.state import Observed
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -39,6 +41,12 @@ async def facts(guest: Guest, agent: GuestAgent) -> Document:
         "kernel": found.kernel,
         "hostname": found.hostname,
     }
+
+
+def places(observed: Observed) -> dict[str, int]:
+    """Where QEMU could still plug something in."""
+    taken = sum(disk.device and disk.driver.startswith("scsi-") for disk in observed.disks)
+    return {"ports": len(observed.free_ports), "scsi": max(0, SCSI_TARGETS - taken)}
 
 
 async def os_information(guest: Guest, agent: GuestAgent) -> Document:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
+from hotvirt.node import guestkernel
+from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podrunner import read_identity
 from hotvirt.qemu import state
@@ -77,6 +79,8 @@ class Guest:
         self.agent = GuestAgent(place.agent)
         self.view: AgentView | None = None
         """None while no agent answers."""
+        self.kernel: Kernel | None = None
+        """What its kernel can take up. None until it was asked: what was published before stays true meanwhile."""
         self.vcpus: int | None = None
         """Online in the guest, as last asked; None when it was not asked yet."""
         self.has_parked = False
@@ -135,6 +139,7 @@ class Guest:
                         self._forget()
                 elif event.name == "RESET":
                     self._forget()
+                    self.kernel = guestkernel.BOOTING
                     for note in (self.place.frozen, self.place.reboot):  # what they were for is over
                         note.unlink(missing_ok=True)
                 self.poke()
@@ -184,12 +189,20 @@ class Guest:
                 return
             try:
                 view = await self._ask()
+                kernel = await self._ask_kernel(view)
             except AgentError as error:
                 log.debug("guest agent of %s: %s", self.monitor.name, error)
                 continue
-            if self.view is before and view != before:
-                self.view = view
+            if self.view is before and (view, kernel) != (before, self.kernel):
+                self.view, self.kernel = view, kernel
                 self.poke()
+
+    async def _ask_kernel(self, view: AgentView) -> Kernel | None:
+        """What is known, for a guest that is frozen (its files cannot be opened) and for one that has said it all."""
+        known = self.kernel
+        if view.frozen or (known is not None and known is not guestkernel.BOOTING and known.is_settled):
+            return known
+        return await guestkernel.ask(self.agent, os_id=view.os.get("id", ""), commands=view.info.commands)
 
     def recount(self) -> None:
         """Have the guest's vCPUs counted again, as it may take some on- or offline by itself and no event tells. Called

@@ -14,6 +14,7 @@ from hotvirt.kube.client import Document
 from hotvirt.kube.times import stamp
 from hotvirt.node import render
 from hotvirt.node.guest import AgentView, Job
+from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.volumes import IN_USE, is_empty_drive, is_hotplugged
 from hotvirt.qemu.state import Observed
@@ -21,7 +22,10 @@ from hotvirt.qemu.state import Observed
 MIB = 1 << 20
 STOPPED = ("paused", "prelaunch", "io-error")
 """Run states of a guest that stands still until it is told to go on. After a reset it is `prelaunch`."""
-OF_A_RUNNING_GUEST = ("AgentConnected", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "Paused")
+OF_A_RUNNING_GUEST = (
+    "AgentConnected", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "Paused", "MemoryHotplugAvailable",
+    "CPUHotplugAvailable", "PCIHotplugAvailable",
+)  # fmt: skip
 SLACK = 4 * MIB
 """Linux hands memory out in pieces of this size, so so much of an odd request may stay undone."""
 
@@ -36,6 +40,7 @@ class Seen(Struct, frozen=True, kw_only=True):
     jobs: dict[str, Job]
     volume_errors: dict[str, tuple[str, str]]
     """Volume name -> (reason, message) of hot-plug volumes that cannot be attached yet."""
+    kernel: Kernel | None = None
 
 
 POD_GOES = "PodTerminating"
@@ -173,6 +178,10 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
         found = conditions.put(found, "AgentConnected", True, now=now)
     else:
         found = conditions.remove(found, "AgentConnected")
+    for kind, ability in seen.kernel.conditions() if seen.kernel is not None else ():
+        found = conditions.put(
+            found, kind, ability.status, now=now, reason=ability.reason, message=ability.message
+        )  # fmt: skip
     if seen.observed.status in STOPPED:
         message = "a disk is full or broken" if seen.observed.status == "io-error" else ""
         reason = "PausedIOError" if message else "PausedByUser"

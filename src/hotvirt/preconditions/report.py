@@ -11,7 +11,7 @@ from msgspec import Struct, to_builtins
 from hotvirt.api import defaults, disks, quantity
 from hotvirt.api.defaults import ClusterSettings
 from hotvirt.preconditions import asked, cluster, cpu, guest, memory
-from hotvirt.preconditions.changes import CpuChange, MemoryChange, VolumeAdd, VolumeRemove, label
+from hotvirt.preconditions.changes import CpuChange, MemoryChange, VolumeAdd, VolumeRemove
 from hotvirt.preconditions.check import check, check_stopped
 from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding, blockers
@@ -72,13 +72,13 @@ def is_running(vmi: Document | None) -> bool:
 def judge(texts: Iterable[str], vm: Document, vmi: Document | None, facts: Facts, kubevirt: Document | None) -> Report:
     """ValueError for a text that names no change."""
     running = vmi if is_running(vmi) else None
-    changes = [asked.read(text, vm, running) for text in texts]
+    changes = {text: asked.read(text, vm, running) for text in texts}
     if not changes:
         return report(vm, vmi, overview(vm, vmi, facts, kubevirt))
     if running is not None:
-        return report(vm, vmi, [judgement(label(each), check(each, running, facts)) for each in changes])
+        return report(vm, vmi, [judgement(text, check(each, running, facts)) for text, each in changes.items()])
     template = _template(vm, kubevirt)
-    return report(vm, vmi, [judgement(label(each), check_stopped(each, template, facts)) for each in changes])
+    return report(vm, vmi, [judgement(text, check_stopped(each, template, facts)) for text, each in changes.items()])
 
 
 def report(vm: Document, vmi: Document | None, found: Iterable[Judgement], *, rules: str = "hotvirt") -> Report:

@@ -76,5 +76,7 @@ def _of(change: MemoryChange | CpuChange, wanted: Demand, left: Demand) -> tuple
 def _shown(what: str, amount: int) -> str:
     if what == "cpu":
         return f"{amount / 1000:g}"
-    mib = 1 << 20
+    mib, gib = 1 << 20, 1 << 30
+    if amount >= 10 * gib:
+        return f"{amount / gib:.1f}Gi"
     return quantity.format_bytes(amount // mib * mib)

@@ -302,3 +302,14 @@ def _is_schedulable(node: Document) -> bool:
 def _is_under_way(migration: Document, name: str) -> bool:
     phase = (migration.get("status") or {}).get("phase")
     return (migration.get("spec") or {}).get("vmiName") == name and phase not in ("Succeeded", "Failed")
+
+
+def reach(vmi: Document) -> tuple[tuple[str, str, int], tuple[int, int]]:
+    """Memory now and at most (as text, and in bytes), sockets now and at most."""
+    domain = vmi["spec"].get("domain") or {}
+    memory, cpu = domain.get("memory") or {}, domain.get("cpu") or {}
+    size = defaults.guest_memory(domain) or 0
+    most = quantity.parse_bytes(memory["maxGuest"]) if memory.get("maxGuest") else size
+    now = str(((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent") or quantity.format_bytes(size))
+    has = int(cpu.get("sockets") or 1)
+    return (now, quantity.format_bytes(most), most), (has, int(cpu.get("maxSockets") or has))

@@ -24,6 +24,10 @@ class GuestAccess(Protocol):
         hostname, os{name, kernelRelease, ...}, timezone, userList, fsInfo{disks}, supportedCommands as known."""
         ...
 
+    async def places(self, namespace: str, name: str) -> dict[str, int]:
+        """Where a device could still be plugged in: `ports` (PCI Express) and `scsi` (targets of its controller)."""
+        ...
+
     async def users(self, namespace: str, name: str) -> list[dict[str, Any]]:
         """Who is logged in: [{userName, domain, loginTime}]."""
         ...

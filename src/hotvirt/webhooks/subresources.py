@@ -12,7 +12,7 @@ from hotvirt.kube.aggregated import RequestContext, ServedResource
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Forbidden, NotImplementedHere
 from hotvirt.kube.resources import VMIS, VMS
-from hotvirt.webhooks import expand, objectgraph, options, routing, states
+from hotvirt.webhooks import expand, objectgraph, options, preconditions, routing, states
 from hotvirt.webhooks.guests import GuestAccess
 from hotvirt.webhooks.instances import InstanceVerbs, answer
 from hotvirt.webhooks.machines import MachineVerbs
@@ -108,11 +108,17 @@ class HotvirtSubresources:
     name = "subresources.hotvirt.io"
     versions: tuple[str, ...] = ("v1alpha1",)
     open_paths: tuple[str, ...] = ()
-    resources: tuple[ServedResource, ...] = (ServedResource("virtualmachineinstances/guestfacts", "GuestFacts"),)
+    resources: tuple[ServedResource, ...] = (
+        ServedResource("virtualmachineinstances/guestfacts", "GuestFacts"),
+        ServedResource("virtualmachines/preconditions", "PreconditionReport"),
+    )
 
     def __init__(self, client: Callable[[], Client], guests: Callable[[], GuestAccess]) -> None:
         self._client, self._guests = client, guests
-        self._routes: Routes = {"virtualmachineinstances/guestfacts": Route("GET", self._facts)}
+        self._routes: Routes = {
+            "virtualmachineinstances/guestfacts": Route("GET", self._facts),
+            "virtualmachines/preconditions": Route("GET", self._preconditions),
+        }
 
     async def handle(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
         return await routing.answer(self._routes, request, context)
@@ -121,3 +127,7 @@ class HotvirtSubresources:
         await states.telling(self._client(), context)
         facts = await self._guests().facts(context.namespace, context.name)
         return answer({"kind": "GuestFacts", "apiVersion": "subresources.hotvirt.io/v1alpha1", **facts})
+
+    async def _preconditions(self, request: web.Request, context: RequestContext) -> web.StreamResponse:
+        changes = request.query.getall("change", [])
+        return answer(await preconditions.report(self._client(), self._guests, context, changes))

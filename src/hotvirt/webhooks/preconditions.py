@@ -1,0 +1,108 @@
+"""`virtualmachines/NAME/preconditions`: what stands between a machine and a change, before anything is changed.
+
+Reads what the judgement rests on, most of it at once, and lets `hotvirt.preconditions` judge. Each part is read with
+our own rights, but claims and their users only for a caller who may read claims himself: nothing comes out here that
+he could not learn elsewhere. What could not be read is not told. Stateless, so requests run concurrently.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from hotvirt.kube.admission import User
+from hotvirt.kube.aggregated import RequestContext
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import ApiError, BadRequest, NotFound
+from hotvirt.kube.resources import CLAIMS, KUBEVIRTS, NODES, PODS, VMIS, Resource
+from hotvirt.preconditions import gather
+from hotvirt.preconditions import report as reports
+from hotvirt.preconditions.facts import READ_CLAIM, Caller, Places
+from hotvirt.preconditions.gather import REVIEWS, Read
+from hotvirt.webhooks import expand, states
+from hotvirt.webhooks.guests import GuestAccess
+
+T = TypeVar("T")
+ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
+QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+ATTACHMENTS = Resource("k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition")
+MOST_CHANGES = 32
+
+
+async def report(
+    client: Client, guests: Callable[[], GuestAccess], context: RequestContext, changes: Sequence[str]
+) -> Document:
+    """NotFound without such a VM; BadRequest for what is no change."""
+    if len(changes) > MOST_CHANGES:
+        raise BadRequest(f"{len(changes)} changes are asked about; ask about {MOST_CHANGES} at most")
+    vm = await expand.stored(client, context)
+    vmi = await states.instance(client, context)
+    read = await _read(client, guests, context, vmi)
+    facts = gather.facts(read, context.name)
+    try:
+        found = reports.judge(changes, vm, vmi, facts, read.kubevirt)
+    except ValueError as error:
+        raise BadRequest(f"change: {error}") from error
+    return found.document()
+
+
+async def _read(
+    client: Client, guests: Callable[[], GuestAccess], context: RequestContext, vmi: Document | None
+) -> Read:
+    space = context.namespace
+    node_name = str(((vmi or {}).get("status") or {}).get("nodeName") or "")
+    caller, kubevirts, claims, vmis, attachments, pods, node, quotas, places = await asyncio.gather(
+        _caller(client, context.user, space),
+        _items(client, KUBEVIRTS),
+        _items(client, CLAIMS, space),
+        _items(client, VMIS, space),
+        _items(client, ATTACHMENTS, space),
+        _items(client, PODS),
+        _unless_refused(client.get(NODES, node_name)) if node_name else _nothing(),
+        _items(client, QUOTAS, space),
+        _places(guests, context) if reports.is_running(vmi) else _nothing(),
+    )
+    may_read = caller.may.get(READ_CLAIM, False)
+    return Read(
+        kubevirt=next(iter(kubevirts or ()), None),
+        claims=claims if may_read else None,
+        vmis=vmis if may_read else None,
+        attachments=attachments, node=node, pods=pods, quotas=quotas, places=places, caller=caller,
+    )  # fmt: skip
+
+
+async def _caller(client: Client, user: User, space: str) -> Caller:
+    """What the caller may, by the API's own judgement."""
+    answers = await asyncio.gather(*(_may(client, user, {**each, "namespace": space}) for each in REVIEWS.values()))
+    return Caller(name=user.name, may=dict(zip(REVIEWS, answers, strict=True)))
+
+
+async def _may(client: Client, user: User, attributes: Document) -> bool:
+    spec: Document = {"user": user.name, "groups": list(user.groups), "resourceAttributes": attributes}
+    body = {"apiVersion": ACCESS_REVIEWS.api_version, "kind": ACCESS_REVIEWS.kind, "spec": spec}
+    answer = await client.create(ACCESS_REVIEWS, body)
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+async def _places(guests: Callable[[], GuestAccess], context: RequestContext) -> Places | None:
+    try:
+        found = await guests().places(context.namespace, context.name)
+    except ApiError:
+        return None  # its node does not answer: not known
+    return Places(ports=found["ports"], scsi=found["scsi"])
+
+
+async def _items(client: Client, resource: Resource, space: str | None = None) -> list[Document] | None:
+    """None for a kind that is not served."""
+    listed = await _unless_refused(client.list(resource, space))
+    return None if listed is None else listed["items"]
+
+
+async def _unless_refused(call: Awaitable[Document]) -> Document | None:
+    try:
+        return await call
+    except NotFound:
+        return None
+
+
+async def _nothing() -> Any:
+    return None
