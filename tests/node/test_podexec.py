@@ -116,6 +116,20 @@ async def test_what_cannot_be_run_is_said():
 
 
 @as_root
+async def test_it_has_no_descriptor_of_the_homes_and_no_room_for_a_fork_bomb():
+    left_open = os.open("/etc/passwd", os.O_RDONLY)
+    os.set_inheritable(left_open, True)
+    try:
+        program = await begun("sh", "-c", "ls /proc/self/fd | wc -l; grep -E '^Max (processes|core)' /proc/self/limits")
+    finally:
+        os.close(left_open)
+    count, *bounds = (await said(program)).splitlines()
+    assert count == "4"  # the three, and the directory that ls reads
+    assert [line.split()[-3:-1] for line in bounds] == [["0", "0"], ["1024", "1024"]]
+    await program.close()
+
+
+@as_root
 @pytest.mark.parametrize("way", [("unshare", "-U"), ("unshare", "-Urn", "id")])
 async def test_no_way_to_be_root_somewhere_else(way):
     program = await begun("sh", "-c", " ".join(way))

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -26,6 +27,8 @@ CONTROL, POD = 3, 4
 _NAMESPACES = {"net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000}
 _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _SET_CHILD_SUBREAPER = 24, 38, 36
 _SET_SECCOMP, _FILTER = 22, 2
+# A fork bomb ends at so many processes of the guest's user; QEMU's threads are among them.
+_LIMITS = ((resource.RLIMIT_NPROC, 1024), (resource.RLIMIT_NOFILE, 4096), (resource.RLIMIT_CORE, 0))
 _NEW_NAMESPACES, _CLONE3 = 0x7E020000, 435
 _INSTRUCTION = struct.Struct("HBBI")
 # unshare setns mount umount2 pivot_root bpf perf_event_open add_key request_key keyctl ptrace process_vm_readv
@@ -50,6 +53,10 @@ def enter(request: dict[str, object]) -> None:
     for capability in range(64):
         if LIBC.prctl(_CAPBSET_DROP, capability, 0, 0, 0) and ctypes.get_errno() != errno.EINVAL:
             raise OSError(ctypes.get_errno(), "cannot drop a capability")
+    for kind, most in _LIMITS:
+        hard = resource.getrlimit(kind)[1]
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (limit, limit))
     uid, gid = request["uid"], request["gid"]
     os.setgroups(request["groups"])  # type: ignore[arg-type]
     os.setresgid(gid, gid, gid)  # type: ignore[arg-type]
@@ -135,6 +142,8 @@ def end_all() -> None:
 
 
 def main() -> None:
+    # What a shell or a test runner left open in the home is not for commands.
+    os.closerange(POD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     control = socket.socket(fileno=CONTROL)
     if not control.recv(1):
         return
