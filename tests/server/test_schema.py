@@ -256,6 +256,18 @@ def test_what_was_wrong_before_and_did_not_change_is_let_through() -> None:
     ]  # fmt: skip
 
 
+def test_a_part_that_is_the_very_one_of_before_counts_in_branches_all_the_same() -> None:
+    def holds(number: int) -> dict[str, Any]:
+        return {"properties": {"box": {"properties": {"x": {"enum": [number]}}}}}
+
+    spec = {**of(box=of(x=NUMBER), n=NUMBER), "oneOf": [holds(1), holds(2)], "not": holds(4)}
+    compiled = compile_schema(of(spec=spec))
+    for box in ({"x": 1}, {"x": 3}, {"x": 4}):
+        shared = faults(compiled, {"box": box, "n": 2}, old={"box": box, "n": 1})
+        assert shared == faults(compiled, {"box": dict(box), "n": 2}, old={"box": box, "n": 1})
+        assert bool(shared) == (box["x"] != 1)
+
+
 def test_cel_rules_are_kept_and_an_evaluator_is_asked_last() -> None:
     rule = {"rule": "self.a > 1", "message": "too small"}
     source = of(spec={**of(a=NUMBER, l={"type": "array", "items": {**of(), "x-kubernetes-validations": [rule]}}),
@@ -323,3 +335,11 @@ def test_prune_then_default_settles_and_no_input_changes(source: dict[str, Any],
     compiled.validate(full)
     assert compiled.validate(full, full) == []
     assert doc == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(_schemas, _docs, _docs)
+def test_faults_do_not_depend_on_what_two_documents_share(source: dict[str, Any], kept: Any, changed: Any) -> None:
+    compiled = compile_schema(of(spec=of(a=source, b=source)))
+    old, new = {"a": kept, "b": {"c": kept}}, {"a": kept, "b": {"c": kept, "d": changed}}
+    assert faults(compiled, new, old) == faults(compiled, copy.deepcopy(new), old)

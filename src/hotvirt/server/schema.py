@@ -79,7 +79,7 @@ class Schema:
         may become stricter without locking stored objects."""
         faults: list[Fault] = []
         if self._check:
-            self._check(doc, None, None, faults)
+            self._check(doc, None, None, faults, old)
         if faults and old is not None:
             faults = [fault for fault in faults if not _unchanged(fault, doc, old)]
         causes = [Cause(reason, message, path_text(at, key)) for reason, message, at, key in faults]

@@ -1,8 +1,12 @@
 """Values against a structural schema: one compiled closure a node, every fault of a document in one pass.
 
-A check is called with the value, where its parent is, its own key there, and the list that faults go into. Places are
-linked pairs (parent, key) rather than text: a valid document, the usual case, then pays one tuple for each object and
-list, and text is made for faults only. Messages and reasons are those of Kubernetes, which clients show or parse.
+A check is called with the value, where its parent is, its own key there, the list that faults go into, and the value
+that was there before (None: there was none). Places are linked pairs (parent, key) rather than text: a valid document,
+the usual case, then pays one tuple for each object and list, and text is made for faults only. Messages and reasons are
+those of Kubernetes, which clients show or parse.
+
+A part that is the very object it was before is not looked into: what is wrong in it is let through (`Schema.validate`),
+and of a patched document that is most. A tenth of the time of a patch from within the process.
 """
 
 import hashlib
@@ -17,7 +21,9 @@ from hotvirt.server.schema_formats import FORMATS, compile_pattern
 
 Place = tuple[Any, Any] | None
 Fault = tuple[str, str, Place, Any]  # reason, message, the parent's place, key
-Check = Callable[[Any, Place, Any, list[Fault]], None]
+Check = Callable[[Any, Place, Any, list[Fault], Any], None]
+_ABSENT = object()
+_NOTHING: dict[str, Any] = {}
 
 INVALID, REQUIRED, TYPE = "FieldValueInvalid", "FieldValueRequired", "FieldValueTypeInvalid"
 NOT_SUPPORTED, DUPLICATE = "FieldValueNotSupported", "FieldValueDuplicate"
@@ -124,17 +130,17 @@ def _typed(schema: dict[str, Any], children: dict[str, Check | None], meta: Chec
 
 
 def _all(parts: list[Check]) -> Check:
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], old: Any) -> None:
         for part in parts:
-            part(value, at, key, out)
+            part(value, at, key, out, old)
 
     return check
 
 
 def _nullable(inner: Check) -> Check:
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], old: Any) -> None:
         if value is not None:
-            inner(value, at, key, out)
+            inner(value, at, key, out, old)
 
     return check
 
@@ -150,12 +156,12 @@ def _invalid(value: Any, words: str, at: Place, key: Any) -> Fault:
     return INVALID, f"Invalid value: {shown(value)}: {path_text(at, key)} in body {words}", at, key
 
 
-def _boolean(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+def _boolean(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
     if type(value) is not bool:
         out.append(_wrong_type("boolean", value, at, key))
 
 
-def _text(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+def _text(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
     if type(value) is not str:
         out.append(_wrong_type("string", value, at, key))
 
@@ -163,7 +169,7 @@ def _text(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
 _PLAIN: dict[Check, type] = {_boolean: bool, _text: str}
 
 
-def _embedded(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+def _embedded(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
     if type(value) is dict:
         here = (at, key)
         out += [
@@ -186,23 +192,27 @@ def _object(
     # Most fields are texts and switches under no further rule: a look-up settles them without a call.
     plain = {name: kind for name, child in checks.items() if (kind := _PLAIN.get(child))}.get
 
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], old: Any) -> None:
         if type(value) is not dict:
             if strict:
                 out.append(_wrong_type("object", value, at, key))
             return
         here = (at, key)
+        before = (old if type(old) is dict else _NOTHING).get
         for name in required:
             if name not in value:
                 out += ((REQUIRED, "Required value", here, name),)
         for name, child in value.items():
             if plain(name) is type(child):
                 continue
+            was = before(name, _ABSENT)
+            if child is was:
+                continue
             below = find(name)
             if below is not None:
-                below(child, here, name, out)
+                below(child, here, name, out, was)
             elif rest is not None and name not in known:
-                rest(child, here, name, out)
+                rest(child, here, name, out, was)
             elif closed and name not in known:
                 out.append((INVALID, f"Invalid value: {shown(name)}: forbidden property", here, name))
         if bounded and len(value) < least:
@@ -221,7 +231,7 @@ def _array(schema: dict[str, Any], meta: Check | None, *, strict: bool = True) -
     keys = tuple(schema.get("x-kubernetes-list-map-keys") or ()) if list_type == "map" else ()
     unique = list_type in ("set", "map") or bool(schema.get("uniqueItems"))
 
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
         if type(value) is not list:
             if strict:
                 out.append(_wrong_type("array", value, at, key))
@@ -229,7 +239,7 @@ def _array(schema: dict[str, Any], meta: Check | None, *, strict: bool = True) -
         here = (at, key)
         if item is not None:
             for index, child in enumerate(value):
-                item(child, here, index, out)
+                item(child, here, index, out, None)
         if len(value) < least:
             out.append(_invalid(value, f"should have at least {least} items", at, key))
         if most is not None and len(value) > most:
@@ -259,7 +269,7 @@ def _string(schema: dict[str, Any], *, strict: bool = True) -> Check:
     form = schema.get("format")
     holds = FORMATS.get(form) if form else None
 
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
         if type(value) is not str:
             if strict:
                 out.append(_wrong_type("string", value, at, key))
@@ -283,7 +293,7 @@ def _number(schema: dict[str, Any], *, whole: bool, strict: bool = True) -> Chec
     allowed = _INT32 if schema.get("format") == "int32" else _INT64
     wanted = "integer" if whole else "number"
 
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
         kind = type(value)
         if kind is int:
             if whole and value not in allowed:
@@ -313,12 +323,12 @@ def _multiple(value: float, step: float) -> bool:
 
 
 def _int_or_string(text: Check, number: Check) -> Check:
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
         kind = type(value)
         if kind is str:
-            text(value, at, key, out)
+            text(value, at, key, out, None)
         elif kind is int:
-            number(value, at, key, out)
+            number(value, at, key, out, None)
         else:
             out.append(_wrong_type("integer or string", value, at, key))
 
@@ -330,7 +340,7 @@ def _enum(allowed: list[Any]) -> Check:
     others = [value for value in allowed if not isinstance(value, str)]
     names = ", ".join(shown(value) for value in allowed)
 
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
         if type(value) is str:
             fits = value in plain
         else:
@@ -363,13 +373,13 @@ def _combined(schema: dict[str, Any], meta: Check | None) -> list[Check]:
 
 
 def _some(branches: list[Check | None] | list[Check], words: str, *, one: bool) -> Check:
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
         fitting = 0
         nearest: list[Fault] | None = None
         for branch in branches:
             found: list[Fault] = []
             if branch is not None:
-                branch(value, at, key, found)
+                branch(value, at, key, found, None)
             if not found:
                 fitting += 1
                 if not one:
@@ -388,10 +398,10 @@ def _some(branches: list[Check | None] | list[Check], words: str, *, one: bool) 
 
 
 def _not(branch: Check | None) -> Check:
-    def check(value: Any, at: Place, key: Any, out: list[Fault]) -> None:
+    def check(value: Any, at: Place, key: Any, out: list[Fault], _: Any) -> None:
         found: list[Fault] = []
         if branch is not None:
-            branch(value, at, key, found)
+            branch(value, at, key, found, None)
         if not found:
             words = f'"{path_text(at, key)}" must not validate the schema (not)'
             out.append((INVALID, f"Invalid value: {shown(value)}: {words}", at, key))
