@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from hotvirt.kube.admission import User
 from hotvirt.kube.errors import Invalid
 from hotvirt.kube.resources import Resource
-from hotvirt.server import services
+from hotvirt.server import serviceaddresses, services
+from hotvirt.server.app import ApiServer
 from hotvirt.server.inprocess import LocalClient
+from hotvirt.server.keys import Key
 from hotvirt.server.services import Ranges, Taken
 
 Doc = dict[str, Any]
@@ -130,3 +133,13 @@ async def test_no_two_get_the_same_at_once(client: LocalClient) -> None:
     made = await asyncio.gather(*asked)
     assert len({each["spec"]["clusterIP"] for each in made}) == 60
     assert len({each["spec"]["ports"][0]["nodePort"] for each in made}) == 60
+
+
+async def test_services_from_before_there_were_addresses_get_theirs(client: LocalClient, server: ApiServer) -> None:
+    made = await client.create(SERVICES, service(), "default")
+    older = {**made, "spec": {"type": "ClusterIP", "ports": made["spec"]["ports"]}, "metadata": {**made["metadata"]}}
+    await server.store.put(Key("/services", "default", "s"), older)
+    assert "clusterIP" not in (await client.get(SERVICES, "s", "default"))["spec"]
+    await serviceaddresses.complete_older(server.verbs, User("system:apiserver", ()))
+    given = (await client.get(SERVICES, "s", "default"))["spec"]
+    assert given["clusterIPs"] == [given["clusterIP"]]

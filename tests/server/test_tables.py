@@ -217,6 +217,8 @@ def test_pods() -> None:
          {"revision": 3, "metadata": {"ownerReferences": [
              {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "vm", "controller": True}]}},
          {"Controller": "virtualmachine.kubevirt.io/vm", "Revision": 3}),
+        (resources.DISRUPTION_BUDGETS, {"spec": {"minAvailable": 0}, "status": {"disruptionsAllowed": 2}},
+         {"Min Available": "0", "Max Unavailable": "N/A", "Allowed Disruptions": 2}),
     ],
 )  # fmt: skip
 def test_built_in_kinds(resource: Resource, doc: dict[str, Any], row: dict[str, Any]) -> None:

@@ -223,6 +223,16 @@ def _api_available(doc: Doc) -> str:
     return status if status == "True" or not state.get("reason") else f"{status} ({state['reason']})"
 
 
+def _stated(key: str) -> Callable[[Doc], str]:
+    """Also when it is 0."""
+
+    def read(doc: Doc) -> str:
+        value = at(doc, "spec", key)
+        return "N/A" if value is None else str(value)
+
+    return read
+
+
 _WEBHOOKS = columns(count("Webhooks", "webhooks"), AGE)
 _CREATED = columns(CREATED_AT)
 
@@ -344,8 +354,8 @@ COLUMNS: dict[tuple[str, str], Columns] = {
         field("PreemptionPolicy", "preemptionPolicy", empty="PreemptLowerPriority"),
     ),
     ("policy", "poddisruptionbudgets"): columns(
-        column("Min Available", lambda doc: str(at(doc, "spec", "minAvailable") or "N/A")),
-        column("Max Unavailable", lambda doc: str(at(doc, "spec", "maxUnavailable") or "N/A")),
+        column("Min Available", _stated("minAvailable"), "Fewest that stay."),
+        column("Max Unavailable", _stated("maxUnavailable"), "Most that may be away."),
         field("Allowed Disruptions", "status", "disruptionsAllowed", kind="integer", empty=0),
         AGE,
     ),
