@@ -1,0 +1,128 @@
+"""The report of preconditions over the API: what is read for it, with whose rights, and what is said without them."""
+
+import pytest
+
+from hotvirt.kube.admission import User
+from hotvirt.kube.aggregated import RequestContext
+from hotvirt.kube.errors import BadRequest, Conflict, InternalError, NotFound
+from hotvirt.webhooks import preconditions
+from hotvirt.webhooks.subresources import HotvirtSubresources
+
+TEMPLATE = {"domain": {"memory": {"guest": "1Gi", "maxGuest": "4Gi"}, "cpu": {"sockets": 1, "maxSockets": 4}}}
+VM = {"metadata": {"name": "web", "namespace": "shop", "uid": "u"}, "spec": {"template": {"spec": TEMPLATE}}}
+VMI = {
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": TEMPLATE,
+    "status": {"phase": "Running", "nodeName": "n1"},
+}
+CLAIM = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}, "status": {"phase": "Bound"}}
+NODE = {"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "2", "memory": "8Gi"}}}
+QUOTA = {"metadata": {"name": "q"}, "status": {"hard": {"memory": "2Gi"}, "used": {"memory": "1900Mi"}}}
+ALL = ("patch virtualmachines", "get persistentvolumeclaims", "create persistentvolumeclaims")
+
+
+class Store:
+    """Kinds that are not among `objects` are not served. `may` is what the caller may."""
+
+    def __init__(self, *, may=ALL, **objects):
+        self.objects, self.may, self.reviews = {"virtualmachines": [VM], **objects}, may, []
+
+    async def get(self, resource, name, namespace=None):
+        for each in self.objects.get(resource.plural, ()):
+            if each["metadata"]["name"] == name:
+                return each
+        raise NotFound(f'{resource.plural} "{name}" not found')
+
+    async def list(self, resource, namespace=None):
+        if resource.plural not in self.objects:
+            raise NotFound("the server could not find the requested resource")
+        return {"items": self.objects[resource.plural]}
+
+    async def create(self, resource, obj, namespace=None):
+        assert resource.plural == "subjectaccessreviews"
+        self.reviews.append(obj["spec"])
+        asked = obj["spec"]["resourceAttributes"]
+        return {"status": {"allowed": f"{asked['verb']} {asked['resource']}" in self.may}}
+
+
+class Guests:
+    def __init__(self, error=None):
+        self.error = error
+
+    async def places(self, namespace, name):
+        if self.error:
+            raise self.error
+        return {"ports": 2, "scsi": 7}
+
+
+FULL = {
+    "virtualmachineinstances": [VMI], "persistentvolumeclaims": [CLAIM], "nodes": [NODE], "pods": [],
+    "resourcequotas": [QUOTA], "kubevirts": [],
+}  # fmt: skip
+
+
+async def asked(store, *changes, guests=None):
+    context = RequestContext(User("eve", ("devs",)), "v1alpha1", "shop", "virtualmachines", "web", "preconditions", "")
+    return await preconditions.report(store, lambda: guests or Guests(), context, changes)
+
+
+def findings(report, number=0):
+    return {each["id"]: each for each in report["changes"][number]["findings"]}
+
+
+async def test_everything_is_read_for_the_judgement():
+    store = Store(**FULL)
+    report = await asked(store, "memory=2Gi", "disk=data,bus=virtio")
+    memory, disk = findings(report), findings(report, 1)
+    assert not report["possible"]
+    assert (memory["quota.memory"]["status"], memory["node.memory"]["status"]) == ("fail", "pass")
+    assert memory["caller.patch-vm"]["status"] == "pass"
+    assert disk["disk.place"]["message"] == "the guest has 2 PCIe ports free"
+    assert disk["disk.claim-bound"]["status"] == "pass"
+    assert {(each["user"], *each["groups"]) for each in store.reviews} == {("eve", "devs")}
+    assert {each["resourceAttributes"]["namespace"] for each in store.reviews} == {"shop"}
+
+
+async def test_who_may_not_read_claims_learns_nothing_of_them():
+    report = await asked(Store(may=(), **FULL), "disk=data")
+    found = findings(report)
+    assert {each for each in found if each.startswith("disk.claim")} == set()
+    assert {each for each in found if found[each]["status"] == "fail"} == {"caller.patch-vm", "caller.read-claim"}
+    assert "--user=eve" in found["caller.patch-vm"]["mend"]
+    whole = await asked(Store(may=(), **FULL))
+    assert "data" not in str(whole["changes"][2])
+
+
+async def test_what_cannot_be_read_is_not_told():
+    report = await asked(Store(virtualmachineinstances=[VMI]), "memory=2Gi", "disk=data")
+    told = {*findings(report), *findings(report, 1)}
+    assert told & {"node.memory", "quota.memory", "disk.claim", "disk.claim-bound"} == set()
+
+
+@pytest.mark.parametrize("error", [NotFound("no guest"), InternalError("gone"), Conflict("no")])
+async def test_a_node_that_does_not_answer_leaves_its_places_open(error):
+    report = await asked(Store(**FULL), "disk=data", guests=Guests(error))
+    assert "disk.place" not in findings(report)
+
+
+async def test_a_machine_that_does_not_run():
+    report = await asked(Store(**{**FULL, "virtualmachineinstances": []}), "memory=64Gi")
+    assert (report["running"], report["possible"]) == (False, True)
+
+
+async def test_what_is_no_change_is_a_bad_request():
+    with pytest.raises(BadRequest, match="change: 'colour' cannot be changed"):
+        await asked(Store(**FULL), "colour=red")
+    with pytest.raises(BadRequest, match="at most"):
+        await asked(Store(**FULL), *["memory=1Gi"] * 40)
+
+
+async def test_no_such_machine():
+    with pytest.raises(NotFound):
+        await asked(Store(virtualmachines=[]), "memory=1Gi")
+
+
+def test_the_group_serves_it_for_reading():
+    group = HotvirtSubresources(lambda: None, lambda: None)
+    found = next(each for each in group.resources if each.name == "virtualmachines/preconditions")
+    assert (found.kind, found.verbs, found.namespaced) == ("PreconditionReport", ("get",), True)
