@@ -16,15 +16,16 @@ Document = dict[str, Any]
 STORE = "apiregistration.k8s.io/apiservices"
 MANAGED = "kube-aggregator.kubernetes.io/automanaged"
 BUILT_IN, CUSTOM = "onstart", "true"
-# How far in front a group's resources are looked for, as in Kubernetes; others come after all of these.
-_GROUPS = (
-    "", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch",
-    "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
-    "apiextensions.k8s.io", "admissionregistration.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
-    "discovery.k8s.io",
-)  # fmt: skip
+# How far in front a group's resources are looked for: Kubernetes' numbers. Those of others come after all of these.
+_PRIORITIES = {
+    "": 18000, "apps": 17800, "events.k8s.io": 17750, "authentication.k8s.io": 17700, "authorization.k8s.io": 17600,
+    "autoscaling": 17500, "batch": 17400, "certificates.k8s.io": 17300, "networking.k8s.io": 17200, "policy": 17100,
+    "rbac.authorization.k8s.io": 17000, "storage.k8s.io": 16800, "apiextensions.k8s.io": 16700,
+    "admissionregistration.k8s.io": 16700, "scheduling.k8s.io": 16600, "coordination.k8s.io": 16500,
+    "node.k8s.io": 16300, "discovery.k8s.io": 16200,
+}  # fmt: skip
+_OTHERS = 1000
 OWN_GROUP = "apiregistration.k8s.io"  # not listed by itself
-_FIRST, _STEP, _CUSTOM_PRIORITY = 18000, 100, 1000
 
 
 class Version(Struct, frozen=True):
@@ -73,14 +74,13 @@ def check(new: Document, _: Document | None) -> list[Cause]:
 
 def api_service(wanted: Version, versions: Sequence[str]) -> Document:
     """`versions` are all of its group, the preferred one first. Pure."""
-    known = wanted.group in _GROUPS
-    priority = _FIRST - _STEP * _GROUPS.index(wanted.group) if known else _CUSTOM_PRIORITY
-    place = len(versions) - versions.index(wanted.version)
+    priority = _PRIORITIES.get(wanted.group, _OTHERS)
+    place = len(versions) - versions.index(wanted.version) + (10 if wanted.group in _PRIORITIES else 100)
     return {
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
         "metadata": {"name": wanted.name, "labels": {MANAGED: wanted.managed}},
         "spec": {
             **({"group": wanted.group} if wanted.group else {}), "version": wanted.version,
-            "groupPriorityMinimum": priority, "versionPriority": 100 + place if not known else 10 + place,
+            "groupPriorityMinimum": priority, "versionPriority": place,
         },
     }  # fmt: skip

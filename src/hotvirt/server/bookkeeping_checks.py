@@ -26,11 +26,11 @@ ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 
 def priority_classes() -> list[Document]:
     """Those that are there from the start."""
-    why = {"system-cluster-critical": "in the cluster, but can move to another node if need be",
-           "system-node-critical": "of their node, and are not to be moved from it"}  # fmt: skip
+    why = {"system-cluster-critical": "the cluster needs, on whichever node",
+           "system-node-critical": "their node needs, and no other can run"}  # fmt: skip
     return [
         {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value,
-         "description": f"For system pods that must run {why[name]}."}
+         "description": f"For system pods that {why[name]}."}
         for name, value in SYSTEM_PRIORITIES.items()
     ]  # fmt: skip
 
