@@ -27,7 +27,7 @@ from hotvirt.node.places import Places, PodPlace
 from hotvirt.node.podrunner import read_identity, read_outcome
 from hotvirt.node.volumes import IN_USE, VolumeError, Volumes
 from hotvirt.qemu import launch
-from hotvirt.qemu.errors import QemuError
+from hotvirt.qemu.errors import QemuError, QemuTimeout
 from hotvirt.qemu.process import alive
 from hotvirt.qemu.state import Observed
 
@@ -124,10 +124,9 @@ class NodeAgent:
                     await self._ended(key, vmi, place, str(error))
                     return DONE
                 if not place.launch.exists():  # QEMU runs, and its monitor does not answer
-                    log.warning("guest %s does not answer: %s", key, error)
                     if self._time_to_stop(vmi, uid) == 0:
                         kill(place)
-                    return Result(requeue_after=5)
+                    return await self._is_silent(vmi, error)
         if not self._lives(place) or _is_going(vmi):
             return DONE  # the pod's end is the pod runner's to tell
         return await self._start(key, vmi, place, uid)
@@ -150,12 +149,15 @@ class NodeAgent:
             return await self._cannot_start(vmi, error.reason, str(error))
         except start.StartError as error:
             return await self._cannot_start(vmi, error.reason, str(error))
+        except QemuTimeout as error:
+            if self._lives(place):
+                return await self._is_silent(vmi, error)
+            await self._ended(key, vmi, place, str(error))
+            return DONE
         except QemuError as error:
             await self._ended(key, vmi, place, str(error))
             return DONE
-        self._recorder.event(vmi, "Normal", "Created", "VirtualMachineInstance defined.")
-        self._recorder.event(vmi, "Normal", "Started", "VirtualMachineInstance started.")
-        return await self._look_after(key, _addressed(vmi, address), guest)
+        return await self._look_after(key, vmi, guest)
 
     async def _connect(self, key: Key, place: PodPlace, uid: str, *, timeout: float = 10.0) -> Guest:
         guest = await Guest.connect(
@@ -170,6 +172,15 @@ class NodeAgent:
     def _poked(self, key: Key) -> None:
         self._tell_waiting()
         self.controller.queue.add(key)
+
+    async def _is_silent(self, vmi: Document, error: QemuError) -> Result:
+        """QEMU is there, and takes its time on a busy machine, or hangs: that is for people to judge."""
+        log.warning("guest %s does not answer: %s", key_of(vmi), error)
+        if (vmi["status"].get("phase")) == "Scheduled":
+            message = "QEMU was started and does not answer yet; is the machine busy? To start over: hotvirt restart"
+            if (patch := status.out_of_sync(vmi, status.SILENT, message, now=self._clock())) is not None:
+                await self._patch(vmi, patch)
+        return Result(requeue_after=5)
 
     async def _cannot_start(self, vmi: Document, reason: str, message: str) -> Result:
         patch = status.out_of_sync(vmi, reason, message, now=self._clock())
@@ -207,6 +218,8 @@ class NodeAgent:
         return await self._bring_closer(vmi, guest, observed)
 
     async def _bring_closer(self, vmi: Document, guest: Guest, observed: Observed) -> Result:
+        if not vmi["status"].get("interfaces"):
+            vmi = _addressed(vmi, self.address_of(guest, vmi["metadata"]["namespace"]))
         if guest.settled is None:
             published = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
             now = observed.memory.current
@@ -226,6 +239,9 @@ class NodeAgent:
         ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")
         patch = status.running(vmi, seen, self._facts, now=self._clock(), pod_ready=ready)
         if patch is not None:
+            if patch["status"].get("phase") == "Running":
+                self._recorder.event(vmi, "Normal", "Created", "VirtualMachineInstance defined.")
+                self._recorder.event(vmi, "Normal", "Started", "VirtualMachineInstance started.")
             self._tell(vmi, patch)
             await self._patch(vmi, patch)
         again = [job.retry_at for job in guest.jobs.values() if job.error is not None and not job.is_running]
@@ -384,7 +400,7 @@ def _claim_keys(vmi: Document) -> list[str]:
 def _addressed(vmi: Document, address: str) -> Document:
     """The instance as if its first interface's address were published: it is, with the next write."""
     interfaces = ((vmi["spec"]["domain"].get("devices") or {}).get("interfaces") or ())[:1]
-    if not interfaces:
+    if not interfaces or not address:
         return vmi
     entry = {"name": interfaces[0]["name"], "ipAddress": address}
     return {**vmi, "status": {**vmi["status"], "interfaces": [entry]}}

@@ -17,6 +17,11 @@ from hotvirt.qemu.launch import Descriptors, Request
 log = logging.getLogger(__name__)
 
 
+LAUNCH_PATIENCE = 60.0
+"""Seconds for the receiver to become QEMU. One that dies is noticed at once; one that only waits for its turn on a busy
+machine must not be taken for dead."""
+
+
 class StartError(Exception):
     """`reason` is a condition's word; the text names what is wrong and the mend."""
 
@@ -63,7 +68,7 @@ async def start(
             raise StartError("FailedStart", f"the machine cannot be made: {error}") from error
         user = user_of(address) if facts.gives_users else None
         request = Request(argv=tuple(line), uid=user, gid=user, groups=facts.groups, isolate=network.isolation)
-        await launch.send_launch(place.launch, request, descriptors=descriptors.mapping)
+        await launch.send_launch(place.launch, request, descriptors=descriptors.mapping, timeout=LAUNCH_PATIENCE)
     # From here on a socket that is still there would mean that the receiver waits.
     place.launch.unlink(missing_ok=True)
     log.info("started %s/%s", vmi["metadata"]["namespace"], vmi["metadata"]["name"])

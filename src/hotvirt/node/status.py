@@ -44,6 +44,7 @@ class Seen(Struct, frozen=True, kw_only=True):
 
 
 POD_GOES = "PodTerminating"
+SILENT = "QemuSilent"
 
 
 class End(Struct, frozen=True):
@@ -214,7 +215,7 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
 
 
 START_REASONS = (
-    "FailedStart", "FailedVolume", "FailedPvcNotFound", "FailedNetwork", "QemuMissing", "Pending", IN_USE,
+    SILENT, "FailedStart", "FailedVolume", "FailedPvcNotFound", "FailedNetwork", "QemuMissing", "Pending", IN_USE,
 )  # fmt: skip
 
 
