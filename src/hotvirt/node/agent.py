@@ -56,7 +56,7 @@ class NodeAgent:
         self._moved = asyncio.Event()  # replaced whenever it is set
         self._vmis.add_index(BY_CLAIM, _claim_keys)
         self._pods.add_index(BY_UID, lambda pod: [pod["metadata"]["uid"]])
-        self.controller = Controller("node-agent", self.reconcile, workers=8)
+        self.controller = Controller("node-agent", self.reconcile, workers=16)
         self.controller.watch(self._vmis)
         self.controller.watch(self._pods, _instance_of, when=lambda change: change.new is None or _is_going(change.new))
         self.controller.watch(self._pods, self._waiting_for, when=_has_ended)
@@ -144,7 +144,7 @@ class NodeAgent:
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
                 volumes=self._volumes, lookup=self._lookup(key),
             )  # fmt: skip
-            guest = await self._connect(key, place, uid, timeout=20)
+            guest = await self._connect(key, place, uid)
         except VolumeError as error:
             return await self._cannot_start(vmi, error.reason, str(error))
         except start.StartError as error:
@@ -176,7 +176,7 @@ class NodeAgent:
     async def _is_silent(self, vmi: Document, error: QemuError) -> Result:
         """QEMU is there, and takes its time on a busy machine, or hangs: that is for people to judge."""
         log.warning("guest %s does not answer: %s", key_of(vmi), error)
-        if (vmi["status"].get("phase")) == "Scheduled":
+        if vmi["status"].get("phase") == "Scheduled":
             message = "QEMU was started and does not answer yet; is the machine busy? To start over: hotvirt restart"
             if (patch := status.out_of_sync(vmi, status.SILENT, message, now=self._clock())) is not None:
                 await self._patch(vmi, patch)
