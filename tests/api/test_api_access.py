@@ -58,6 +58,7 @@ def test_nobody_reaches_health_and_version_alone(target: Any) -> None:
 
 
 def test_who_am_i(client: Any, kubectl: Any, user: str) -> None:
+    kubectl.needs(26, "auth whoami")
     told = kubectl.as_user(user)("auth", "whoami")
     assert user in told
     assert "system:authenticated" in told

@@ -373,6 +373,7 @@ def test_a_policy_with_conditions(target: Any, ns: str, policy: Any) -> None:
 
 
 def test_policies_as_kubectl_shows_them(kubectl: Any, policy: Any) -> None:
+    kubectl.needs(27, "explain of OpenAPI v3")
     name = policy({"expression": "true"}, {"expression": "true"}, paramKind={"apiVersion": "v1", "kind": "ConfigMap"},
                   reference={"name": "limits", "parameterNotFoundAction": "Allow"})  # fmt: skip
     head, row = kubectl("get", "validatingadmissionpolicies", name).splitlines()
@@ -442,4 +443,5 @@ def test_a_webhook_is_asked_only_when_its_conditions_hold(target: Any, ns: str) 
 def test_clients_can_read_the_rules(target: Any, group: str, kubectl: Any) -> None:
     described = target.ask("GET", f"/openapi/v3/apis/{group}/v1").doc
     assert "minReplicas must not be more than maxReplicas" in json.dumps(described)
+    kubectl.needs(27, "explain of a kind by its group")
     assert "className" in kubectl("explain", f"gates.{group}.spec")

@@ -81,20 +81,24 @@ def test_kubectl_finds_its_way(kubectl: Any) -> None:
     assert {f"{GROUP}/v1", f"{GROUP}/v1alpha1", "kubevirt.io/v1", "kubevirt.io/v1alpha3", "v1", "apps/v1"} <= {
         *versions
     }
+    kubectl.needs(26, "api-resources --categories")
     assert "widgets" in kubectl("api-resources", "--categories=gadgets", "-o", "name")
 
 
-def test_explain(kubectl: Any) -> None:
+def test_explain(target: Any, kubectl: Any) -> None:
     told = kubectl("explain", "vm.spec.template.spec.domain.memory")
-    assert re.search(r"GROUP:\s+kubevirt\.io", told)
-    assert re.search(r"FIELD:? ?memory", told)
+    assert re.search(r"(GROUP|VERSION):\s+kubevirt\.io", told)
+    assert re.search(r"(FIELD|RESOURCE):? ?memory", told)
     for field in ("guest", "maxGuest", "hugepages"):
         assert re.search(rf"^\s+{field}\s", told, re.MULTILINE), field
     described = told.split("DESCRIPTION")[1].split("FIELDS")[0].strip()
     assert len(described) > 20
     assert "How many." in kubectl("explain", "wdg.spec.replicas")
     assert "replicas" in kubectl("explain", "widgets", "--recursive")
-    assert "containers" in kubectl("explain", "pod.spec")
+    why = "OpenAPI v2 does not say which built-in kind is which: an old kubectl's patches go by what it was built with"
+    if kubectl.minor >= 27 or not target.differs(why):
+        assert "containers" in kubectl("explain", "pod.spec")
+    kubectl.needs(27, "explain of OpenAPI v3")
     assert "ENUM" in kubectl("explain", "wdg.spec.color")
 
 
@@ -218,12 +222,13 @@ def test_a_client_shows_warnings(kubectl: Any, ns: str, widget: Callable[..., Do
     old = {**widget("a"), "apiVersion": f"{GROUP}/v1alpha1"}
     _, _, complaints = kubectl.tried("create", "-n", ns, "-f", "-", text=old)
     assert f"Warning: {GROUP}/v1alpha1 Widget is old; use v1" in complaints
+    kubectl.needs(25, "--validate=warn")
     _, _, complaints = kubectl.tried("create", "-n", ns, "--validate=warn", "-f", "-", text=widget("b", colour="red"))
     assert 'Warning: unknown field "spec.colour"' in complaints
 
 
 def test_validation_by_a_client(client: Any, ns: str, widget: Callable[..., Doc], refused: type[Any]) -> None:
-    with pytest.raises(refused, match=r"spec\.colour"):
+    with pytest.raises(refused, match=r'spec\.colour|spec\): unknown field "colour"'):
         client.create(widget("a", colour="red"), ns)
     assert "colour" not in client.create(widget("a", colour="red"), ns, validate="ignore")["spec"]
 
