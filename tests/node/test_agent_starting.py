@@ -1,4 +1,4 @@
-"""A guest's start as the node agent tells it: a QEMU that takes its time is waited for, and one that died has failed."""
+"""A guest's start as the node agent tells it: QEMU that takes its time is waited for, and one that died has failed."""
 
 import asyncio
 import importlib.util
