@@ -232,6 +232,21 @@ def test_metadata(target: Any, ns: str) -> None:
         assert (told.status, told.doc["reason"]) == (400, "BadRequest"), told.doc
 
 
+def test_a_negative_scale(target: Any, ns: str, widget: Callable[..., Doc]) -> None:
+    path = f"/apis/conformance.hotvirt.io/v1/namespaces/{ns}/widgets"
+    target.ask("POST", path, widget("w"))
+    assert "spec.replicas" in blamed(target.ask("PATCH", f"{path}/w/scale", {"spec": {"replicas": -1}}, kind=MERGE))
+
+
+def test_an_eviction_of_another_name(target: Any, ns: str) -> None:
+    pods = f"/api/v1/namespaces/{ns}/pods"
+    body = {"metadata": {"name": "p"}, "spec": {"containers": [container()]}}
+    target.until(lambda: target.ask("POST", pods, body).status == 201)
+    evict = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "q"}}
+    told = target.ask("POST", f"{pods}/p/eviction", evict)
+    assert (told.status, told.doc["reason"]) == (400, "BadRequest")
+
+
 def test_an_amount_that_is_none(target: Any, ns: str) -> None:
     found = resources({"cpu": "much"})
     told = target.ask(

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from hotvirt.kube.errors import Cause, Conflict, InternalError, TooManyRequests
+from hotvirt.kube.errors import BadRequest, Cause, Conflict, InternalError, TooManyRequests
 from hotvirt.server import objectmeta
 from hotvirt.server.calls import Call, DeleteOptions
 from hotvirt.server.selectors import from_object
@@ -24,6 +24,9 @@ _NOT_DISRUPTED = ("Pending", "Succeeded", "Failed")
 
 async def evict(verbs: Verbs, call: Call, eviction: Document) -> None:
     """TooManyRequests, with the budget as its cause, when the pod has to stay for now."""
+    named = (eviction.get("metadata") or {}).get("name")
+    if named and named != call.name:
+        raise BadRequest(f"name in URL does not match name in Eviction object: {call.name} and {named}")
     pod = verbs.store.doc(await verbs.get(call))
     await verbs.admit_eviction(call, eviction, pod)
     options = eviction.get("deleteOptions") or {}

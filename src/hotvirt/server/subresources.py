@@ -4,7 +4,7 @@ review kinds that are asked but never stored. In documents, out documents; the s
 from typing import Any
 
 from hotvirt.kube.client import PatchKind
-from hotvirt.kube.errors import Invalid, MethodNotAllowed, NotFound
+from hotvirt.kube.errors import Cause, Invalid, MethodNotAllowed, NotFound
 from hotvirt.server import bodies, evictions, reviews
 from hotvirt.server.access import Access
 from hotvirt.server.calls import Call
@@ -75,7 +75,9 @@ class Subresources:
         bodies.check("Scale", scale)
         replicas = (scale.get("spec") or {}).get("replicas") or 0
         if replicas < 0:
-            raise Invalid(f'Scale "{call.name}" is invalid: spec.replicas: must be a number, 0 or more')
+            message = f"Invalid value: {replicas}: must be greater than or equal to 0"
+            cause = Cause("FieldValueInvalid", message, "spec.replicas")
+            raise Invalid(f'Scale "{call.name}" is invalid: {cause.field}: {cause.message}', causes=[cause])
 
         def change(old: Document) -> Document:
             new = _with_value(old, paths.spec.split("."), replicas)
