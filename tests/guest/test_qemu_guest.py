@@ -21,7 +21,7 @@ import pytest
 from msgspec.structs import replace
 
 from hotvirt.images import catalog
-from hotvirt.qemu import argv, binary, cpu, disks, facts, memory, nics, state, translation, vnc
+from hotvirt.qemu import argv, binary, cpu, disks, drives, facts, memory, nics, state, translation, vnc
 from hotvirt.qemu.errors import AgentError, HotplugError, QemuGone
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.launch import Descriptors, Request, listening_socket, read_log, send_launch, spawn_receiver
@@ -470,10 +470,33 @@ async def test_every_kind_of_cold_disk_is_taken_by_this_qemu(tmp_path: Path) -> 
                 await disks.attach_disk(monitor, image(tmp_path / "more.img", MIB))
                 where = {"path": "/machine/peripheral/disk-more", "property": "scsi-id"}
                 assert await monitor.execute("qom-get", where) == 3
+                await _swap_discs(monitor, tmp_path)
         finally:
             log = read_log(pod.directory / "log")
             await end(pod)
         assert log == ""
+
+
+async def _swap_discs(monitor: Monitor, directory: Path) -> None:
+    """A disc for the empty drive, in two halves as by homes that died; then out, and out of one filled at the start."""
+    file = directory / "disc.iso"
+    file.write_bytes(bytes(MIB))
+    disc = Disk(name="tray", kind="cdrom", bus="scsi", layers=(Layer(File(fd=os.open(file, os.O_RDONLY))),))
+    assert (await state.observe(monitor)).disk("tray").is_empty
+    await disks.open_images(monitor, disc)
+    half = (await state.observe(monitor)).disk("tray")
+    assert (half.nodes, half.is_empty) == (("disk-tray",), True)
+    await drives.insert_disc(monitor, disc)
+    full = (await state.observe(monitor)).disk("tray")
+    assert (full.nodes, full.is_empty, full.size) == (("disk-tray",), False, MIB)
+    for name in ("tray", "iso"):
+        await drives.eject_disc(monitor, name)
+        await drives.eject_disc(monitor, name)
+        empty = (await state.observe(monitor)).disk(name)
+        assert (empty.device, empty.nodes, empty.is_empty) == (True, (), True)
+    await drives.insert_disc(monitor, replace(disc, name="iso", bus="sata"))
+    with pytest.raises(HotplugError, match="no CD-ROM drive 'none'"):
+        await drives.insert_disc(monitor, replace(disc, name="none"))
 
 
 def test_sockets_need_no_cleaning(guest: Pod) -> None:

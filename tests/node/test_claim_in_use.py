@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from hotvirt.node import changes
+from hotvirt.node import attachments
 from hotvirt.node.guest import Job
 from hotvirt.node.places import Places
 from hotvirt.node.volumes import ClaimFile, VolumeError, Volumes, free
@@ -123,7 +123,7 @@ async def hot_plug(image, guest, *disks):
     source = {"name": "data", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}}
     spec = {"domain": {"devices": {"disks": [{"name": "data", "disk": {"bus": "scsi"}}]}}, "volumes": [source]}
     observed = Observed(status="running", running=True, version=(7, 2, 0), memory=MemoryState(boot=1), disks=disks)
-    waiting = await changes.volumes({"spec": spec}, guest, observed, Volumes(Places(*[image.parent] * 3)), lookup)
+    waiting = await attachments.volumes({"spec": spec}, guest, observed, Volumes(Places(*[image.parent] * 3)), lookup)
     return guest.asked, {name: reason for name, (reason, _) in waiting.items()}
 
 

@@ -209,6 +209,77 @@ def written_by_a_guest(file):
         yield
 
 
+GROWING_CLASS = {**CLASS, "allowVolumeExpansion": True}
+
+
+async def ask_for(home, storage):
+    patch = {"spec": {"resources": {"requests": {"storage": storage}}}}
+    await home.api.patch(CLAIMS, "data", patch, "default")
+
+
+def capacities(home):
+    claim, volume = home.claim(), home.api.all(VOLUMES)[0]
+    return claim["status"]["capacity"]["storage"], volume["spec"]["capacity"]["storage"]
+
+
+async def test_a_claim_grows_with_its_file_and_keeps_what_is_in_it(home):
+    await home.api.create(STORAGE_CLASSES, GROWING_CLASS)
+    await home.api.create(CLAIMS, claim())
+    async with at_work(home):
+        file = Path((await home.bound())["spec"]["local"]["path"]) / "disk.img"
+        with file.open("r+b") as opened:
+            opened.write(b"kept")
+        await ask_for(home, "3Mi")
+        await home.until(lambda: capacities(home) == ("3Mi", "3Mi"))
+        await home.until(lambda: ("FileSystemResizeSuccessful", "grew from 1Mi to 3Mi") in home.events())
+    assert file.stat().st_size == 3 << 20
+    assert file.read_bytes().startswith(b"kept")
+
+
+async def test_a_file_in_use_is_left_to_its_guest_and_the_claim_says_so(home, monkeypatch):
+    monkeypatch.setattr(provisioner, "GROWING", 0.01)
+    await home.api.create(STORAGE_CLASSES, GROWING_CLASS)
+    await home.api.create(CLAIMS, claim())
+    async with at_work(home):
+        file = Path((await home.bound())["spec"]["local"]["path"]) / "disk.img"
+        with written_by_a_guest(file):
+            await ask_for(home, "2Mi")
+            await home.until(lambda: home.claim()["status"].get("conditions"))
+            assert home.claim()["status"]["conditions"][0]["type"] == "FileSystemResizePending"
+            assert capacities(home) == ("1Mi", "2Mi")
+            assert file.stat().st_size == 1 << 20
+            os.truncate(file, 2 << 20)  # what the guest's QEMU does
+            await home.until(lambda: capacities(home) == ("2Mi", "2Mi"))
+    assert not home.claim()["status"].get("conditions")
+
+
+@pytest.mark.parametrize(
+    ("storage_class", "size", "why"),
+    [
+        (
+            CLASS,
+            "2Mi",
+            "storage class hotvirt-directory does not let claims grow: set its allowVolumeExpansion to true",
+        ),
+        (GROWING_CLASS, "1Pi", "it would grow by "),
+    ],
+)
+async def test_a_claim_that_cannot_grow_says_why(home, storage_class, size, why):
+    await home.api.create(STORAGE_CLASSES, storage_class)
+    await home.api.create(CLAIMS, claim())
+    async with at_work(home):
+        await home.bound()
+        await ask_for(home, size)
+        await home.until(lambda: any(r == "VolumeResizeFailed" and m.startswith(why) for r, m in home.events()))
+    assert capacities(home) == ("1Mi", "1Mi")
+
+
+def test_the_size_in_a_qcow2_header(tmp_path):
+    file = tmp_path / "disk.qcow2"
+    file.write_bytes(b"QFI\xfb".ljust(24, b"\0") + (5 << 20).to_bytes(8, "big") + b"\0" * 8)
+    assert provisioner.virtual_size(file, "qcow2") == 5 << 20
+
+
 async def test_a_volume_to_be_kept_is_kept(home):
     await home.api.create(STORAGE_CLASSES, {**CLASS, "reclaimPolicy": "Retain"})
     await home.api.create(CLAIMS, claim())

@@ -362,7 +362,7 @@ def test_a_volume_on_its_way_out_is_still_told_of():
     assert found == [
         {
             "name": "data", "target": "", "hotplugVolume": {}, "phase": "Detaching",
-            "message": "waiting for the guest to let go",
+            "reason": "Detaching", "message": "waiting for the guest to let go",
         }
     ]  # fmt: skip
     stuck = status.volume_status(vmi(), seen(disks=[THERE], jobs={"volume data": failed("Busy", "it is mounted")}))
@@ -376,7 +376,38 @@ def test_what_keeps_a_volume_away_is_a_condition():
     assert condition(found, "HotVolumeChange")["message"] == "volume 'data': there is no claim; also b"
     assert condition(after(found, seen(disks=[THERE])), "HotVolumeChange") is None
     refused = after(vmi(volumes=[CLAIM]), seen(jobs={"volume data": failed("NoFreePort", "no port is free")}))
-    assert condition(refused, "HotVolumeChange")["message"] == "no port is free"
+    told = condition(refused, "HotVolumeChange")
+    assert (told["status"], told["reason"], told["message"]) == ("False", "NoFreePort", "no port is free")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (("attach", "/f"), "volume data is being attached"), (("grow", 5), "volume data is growing"),
+        (("detach",), "volume data is to leave, when the guest lets go"), (("eject",), "volume data is being ejected"),
+    ],
+)  # fmt: skip
+def test_a_volume_on_its_way_is_a_condition_until_it_is_there(target, words):
+    job = going()
+    job.target = target
+    found = after(vmi(volumes=[CLAIM]), seen(jobs={"volume data": job}))
+    told = condition(found, "HotVolumeChange")
+    assert (told["status"], told["reason"], told["message"]) == ("True", "InProgress", words)
+    assert condition(after(found, seen(disks=[THERE])), "HotVolumeChange") is None
+
+
+def test_the_claim_behind_a_volume_is_told_of():
+    claim = {
+        "metadata": {"name": "c"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2Gi"}}},
+        "status": {"capacity": {"storage": "1Gi"}},
+    }
+    look = structs.replace(seen(disks=[THERE]), claims={"data": claim})
+    (entry,) = status.volume_status(vmi(volumes=[CLAIM]), look)
+    assert entry["persistentVolumeClaimInfo"] == {
+        "claimName": "c", "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem",
+        "capacity": {"storage": "1Gi"}, "requests": {"storage": "2Gi"},
+    }  # fmt: skip
 
 
 # Other conditions

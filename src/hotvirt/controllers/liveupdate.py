@@ -242,6 +242,8 @@ def _volumes(new: Document, wanted: Document, vmi: Document, facts: Facts) -> tu
             waits = True
             continue
         disk = _disk(wanted, name)
+        if disk.get("cdrom") is not None and all(known["name"] != name for known in _disks(new)):
+            continue  # its drive comes with a start, and that is said of the disk
         refused = _judged(
             VolumeAdd(volume=volume, disk=disk), vmi, facts,
             field=f"volumes[{name}]", old="unset", new=shown(_source(volume)),

@@ -71,7 +71,7 @@ def _storage_class() -> Document:
     """Claims are files in the home's `volumes` directory. Bound at once: there is one node."""
     storage = _object(
         STORAGE_CLASSES, STORAGE_CLASS, provisioner="hotvirt.io/directory", parameters={"format": "raw"},
-        reclaimPolicy="Delete", volumeBindingMode="Immediate", allowVolumeExpansion=False,
+        reclaimPolicy="Delete", volumeBindingMode="Immediate", allowVolumeExpansion=True,
     )  # fmt: skip
     storage["metadata"]["annotations"] = {"storageclass.kubernetes.io/is-default-class": "true"}
     return storage

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from hotvirt.api import quantity
+from hotvirt.api import disks, quantity
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
@@ -19,7 +19,7 @@ from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CLAIMS, PODS, SECRETS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
-from hotvirt.node import changes, freezing, power, start, status
+from hotvirt.node import attachments, changes, freezing, power, start, status
 from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
@@ -63,6 +63,7 @@ class NodeAgent:
         self.controller.watch(
             self._claims, lambda claim: map(key_of, self._vmis.by_index(BY_CLAIM, str(key_of(claim))))
         )
+        self.controller.watch(self._pvs, self._using)
 
     async def close(self) -> None:
         """Let go of all guests; they run on."""
@@ -230,10 +231,11 @@ class NodeAgent:
             guest.recount()
             changes.memory(vmi, guest, observed)
             changes.vcpus(vmi, guest, observed)
-            waiting = await changes.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
+            waiting = await attachments.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting, kernel=guest.kernel,
+            claims=self._claims_of(vmi),
         )  # fmt: skip
         pod = self._pod(vmi["metadata"]["namespace"], guest.uid) or {}
         ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")
@@ -258,16 +260,21 @@ class NodeAgent:
         if new is not None and (still := conditions.is_true(new, "Paused")) != conditions.is_true(was, "Paused"):
             said = ("Paused", "the guest stands still") if still else ("Resumed", "the guest goes on")
             self._recorder.event(vmi, "Normal", *said)
-        before = {v["name"]: v.get("phase") for v in (vmi.get("status") or {}).get("volumeStatus") or ()}
+        old = {v["name"]: v for v in (vmi.get("status") or {}).get("volumeStatus") or ()}
         after = {v["name"]: v for v in patch["status"].get("volumeStatus", ())}
         for name, entry in after.items():
-            if entry.get("phase") and entry["phase"] != before.get(name):
-                kind: EventKind = "Warning" if entry["phase"] == "Failed" else "Normal"
-                message = f"volume {name}: {entry.get('message', entry['phase'])}"
-                self._recorder.event(vmi, kind, entry.get("reason") or entry["phase"], message)
+            before = old.get(name) or {}
+            phase, reason = entry.get("phase"), entry.get("reason")
+            if phase and (phase, reason) != (before.get("phase"), before.get("reason")):
+                refused = phase == "Failed" or (phase == "Detaching" and reason != "Detaching")
+                kind: EventKind = "Warning" if refused else "Normal"
+                self._recorder.event(vmi, kind, reason or phase, f"volume {name}: {entry.get('message', phase)}")
+            if 0 < (had := before.get("size") or 0) < (has := entry.get("size") or 0):
+                words = f"volume {name} grew from {quantity.format_bytes(had)} to {quantity.format_bytes(has)}"
+                self._recorder.event(vmi, "Normal", "VolumeGrown", words)
         if "volumeStatus" in patch["status"]:
-            for name, phase in before.items():
-                if name not in after and phase is not None:
+            for name, before in old.items():
+                if name not in after and before.get("phase") is not None:
                     self._recorder.event(vmi, "Normal", "VolumeUnplugged", f"volume {name} was taken from the guest")
 
     # Ends
@@ -347,6 +354,19 @@ class NodeAgent:
         found = self._vmis.by_index(BY_CLAIM, str(Key(namespace, claim)))
         return sorted(found, key=lambda vmi: key_of(vmi) not in self.guests)
 
+    def _claims_of(self, vmi: Document) -> dict[str, Document]:
+        """Volume name -> its claim, of those there are."""
+        namespace = vmi["metadata"]["namespace"]
+        named = {v["name"]: disks.claim(v) for v in vmi["spec"].get("volumes") or ()}
+        found = {name: self._claims.get(claim, namespace) for name, claim in named.items() if claim}
+        return {name: claim for name, claim in found.items() if claim is not None}
+
+    def _using(self, volume: Document) -> list[Key]:
+        """Instances with the claim that a PersistentVolume is for."""
+        reference = volume["spec"].get("claimRef") or {}
+        claim = Key(reference.get("namespace") or "", reference.get("name") or "")
+        return [key_of(vmi) for vmi in self._vmis.by_index(BY_CLAIM, str(claim))]
+
     def _waiting_for(self, pod: Document) -> set[Key]:
         """Instances that name a claim of a pod."""
         claims = [(v.get("persistentVolumeClaim") or {}).get("claimName") for v in pod["spec"].get("volumes") or ()]
@@ -393,7 +413,7 @@ def _instance_of(pod: Document) -> list[Key]:
 
 def _claim_keys(vmi: Document) -> list[str]:
     namespace = vmi["metadata"].get("namespace") or ""
-    names = [(v.get("persistentVolumeClaim") or {}).get("claimName") for v in vmi["spec"].get("volumes") or ()]
+    names = [disks.claim(volume) for volume in vmi["spec"].get("volumes") or ()]
     return [str(Key(namespace, name)) for name in names if name]
 
 

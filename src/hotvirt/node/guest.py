@@ -33,6 +33,8 @@ POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHAN
 AGENT_PORT = "agent-port"
 """The device that QEMU tells of when the guest opens or closes it."""
 RETRY = 20.0
+SOONER = {"GuestUses": 3.0}
+"""Reasons that a person in the guest may end at any moment, and after how many seconds to look again."""
 PRESS_AGAIN = 3.0
 LOOK = 10.0
 HASTENED = 1.0
@@ -275,7 +277,7 @@ class Guest:
             job.error = error
         except QemuError as error:
             job.error = HotplugError("Failed", str(error))
-        job.retry_at = asyncio.get_running_loop().time() + (RETRY if job.error else 0.0)
+        job.retry_at = asyncio.get_running_loop().time() + (SOONER.get(job.error.reason, RETRY) if job.error else 0.0)
         if job.error:
             log.info("%s of %s: %s", kind, self.monitor.name, job.error)
         self.poke()

@@ -3,6 +3,9 @@
 A claim gets a directory with one sparse disk file and a PV for it, named by the claim's uid, so that doing it twice
 does it once. The file comes first and whole (temporary name, fsync, rename), then the PV, then the binding. A PV whose
 claim is gone goes, with its file, if its reclaim policy says so.
+
+A claim that asks for more than it has grows, if its class allows that: its PV says the new size first, and then the
+file is made as large, here when no guest has it open, else by that guest's QEMU (`attachments`), which shows it.
 """
 
 import logging
@@ -12,6 +15,7 @@ from pathlib import Path
 from hotvirt.api.quantity import QuantityError, format_bytes, parse_bytes
 from hotvirt.images import disks
 from hotvirt.images.errors import ImageError
+from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
@@ -20,16 +24,17 @@ from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CLAIMS, STORAGE_CLASSES, VOLUMES
 from hotvirt.kube.times import Clock
 from hotvirt.node.places import Places
-from hotvirt.node.volumes import CLAIM_FILES
+from hotvirt.node.volumes import CLAIM_FILES, OWNED, PROVISIONER
 from hotvirt.qemu import locks
 
 log = logging.getLogger(__name__)
 
-PROVISIONER = "hotvirt.io/directory"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-OWNED = "pv.kubernetes.io/provisioned-by"
+PENDING = "FileSystemResizePending"
 SECTOR = 512
 KEEP_FREE = 256 << 20
+GROWING = 0.5
+"""Seconds between looks at a file that a guest's QEMU is to grow."""
 LOOK_AGAIN = 15.0
 """Seconds between looks at a file whose claim is gone and which a guest still has open."""
 
@@ -51,7 +56,7 @@ class Provisioner:
     async def reconcile(self, key: Key) -> Result:
         claim = self._claims.get(key.name, key.namespace)
         is_held = await self._reclaim(key, claim)
-        result = await self._provide(claim)
+        result = await self._grow(claim) if claim is not None and _bound(claim) else await self._provide(claim)
         return Result(requeue_after=self._look_again) if is_held and result == DONE else result
 
     async def _provide(self, claim: Document | None) -> Result:
@@ -79,6 +84,72 @@ class Provisioner:
             pass
         await self._bind(claim, volume, storage_class)
         return DONE
+
+    async def _grow(self, claim: Document) -> Result:
+        volume = self._volumes.get(claim["spec"].get("volumeName") or "")
+        size = growth(claim)
+        if volume is None or not size or (volume["metadata"].get("annotations") or {}).get(OWNED) != PROVISIONER:
+            return DONE
+        directory = Path(volume["spec"]["local"]["path"])
+        found = next(((directory / name, kind) for name, kind in CLAIM_FILES if (directory / name).exists()), None)
+        if found is None:
+            return DONE
+        has = virtual_size(*found)
+        if why := self._obstacle(claim, size - has):
+            self._recorder.event(claim, "Warning", "VolumeResizeFailed", why)
+            return Result(requeue_after=30)
+        if parse_bytes(volume["spec"]["capacity"]["storage"]) < size:
+            patch = {"spec": {"capacity": {"storage": format_bytes(size)}}}
+            self._volumes.observe(await self._client.patch(VOLUMES, volume["metadata"]["name"], patch))
+        if has < size and _in_use(directory):
+            await self._growing(claim)
+            return Result(requeue_after=GROWING)
+        try:
+            if has < size:
+                await disks.grow(found[0], size, found[1])
+        except (ImageError, OSError) as error:
+            self._recorder.event(claim, "Warning", "VolumeResizeFailed", f"the disk file could not grow: {error}")
+            return Result(requeue_after=GROWING)  # a guest may just have started with it
+        await self._grown(claim, size)
+        return DONE
+
+    def _obstacle(self, claim: Document, more: int) -> str:
+        storage_class = next(
+            (c for c in self._classes.list() if c["metadata"]["name"] == claim["spec"].get("storageClassName")), None
+        )
+        if storage_class is None or not storage_class.get("allowVolumeExpansion"):
+            named = claim["spec"].get("storageClassName")
+            return f"storage class {named} does not let claims grow: set its allowVolumeExpansion to true"
+        free = shutil.disk_usage(self._places.volumes).free
+        if more > free - KEEP_FREE:
+            return (
+                f"it would grow by {format_bytes(more)}, and {format_bytes(free >> 20 << 20)} are free in "
+                f"{self._places.volumes}: ask for less, or make room there"
+            )
+        return ""
+
+    async def _growing(self, claim: Document) -> None:
+        """Kubernetes' word for: the rest is done where the volume is in use."""
+        old = (claim.get("status") or {}).get("conditions")
+        message = "the guest that uses it is given the new size"
+        new = conditions.put(old, PENDING, True, now=self._clock(), message=message)
+        if new != list(old or ()):
+            await self._claim_status(claim, {"conditions": new})
+
+    async def _grown(self, claim: Document, size: int) -> None:
+        was = ((claim.get("status") or {}).get("capacity") or {}).get("storage")
+        left = conditions.remove((claim.get("status") or {}).get("conditions"), PENDING)
+        await self._claim_status(claim, {"capacity": {"storage": format_bytes(size)}, "conditions": left or None})
+        message = f"grew from {was} to {format_bytes(size)}"
+        self._recorder.event(claim, "Normal", "FileSystemResizeSuccessful", message)
+
+    async def _claim_status(self, claim: Document, status: Document) -> None:
+        metadata = claim["metadata"]
+        self._claims.observe(
+            await self._client.patch(
+                CLAIMS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
+            )
+        )
 
     async def _make(self, directory: Path, size: int, kind: str) -> None:
         free = shutil.disk_usage(self._places.volumes).free
@@ -151,6 +222,26 @@ class Provisioner:
             if each["metadata"]["name"] == named or (named is None and is_default):
                 return each if each.get("provisioner") == PROVISIONER else None
         return None
+
+
+def growth(claim: Document) -> int:
+    """Bytes that a claim is to grow to; 0 when it has what it asks for. Pure."""
+    try:
+        asked = parse_bytes(claim["spec"]["resources"]["requests"]["storage"])
+        has = parse_bytes(((claim.get("status") or {}).get("capacity") or {}).get("storage"))
+    except (QuantityError, KeyError):
+        return 0
+    size = -(-asked // SECTOR) * SECTOR
+    return size if size > has else 0
+
+
+def virtual_size(file: Path, kind: str) -> int:
+    """What a guest sees of it."""
+    if kind != "qcow2":
+        return file.stat().st_size
+    with file.open("rb") as opened:
+        header = opened.read(32)
+    return int.from_bytes(header[24:32], "big")
 
 
 def fault(claim: Document) -> str | None:

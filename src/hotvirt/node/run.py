@@ -13,6 +13,7 @@ from hotvirt.node import hostfacts
 from hotvirt.node.access import LocalGuestAccess
 from hotvirt.node.agent import NodeAgent
 from hotvirt.node.cgroups import Cgroups
+from hotvirt.node.credentials import Credentials
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.memorydump import MemoryDumps
 from hotvirt.node.network import Network
@@ -48,6 +49,9 @@ class Node:
         self._dumps = MemoryDumps(
             client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
         )
+        self._credentials = Credentials(
+            client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
+        )
         self.access = LocalGuestAccess(self._agent, clock=clock)
         self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
 
@@ -72,7 +76,7 @@ class Node:
                 await self._pods.synced()
                 await self._runner.sweep()
                 group.create_task(self._runner.tend())
-                for part in (self._runner, self._agent, self._provisioner, self._dumps):
+                for part in (self._runner, self._agent, self._provisioner, self._dumps, self._credentials):
                     group.create_task(part.controller.run())
         finally:
             self.access.close()

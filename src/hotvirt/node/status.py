@@ -41,6 +41,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     volume_errors: dict[str, tuple[str, str]]
     """Volume name -> (reason, message) of hot-plug volumes that cannot be attached yet."""
     kernel: Kernel | None = None
+    claims: dict[str, Document] = {}
+    """Volume name -> its claim."""
 
 
 POD_GOES = "PodTerminating"
@@ -206,12 +208,29 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
     if seen.view is None:
         words += "; waiting for the guest agent"
     found = _change(found, "HotVCPUChange", seen.jobs.get("cpu"), words, sockets != asked, now)
-    waiting = "; ".join(message for _, message in seen.volume_errors.values())
-    job = next((j for kind, j in seen.jobs.items() if kind.startswith("volume") and j.error), None)
-    if waiting or (job is not None and job.error is not None):
-        message = waiting or str(job.error if job else "")
-        return conditions.put(found, "HotVolumeChange", False, now=now, reason="Waiting", message=message)
-    return conditions.remove(found, "HotVolumeChange")
+    return _volume_change(found, seen, now)
+
+
+VOLUME_JOBS = {
+    "attach": "is being attached", "detach": "is to leave, when the guest lets go", "eject": "is being ejected",
+    "grow": "is growing",
+}  # fmt: skip
+
+
+def _volume_change(found: list[Document], seen: Seen, now: datetime) -> list[Document]:
+    """What cannot be done comes first, by volume; then what is on its way."""
+    jobs = {kind.removeprefix("volume "): job for kind, job in seen.jobs.items() if kind.startswith("volume ")}
+    stuck = dict(seen.volume_errors)
+    stuck |= {name: (job.error.reason, str(job.error)) for name, job in jobs.items() if job.error is not None}
+    if stuck:
+        reason = "Waiting" if seen.volume_errors else next(iter(stuck.values()))[0]
+        message = "; ".join(words for _, words in stuck.values())
+        return conditions.put(found, "HotVolumeChange", False, now=now, reason=reason, message=message)
+    moving = [(name, job.target) for name, job in jobs.items() if job.is_running]
+    if not moving:
+        return conditions.remove(found, "HotVolumeChange")
+    words = [f"volume {name} {VOLUME_JOBS[target[0]]}" for name, target in moving if isinstance(target, tuple)]
+    return conditions.put(found, "HotVolumeChange", True, now=now, reason="InProgress", message="; ".join(words))
 
 
 START_REASONS = (
@@ -271,10 +290,13 @@ def volume_status(vmi: Document, seen: Seen) -> list[Document]:
         entry: Document = {"name": name, "target": _target(disk)}
         if disk is not None and disk.size:
             entry["size"] = disk.size
+        if (claim := seen.claims.get(name)) is not None:
+            entry["persistentVolumeClaimInfo"] = claim_info(claim)
         if is_hotplugged(volume):
             entry["hotplugVolume"] = {}
             job = seen.jobs.get(f"volume {name}")
-            if attached and not (job and job.is_running):
+            grows = job is not None and isinstance(job.target, tuple) and job.target[0] == "grow"
+            if attached and (grows or not (job and job.is_running)):
                 entry |= {"phase": "Ready", "reason": "VolumeReady", "message": "Successfully attached to the guest"}
             elif name in seen.volume_errors:
                 reason, message = seen.volume_errors[name]
@@ -288,10 +310,22 @@ def volume_status(vmi: Document, seen: Seen) -> list[Document]:
         if disk.name not in names and f"volume {disk.name}" in seen.jobs:
             job = seen.jobs[f"volume {disk.name}"]
             message = str(job.error) if job.error else "waiting for the guest to let go"
-            found.append(
-                {"name": disk.name, "target": "", "hotplugVolume": {}, "phase": "Detaching", "message": message}
-            )
+            reason = job.error.reason if job.error else "Detaching"
+            found.append({
+                "name": disk.name, "target": "", "hotplugVolume": {}, "phase": "Detaching", "reason": reason,
+                "message": message,
+            })  # fmt: skip
     return found
+
+
+def claim_info(claim: Document) -> Document:
+    """As KubeVirt tells of the claim behind a volume."""
+    spec, status = claim["spec"], claim.get("status") or {}
+    return {
+        "claimName": claim["metadata"]["name"], "accessModes": list(spec.get("accessModes") or ()),
+        "volumeMode": spec.get("volumeMode") or "Filesystem", "capacity": status.get("capacity") or {},
+        "requests": (spec.get("resources") or {}).get("requests") or {},
+    }  # fmt: skip
 
 
 def _target(disk: Any) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from hotvirt.api import disks as api_disks
 from hotvirt.api import quantity
 from hotvirt.images import catalog, disks, inspect, seed
 from hotvirt.images.errors import ImageError
@@ -27,6 +28,8 @@ Format = Literal["raw", "qcow2"]
 SECTOR = 512
 CLAIM_FILES: tuple[tuple[str, Format], ...] = (("disk.img", "raw"), ("disk.qcow2", "qcow2"))
 IN_USE = "ClaimInUse"
+PROVISIONER = "hotvirt.io/directory"
+OWNED = "pv.kubernetes.io/provisioned-by"
 Lookup = Callable[[str, str], Awaitable[Document | None]]
 """(kind, name) in the VMI's namespace -> document: kinds are "claim", "volume" (a PV), "secret", and "user" (another
 VMI that names the claim)."""
@@ -44,6 +47,7 @@ class ClaimFile(Struct, frozen=True):
     path: Path
     format: Format
     read_only: bool = False
+    is_device: bool = False
 
 
 class Shown(Struct, frozen=True):
@@ -92,8 +96,8 @@ def empty_drives(spec: Document) -> list[Document]:
 
 
 def is_empty_drive(state: DiskState) -> bool:
-    """Of what QEMU has: a device without an image."""
-    return state.device and not state.nodes
+    """Of what QEMU has: a device without a medium."""
+    return state.device and (state.is_empty or not state.nodes)
 
 
 class Volumes:
@@ -147,6 +151,7 @@ class Volumes:
             claim = await self.claim_file(name, source, lookup)
             await free(name, source["claimName"], claim, disk, lookup)
             file = descriptors.open(claim.path, read_only=read_only or claim.read_only)
+            file = structs.replace(file, block_device=claim.is_device)
             return (Layer(file, claim.format),), claim.read_only
         if source := volume.get("emptyDisk"):
             path = place.disk(name)
@@ -185,6 +190,8 @@ class Volumes:
         path = ((volume or {}).get("spec") or {}).get("local", {}).get("path")
         if not path:
             raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} is not a directory here")
+        if Path(path).is_block_device():
+            return ClaimFile(Path(path), "raw", bool(source.get("readOnly")), is_device=True)
         for file, kind in CLAIM_FILES:
             found = Path(path) / file
             if found.exists():
@@ -243,6 +250,17 @@ class Volumes:
         return Kernel(
             descriptors.open(files.kernel, read_only=True), initrd, str(boot.get("kernelArgs") or files.kernel_args)
         )
+
+
+async def capacity(volume: Document, lookup: Lookup) -> int:
+    """Bytes that a claim made here is to have; 0 when there is nothing to compare with."""
+    claim_name = api_disks.claim(volume)
+    claim = await lookup("claim", claim_name) if claim_name else None
+    bound_to = ((claim or {}).get("spec") or {}).get("volumeName")
+    made = await lookup("volume", bound_to) if bound_to else None
+    if made is None or (made["metadata"].get("annotations") or {}).get(OWNED) != PROVISIONER:
+        return 0
+    return quantity.parse_bytes(made["spec"]["capacity"]["storage"])
 
 
 async def free(name: str, claim: str, file: ClaimFile, disk: Document | None, lookup: Lookup) -> None:

@@ -46,7 +46,9 @@ def source(change: VolumeAdd, vmi: Document, _: Facts) -> Finding:
     )
 
 
-def bus(change: VolumeAdd, _: Document, __: Facts) -> Finding:
+def bus(change: VolumeAdd, vmi: Document, _: Facts) -> Finding | None:
+    if _has_drive(change, vmi):
+        return None
     name, kind = _name(change), disks.target(change.disk)
     found = _bus(change)
     fits = found in disks.HOTPLUG_BUSES
@@ -62,9 +64,9 @@ def bus(change: VolumeAdd, _: Document, __: Facts) -> Finding:
     )
 
 
-def place(change: VolumeAdd, _: Document, facts: Facts) -> Finding | None:
+def place(change: VolumeAdd, vmi: Document, facts: Facts) -> Finding | None:
     """A virtio disk takes a PCIe port, of which few are kept free; a SCSI disk a target of its controller."""
-    if facts.places is None or (found := _bus(change)) not in disks.HOTPLUG_BUSES:
+    if _has_drive(change, vmi) or facts.places is None or (found := _bus(change)) not in disks.HOTPLUG_BUSES:
         return None
     left, what, mend = facts.places.scsi, "targets of its SCSI controller", "take a disk away, or restart"
     if found == "virtio":
@@ -122,7 +124,8 @@ def access_mode(change: VolumeAdd, _: Document, facts: Facts) -> Finding | None:
         return None
     modes = ", ".join(found.modes) or "none"
     target = change.disk.get(disks.target(change.disk)) or {}
-    fits = bool(target.get("readonly")) or any(mode in found.modes for mode in WRITABLE)
+    reads_only = bool(target.get("readonly")) or disks.target(change.disk) == "cdrom"
+    fits = reads_only or any(mode in found.modes for mode in WRITABLE)
     shared = "ReadWriteMany" in found.modes
     note = "a guest with it can migrate" if shared else "enough here; a guest with it cannot migrate to another node"
     return Finding(
@@ -201,6 +204,13 @@ REMOVE = (removable, guest.standing)
 
 def _name(change: VolumeAdd) -> str:
     return str(change.volume.get("name"))
+
+
+def _has_drive(change: VolumeAdd, vmi: Document) -> bool:
+    """A disc for a drive that is part of the machine: it needs no place, and every drive takes discs while it runs."""
+    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    there = disks.by_name(devices.get("disks")).get(_name(change)) or {}
+    return disks.target(there) == "cdrom"
 
 
 def _claim(change: VolumeAdd) -> str:

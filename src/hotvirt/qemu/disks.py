@@ -2,8 +2,8 @@
 that a half-done attach or detach of an earlier home is completed by calling again.
 
 A disk goes onto the SCSI controller (room for 255) unless the virtio bus is asked for, which takes a free root port.
-Image files are handed over as descriptors (`add-fd`), so QEMU needs no right to their paths. A mounted disk is taken
-away without complaint from QEMU: whether it may go is the caller's to know.
+Image files are handed over as descriptors (`add-fd`), so QEMU needs no right to their paths. QEMU and the guest's
+kernel take away a mounted disk without complaint, so the guest's agent is asked first whether it is in use.
 
 Different disks may be changed at the same time only from one task each guest: places are picked from what is free now.
 """
@@ -91,17 +91,22 @@ async def attach_disk(
         raise HotplugError("TimedOut", f"disk {disk.name!r} is not seen in the guest after {timeout:g} s") from error
 
 
-async def detach_disk(monitor: Monitor, name: str, *, timeout: float = 30.0) -> None:
-    """Take the disk out of the guest and close its image. Nothing to do when it is not there."""
+async def detach_disk(monitor: Monitor, name: str, *, agent: GuestAgent | None = None, timeout: float = 30.0) -> None:
+    """Take the disk out of the guest and close its image. Nothing to do when it is not there.
+
+    With an agent, one that the guest has mounted is left to it: HotplugError with reason GuestUses.
+    """
     with monitor.events("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
         try:
             async with asyncio.timeout(timeout):
                 while not isinstance(step := next_to_detach(await read_disk(monitor, name)), Done):
                     if isinstance(step, DeleteDevice):
+                        if agent is not None:
+                            await _unused(monitor, agent, name)
                         await delete_device(monitor, ids.disk_id(name), events)
                     elif isinstance(step, CloseImages):
-                        await _close_images(monitor, step.nodes)
-                await _release(monitor, name)
+                        await close_images(monitor, step.nodes)
+                await release(monitor, name)
         except TimeoutError as error:
             raise HotplugError(
                 "TimedOut", f"the guest did not let go of disk {name!r} within {timeout:g} s; is its kernel running?"
@@ -112,6 +117,31 @@ async def read_disk(monitor: Monitor, name: str) -> DiskState | None:
     hashed = ids.node_name(name).removeprefix(ids.DISK_PREFIX)
     disks = await read_disks(monitor)
     return next((d for d in disks if d.name == name), None) or next((d for d in disks if d.name == hashed), None)
+
+
+async def grow_disk(
+    monitor: Monitor, name: str, size: int, *, agent: GuestAgent | None = None, timeout: float = 30.0
+) -> None:
+    """Grow a disk until, with an agent, the guest itself sees it as large."""
+    await block_resize(monitor, name, size)
+    if agent is None:
+        return
+    device = f"/machine/peripheral/{ids.disk_id(name)}"
+    try:
+        async with asyncio.timeout(timeout):
+            serial = str(await monitor.execute("qom-get", {"path": device, "property": "serial"}) or "")
+            for pause in pauses():
+                found = await facts.disks(agent) if serial else None
+                mine = [d for d in found or () if d.serial and serial.startswith(d.serial)]
+                if not mine or any(disk.size_bytes >= size for disk in mine):
+                    return
+                await asyncio.sleep(pause)
+    except (QmpError, AgentError):
+        return  # QEMU has done it, and this guest does not say
+    except TimeoutError as error:
+        raise HotplugError(
+            "GuestBehind", f"disk {name!r} has {size // MIB} MiB, which the guest does not see: rescan it there"
+        ) from error
 
 
 async def block_resize(monitor: Monitor, name: str, size: int) -> int:
@@ -154,15 +184,15 @@ def _because(event: Event) -> str:
 
 async def _attach_step(monitor: Monitor, disk: Disk, step: Step) -> None:
     if isinstance(step, OpenImages):
-        await _open_images(monitor, disk)
+        await open_images(monitor, disk)
     elif isinstance(step, CloseImages):
-        await _close_images(monitor, step.nodes)
-        await _release(monitor, disk.name)
+        await close_images(monitor, step.nodes)
+        await release(monitor, disk.name)
     else:
         await _add_device(monitor, disk)
 
 
-async def _open_images(monitor: Monitor, disk: Disk) -> None:
+async def open_images(monitor: Monitor, disk: Disk) -> None:
     handed = await _hand_over(monitor, disk)
     opened: list[str] = []
     try:
@@ -170,8 +200,8 @@ async def _open_images(monitor: Monitor, disk: Disk) -> None:
             await monitor.execute("blockdev-add", node)
             opened.insert(0, node["node-name"])
     except QmpError as error:
-        await _close_images(monitor, tuple(opened))
-        await _release(monitor, disk.name)
+        await close_images(monitor, tuple(opened))
+        await release(monitor, disk.name)
         raise HotplugError("QemuRefused", f"QEMU cannot open disk {disk.name!r}: {error.description}") from error
 
 
@@ -198,8 +228,8 @@ async def _add_device(monitor: Monitor, disk: Disk) -> None:
     except QmpError as error:
         state = await read_disk(monitor, disk.name)
         if state and not state.device:
-            await _close_images(monitor, state.nodes)
-            await _release(monitor, disk.name)
+            await close_images(monitor, state.nodes)
+            await release(monitor, disk.name)
         raise HotplugError("QemuRefused", f"QEMU would not attach disk {disk.name!r}: {error.description}") from error
 
 
@@ -226,7 +256,7 @@ async def free_port(monitor: Monitor, what: str) -> str:
     return ports[0]
 
 
-async def _close_images(monitor: Monitor, nodes: tuple[str, ...]) -> None:
+async def close_images(monitor: Monitor, nodes: tuple[str, ...]) -> None:
     for node in nodes:
         try:
             await monitor.execute("blockdev-del", {"node-name": node})
@@ -236,7 +266,7 @@ async def _close_images(monitor: Monitor, nodes: tuple[str, ...]) -> None:
             raise HotplugError("QemuRefused", f"QEMU would not close {node}: {error.description}") from error
 
 
-async def _release(monitor: Monitor, name: str) -> None:
+async def release(monitor: Monitor, name: str) -> None:
     """Descriptors nobody uses any more."""
     for number, opaque in (await read_fdsets(monitor)).items():
         if opaque == name:
@@ -244,6 +274,20 @@ async def _release(monitor: Monitor, name: str) -> None:
                 await monitor.execute("remove-fd", {"fdset-id": number})
             except QmpError:
                 continue  # closed by itself when its last user went
+
+
+async def _unused(monitor: Monitor, agent: GuestAgent, name: str) -> None:
+    device = f"/machine/peripheral/{ids.disk_id(name)}"
+    try:
+        serial = str(await monitor.execute("qom-get", {"path": device, "property": "serial"}) or "")
+        places = await facts.uses(agent, serial) if serial else ()
+    except (QmpError, AgentError):
+        return  # a guest that cannot be asked must not keep a disk for ever
+    if places:
+        where = ", ".join(places[:3])
+        raise HotplugError(
+            "GuestUses", f"the guest uses disk {name!r} ({where}): unmount it there, and it goes by itself"
+        )
 
 
 async def _visible(agent: GuestAgent, serial: str) -> None:

@@ -63,6 +63,24 @@ async def disks(agent: GuestAgent) -> tuple[BlockDevice, ...] | None:
     return None if isinstance(partitions, AgentRefused) else await _with_serials(agent, _text(partitions))
 
 
+async def uses(agent: GuestAgent, serial: str) -> tuple[str, ...]:
+    """Where the guest uses its disk of that serial: mount points, and `swap`. Nothing when it does not say."""
+    partitions, mounts, swaps = map(_text, await agent.files_read(("/proc/partitions", "/proc/mounts", "/proc/swaps")))
+    found = await _with_serials(agent, partitions)
+    names = [disk.name for disk in found if disk.serial and serial.startswith(disk.serial)]
+    return parse_uses(mounts, swaps, names)
+
+
+def parse_uses(mounts: str, swaps: str, disks: Sequence[str]) -> tuple[str, ...]:
+    """Pure. Partitions count for their disk."""
+    rows = [line.split()[:2] for line in mounts.splitlines()]
+    rows += [[line.split()[0], "swap"] for line in swaps.splitlines() if line.startswith("/dev/")]
+    one_of = re.compile(rf"/dev/({'|'.join(map(re.escape, disks))})(p?\d+)?") if disks else None
+    return tuple(
+        dict.fromkeys(clean(row[1], 64) for row in rows if one_of and len(row) == 2 and one_of.fullmatch(row[0]))
+    )
+
+
 async def _with_serials(agent: GuestAgent, partitions: str) -> tuple[BlockDevice, ...]:
     sizes = parse_partitions(partitions)
     serials = await _serials(agent, list(sizes)) if sizes else {}

@@ -8,7 +8,7 @@ up to 0.3 s: so they are all asked at once, and QEMU answers them in one go.
 import asyncio
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hotvirt.qemu import ids
 from hotvirt.qemu.errors import QmpError
@@ -65,6 +65,8 @@ class DiskState(Struct, frozen=True, kw_only=True):
     size: int = 0
     read_only: bool = False
     filename: str = ""
+    is_empty: bool = False
+    """A drive without a medium, whatever image is open for it."""
 
 
 class Observed(Struct, frozen=True, kw_only=True):
@@ -91,12 +93,13 @@ class Observed(Struct, frozen=True, kw_only=True):
 
 async def observe(monitor: Monitor) -> Observed:
     """Everything at once."""
-    status, memory, vcpus, devices, nodes, ports, fdsets, agent_open = await asyncio.gather(
+    status, memory, vcpus, devices, nodes, blocks, ports, fdsets, agent_open = await asyncio.gather(
         monitor.execute("query-status"),
         read_memory(monitor),
         read_vcpus(monitor),
         read_devices(monitor),
         _read_nodes(monitor),
+        monitor.execute("query-block"),
         read_free_ports(monitor),
         read_fdsets(monitor),
         read_agent_open(monitor),
@@ -107,7 +110,7 @@ async def observe(monitor: Monitor) -> Observed:
         version=monitor.version,
         memory=memory,
         vcpus=vcpus,
-        disks=parse_disks(devices, nodes),
+        disks=with_media(parse_disks(devices, nodes), blocks),
         nics=tuple(name for device in devices if (name := ids.nic_name(device))),
         free_ports=ports,
         fdsets=fdsets,
@@ -213,6 +216,16 @@ def parse_disks(devices: dict[str, str], nodes: list[dict[str, Any]]) -> tuple[D
                 chain = _chain(name, by_node) or (node,)
                 found.setdefault(name, _disk(name, "", chain, by_node))
     return tuple(found[name] for name in sorted(found))
+
+
+def with_media(disks: tuple[DiskState, ...], blocks: list[dict[str, Any]]) -> tuple[DiskState, ...]:
+    """Which of the drives hold no medium, of what `query-block` lists."""
+    empty = {
+        str(block.get("qdev", "")).rpartition("/")[2]
+        for block in blocks
+        if block.get("removable") and not block.get("inserted")
+    }
+    return tuple(structs.replace(d, is_empty=ids.disk_id(d.name) in empty) if d.device else d for d in disks)
 
 
 def _chain(name: str, by_node: dict[str, Any]) -> tuple[str, ...]:
