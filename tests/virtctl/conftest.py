@@ -125,8 +125,10 @@ def debian(home: Any, virtctl: Virtctl) -> "Debian":
         "create", "vm", "--name=deb", "--preference=virtio", "--memory=1Gi",
         "--volume-containerdisk=src:hotvirt/debian:12,name:root", "--user=ada",
         f"--ssh-key={key.with_suffix('.pub').read_text().strip()}",
-        "--termination-grace-period=20",
+        "--termination-grace-period=20", "--access-cred=type:password,src:passwords",
     )  # fmt: skip
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "passwords"}, "stringData": {"ada": "first"}}
+    home.apply(secret)
     home.kubectl("apply", "-f", "-", text=manifest)
     return Debian(home, virtctl, key)
 

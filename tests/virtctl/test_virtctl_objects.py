@@ -75,8 +75,28 @@ def test_objectgraph(virtctl, web):
     assert yaml.safe_load(virtctl("objectgraph", "web", "--vmi", "-o", "yaml"))["objectReference"]["name"] == "web"
 
 
-def test_credentials_say_what_is_not_supported(virtctl, home, web):
-    """Guests get keys from cloud-init here; the API's refusal, which says so, reaches the person."""
-    said = virtctl.fails("credentials", "add-ssh-key", "web", "--user=root", "--value=ssh-ed25519 AAAA", "--force")
-    assert "accessCredentials" in said
-    assert "no secret" in virtctl.fails("credentials", "set-password", "web", "--user=root", "--password=x")
+def authorized_keys(virtctl):
+    """Of the tiny guest's root, as its shell shows them."""
+    with virtctl.console("web") as console:
+        console.type("\n")
+        console.read_until("# ")
+        console.type("cat /root/.ssh/authorized_keys; echo; echo do''ne\n")
+        return [line for line in console.read_until("done").splitlines() if line.startswith("ssh-")]
+
+
+def test_keys_reach_a_guest_and_leave_it_while_it_runs(virtctl, home, web):
+    web.boot()
+    one, two = "ssh-ed25519 AAAAone me@here", "ssh-ed25519 AAAAtwo you@there"
+    (virtctl.directory / "two.pub").write_text(two + "\n")
+    words = ["credentials", "add-ssh-key", "web", "--user=root"]
+    assert "--force" in virtctl.fails(*words, f"--value={one}")
+    virtctl(*words, f"--value={one}", "--force")
+    virtctl("restart", "web", "--force", "--grace-period=0")  # from which on it has the secret
+    home.wait("vm/web", "condition=AccessCredentialsSynchronized")
+    home.wait_until("its first key", lambda: authorized_keys(virtctl) == [one])
+    virtctl(*words, "--file=two.pub")
+    home.wait_until("both keys", lambda: authorized_keys(virtctl) == sorted([one, two]))
+    assert "already" in virtctl(*words, "--file=two.pub")
+    virtctl("credentials", "remove-ssh-key", "web", "--user=root", f"--value={one}")
+    home.wait_until("its second key", lambda: authorized_keys(virtctl) == [two])
+    assert "secret" in virtctl.fails("credentials", "set-password", "web", "--user=root", "--password=x")

@@ -105,6 +105,21 @@ def test_ssh_logs_in_and_gives_the_commands_exit_code(virtctl, debian):
     assert virtctl("ssh", "ada@vmi/deb", *debian.options[1:], "-c", "uname -s") == "Linux\n"
 
 
+def test_a_password_is_set_in_the_guest(virtctl, home, debian):
+    debian.wait()
+
+    def stored():
+        return debian.ssh("sudo -n grep ^ada: /etc/shadow").split(":")[1]
+
+    home.wait("vm/deb", "condition=AccessCredentialsSynchronized")
+    first = stored()
+    assert first.startswith("$")
+    words = ["credentials", "set-password", "deb", "--user=ada", "--password=second"]
+    assert "owner" in virtctl.fails(*words) or virtctl.is_ours
+    virtctl(*words, "--force")
+    home.wait_until("another password", lambda: stored() not in (first, "!", "*"))
+
+
 def test_scp_copies_both_ways(virtctl, debian):
     debian.wait()
     content = bytes(range(256)) * 4096

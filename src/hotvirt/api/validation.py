@@ -11,7 +11,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import schemas, support, validation_devices, validation_network, validation_sizes
+from hotvirt.api import (
+    schemas,
+    support,
+    validation_credentials,
+    validation_devices,
+    validation_network,
+    validation_sizes,
+)
 from hotvirt.api.faults import Fault, invalid, not_supported, required
 
 Document = dict[str, Any]
@@ -68,6 +75,7 @@ def instance_spec(spec: Document, path: str) -> list[Fault]:
         *_machine(domain, f"{path}.domain"),
         *validation_devices.check(spec, path),
         *validation_network.check(spec, path),
+        *validation_credentials.check(spec.get("accessCredentials") or (), f"{path}.accessCredentials"),
         *_around(spec, path),
     ]
 
