@@ -1,5 +1,6 @@
 """Which step comes next on the way to a size of memory, and that it never starves the guest."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,11 +9,13 @@ from hotvirt.qemu.machine import GIB, MIB
 from hotvirt.qemu.memory import (
     GRAIN,
     RESERVE,
+    STEP_LEAST,
     Balloon,
     Request,
     Stop,
     blocks_suffice,
     blocks_to_online,
+    is_steep,
     next_step,
     shrinks,
 )
@@ -34,6 +37,18 @@ def test_growing_needs_to_know_nothing() -> None:
     assert next_step(_state(512 * MIB, GIB), 2 * GIB, available=None) == Request(GIB)
     assert next_step(_state(GIB), 2 * GIB, available=None) == Stop()
     assert not shrinks(_state(), 2 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("available", "step"),
+    [
+        (None, 3 * GIB), (PLENTY, 3 * GIB), (RESERVE + 64 * MIB, 2 * GIB), (RESERVE, STEP_LEAST), (0, STEP_LEAST),
+    ],
+)  # fmt: skip
+def test_steep_growth_goes_in_steps_that_the_guest_can_describe(available, step) -> None:
+    assert is_steep(_state(), 4 * GIB)
+    assert not is_steep(_state(GIB), 4 * GIB)
+    assert next_step(_state(), 4 * GIB, available=available) == Request(step)
 
 
 def test_shrinking_goes_to_the_target_when_the_guest_can_spare_it() -> None:

@@ -229,8 +229,8 @@ class NodeAgent:
         waiting: dict[str, tuple[str, str]] = {}
         if guest.view is None or not guest.view.frozen:
             guest.recount()
-            changes.memory(vmi, guest, observed)
-            changes.vcpus(vmi, guest, observed)
+            changes.memory(vmi, guest, observed, now=self._clock())
+            changes.vcpus(vmi, guest, observed, now=self._clock())
             waiting = await attachments.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,

@@ -4,6 +4,8 @@ Each function decides and, if need be, begins or ends one job; none waits for it
 jobs, from which `status` tells. Volumes: `attachments`.
 """
 
+from datetime import datetime, timedelta
+
 from hotvirt.kube.client import Document
 from hotvirt.node import render
 from hotvirt.node.guest import Guest
@@ -13,8 +15,10 @@ from hotvirt.qemu.memory import resize_memory
 from hotvirt.qemu.progress import Report
 from hotvirt.qemu.state import Observed, read_memory
 
+MEMORY_DEADLINE, CPU_DEADLINE = 120.0, 60.0
 
-def memory(vmi: Document, guest: Guest, observed: Observed) -> None:
+
+def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> None:
     wanted = render.wanted_memory(vmi["spec"])
     has = observed.memory.current
     if not wanted or (
@@ -25,7 +29,9 @@ def memory(vmi: Document, guest: Guest, observed: Observed) -> None:
 
     async def run(report: Report) -> None:
         try:
-            reached = await resize_memory(guest.monitor, guest.answering, wanted, report=report)
+            reached = await resize_memory(
+                guest.monitor, guest.answering, wanted, timeout=MEMORY_DEADLINE, report=report
+            )
             guest.settled = reached.current
         except BaseException:
             if not guest.is_gone:
@@ -33,10 +39,11 @@ def memory(vmi: Document, guest: Guest, observed: Observed) -> None:
             raise
 
     # A job that began without an agent is begun anew with it: only the guest can say that it uses the memory.
-    guest.want("memory", (wanted, guest.view is not None), run)
+    until = now + timedelta(seconds=MEMORY_DEADLINE)
+    guest.want("memory", (wanted, guest.view is not None), run, until=until)
 
 
-def vcpus(vmi: Document, guest: Guest, observed: Observed) -> None:
+def vcpus(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> None:
     topology = render.wanted_topology(vmi["spec"])
     wanted = topology.vcpus
     how = cpu.policy(guest.accelerator)
@@ -49,9 +56,11 @@ def vcpus(vmi: Document, guest: Guest, observed: Observed) -> None:
 
     async def run(report: Report) -> None:
         try:
-            state = await cpu.set_vcpus(guest.monitor, guest.answering, wanted, how=how, report=report)
+            state = await cpu.set_vcpus(
+                guest.monitor, guest.answering, wanted, how=how, timeout=CPU_DEADLINE, report=report
+            )
             guest.vcpus = state.online
         finally:
             guest.has_parked = True
 
-    guest.want("cpu", wanted, run)
+    guest.want("cpu", wanted, run, until=now + timedelta(seconds=CPU_DEADLINE))

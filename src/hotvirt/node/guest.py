@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
@@ -33,8 +34,8 @@ POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHAN
 AGENT_PORT = "agent-port"
 """The device that QEMU tells of when the guest opens or closes it."""
 RETRY = 20.0
-SOONER = {"GuestUses": 3.0}
-"""Reasons that a person in the guest may end at any moment, and after how many seconds to look again."""
+RETRIES = {"GuestUses": 3.0, "MemoryInUse": 300.0}
+"""Seconds by the reason: what a person in the guest may end at any moment, and what was tried long enough."""
 PRESS_AGAIN = 3.0
 LOOK = 10.0
 HASTENED = 1.0
@@ -65,6 +66,8 @@ class Job(Struct):
     error: HotplugError | None = None
     progress: Progress | None = None
     retry_at: float = 0.0
+    until: datetime | None = None
+    """When it is given up, if it has a deadline."""
 
     @property
     def is_running(self) -> bool:
@@ -242,7 +245,9 @@ class Guest:
 
     # Changes
 
-    def want(self, kind: str, target: object, run: Callable[[Report], Awaitable[None]]) -> None:
+    def want(
+        self, kind: str, target: object, run: Callable[[Report], Awaitable[None]], *, until: datetime | None = None
+    ) -> None:
         """See to it that `target` is being reached. A failed job is tried again after a while, or when it is wanted
         anew after `drop`."""
         now = asyncio.get_running_loop().time()
@@ -253,7 +258,7 @@ class Guest:
             job.task.cancel()
         previous = job.task if job is not None else None
         error = job.error if job is not None and job.target == target else None
-        job = self.jobs[kind] = Job(target, error=error)
+        job = self.jobs[kind] = Job(target, error=error, until=until)
         job.task = asyncio.create_task(self._run(kind, job, previous, run), name=f"guest-{kind} {self.uid}")
 
     def drop(self, kind: str) -> None:
@@ -277,7 +282,7 @@ class Guest:
             job.error = error
         except QemuError as error:
             job.error = HotplugError("Failed", str(error))
-        job.retry_at = asyncio.get_running_loop().time() + (SOONER.get(job.error.reason, RETRY) if job.error else 0.0)
+        job.retry_at = asyncio.get_running_loop().time() + (RETRIES.get(job.error.reason, RETRY) if job.error else 0.0)
         if job.error:
             log.info("%s of %s: %s", kind, self.monitor.name, job.error)
         self.poke()

@@ -251,6 +251,8 @@ def _change(
     if job is not None and job.error is not None:
         message = f"{words}: {job.error}"
         return conditions.put(found, kind, False, now=now, reason=job.error.reason, message=message)
+    if job is not None and job.is_running and job.until is not None:
+        words += f"; tried until {stamp(job.until)}"
     return conditions.put(found, kind, True, now=now, reason="InProgress", message=words)
 
 

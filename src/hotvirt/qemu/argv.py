@@ -42,6 +42,7 @@ def argv(machine: Machine, *, qemu: QemuBinary) -> list[str]:
         *_pcie(machine),
         *_controllers(machine),
         *_channels(machine),
+        *_io_threads(machine),
         *_disks(machine),
         *_nics(machine),
         *_extras(machine),
@@ -74,13 +75,30 @@ def disk_device(disk: Disk, *, place: Options) -> Options:
         device["write-cache"] = "off" if disk.cache == "writethrough" else "on"
     if disk.shareable:
         device["share-rw"] = True
-    return device
+    return device | _disk_tuning(disk)
+
+
+def _disk_tuning(disk: Disk) -> Options:
+    size = disk.block_size
+    wanted = {
+        "iothread": disk.io_thread,
+        "num-queues": disk.queues,
+        "logical_block_size": size.logical,
+        "physical_block_size": size.physical,
+        "discard_granularity": size.discard,
+        "werror": disk.on_error or "",
+        # Reads need no room, so QEMU knows no such policy for them.
+        "rerror": "report" if disk.on_error == "enospc" else disk.on_error or "",
+    }
+    return {key: value for key, value in wanted.items() if value}
 
 
 def nic_device(nic: Nic, *, bus: str) -> Options:
     driver = {"virtio": "virtio-net-pci", "e1000e": "e1000e", "e1000": "e1000", "rtl8139": "rtl8139"}[nic.model]
     device: Options = {"driver": driver, "id": ids.nic_id(nic.name), "netdev": ids.netdev_id(nic.name), "bus": bus}
     device["mac"] = nic.mac
+    if nic.acpi_index:
+        device["acpi-index"] = nic.acpi_index
     if nic.boot_index is not None:
         device["bootindex"] = nic.boot_index
     elif nic.model == "virtio":
@@ -128,14 +146,19 @@ def _base(machine: Machine) -> list[str]:
         "-nodefaults",
         "-display", "none",
         "-msg", "timestamp=on",
-        "-action", ACTIONS.format("shutdown" if machine.ends_on_reboot else "reset"),
+        "-action", _actions(machine),
         "-sandbox", SANDBOX,
-        "-rtc", "base=utc",
+        "-rtc", ",".join([f"base={machine.clock}", *machine.rtc_options]),
         # A guest that suspends itself to memory or disk would look hung: nothing here wakes it.
         "-global", "ICH9-LPC.disable_s3=1",
         "-global", "ICH9-LPC.disable_s4=1",
         *(["-S"] if machine.start_paused else []),
     ]  # fmt: skip
+
+
+def _actions(machine: Machine) -> str:
+    actions = ACTIONS.format("shutdown" if machine.ends_on_reboot else "reset")
+    return f"{actions},watchdog={machine.watchdog}" if machine.watchdog else actions
 
 
 def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
@@ -161,7 +184,8 @@ def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
         size += f",maxmem={(machine.boot_memory + machine.growable_memory) // 1024}k"
     secure = ",smm=on" if machine.firmware and machine.firmware.secure_boot else ""
     pflash = ",pflash0=uefi-code,pflash1=uefi-vars" if machine.firmware else ""
-    return [*options, "-m", size, "-machine", f"{machine.machine_type}{backend}{secure}{pflash}"]
+    more = "".join(f",{option}" for option in machine.machine_options)
+    return [*options, "-m", size, "-machine", f"{machine.machine_type}{backend}{secure}{pflash}{more}"]
 
 
 def _vcpus(machine: Machine, qemu: QemuBinary) -> int:
@@ -205,6 +229,7 @@ def _file_descriptors(machine: Machine) -> list[str]:
     images = [(disk.name, layer.file) for disk in machine.disks for layer in disk.layers]
     if machine.firmware:
         images += [("uefi-code", machine.firmware.code), ("uefi-vars", machine.firmware.variables)]
+    images.append(("serial-log", File(fd=machine.serial_log_fd)))
     for name, file in images:
         if file.fd is not None:
             options += ["-add-fd", f"fd={file.fd},set={file.fd},opaque={name}"]
@@ -236,8 +261,13 @@ def _controllers(machine: Machine) -> list[str]:
     return options
 
 
-def _device(driver: str, name: str, slot: int, extra: Options | None = None) -> list[str]:
-    return _json("-device", {"driver": driver, "id": name, "bus": "pcie.0", "addr": f"{slot:#x}", **(extra or {})})
+def _device(
+    driver: str, name: str, slot: int, extra: Options | None = None, *, function: int | None = None
+) -> list[str]:
+    place = {"bus": "pcie.0", "addr": f"{slot:#x}" if function is None else f"{slot:#x}.{function}"}
+    if function == 0:
+        place["multifunction"] = True  # type: ignore[assignment]
+    return _json("-device", {"driver": driver, "id": name, **place, **(extra or {})})
 
 
 def _channels(machine: Machine) -> list[str]:
@@ -250,7 +280,10 @@ def _channels(machine: Machine) -> list[str]:
         options += _listening("agent0", machine.agent_fd)
         options += _json("-device", port | {"name": ids.AGENT_PORT})
     if machine.serial_fd is not None:
-        options += _listening("console0", machine.serial_fd)
+        log_fd = machine.serial_log_fd
+        log = "" if log_fd is None else f",logfile=/dev/fdset/{log_fd},logappend=on"
+        chardev, listening = _listening("console0", machine.serial_fd)
+        options += [chardev, listening + log]
         options += _json("-device", {"driver": "isa-serial", "id": "console-port", "chardev": "console0"})
     return options
 
@@ -327,12 +360,56 @@ def _extras(machine: Machine) -> list[str]:
         options += _json("-device", {"driver": "pvpanic", "id": "panic-isa"})
     if "pvpanic" in machine.panic_devices:
         options += _device("pvpanic-pci", "panic-pci", ports.PANIC)
-    if machine.graphics:
-        options += ["-vnc", "none"]
-        options += _device("VGA", "video0", ports.VGA, {"vgamem_mb": 16})
+    return [*options, *_display(machine), *_inputs(machine), *_odd_devices(machine), *_smbios(machine)]
+
+
+def _io_threads(machine: Machine) -> list[str]:
+    names = dict.fromkeys(disk.io_thread for disk in machine.disks if disk.io_thread)
+    return [part for name in names for part in _json("-object", {"qom-type": "iothread", "id": name})]
+
+
+def _display(machine: Machine) -> list[str]:
+    if not machine.graphics:
+        return []
+    if machine.video == "ramfb":
+        return ["-vnc", "none", *_json("-device", {"driver": "ramfb", "id": "video0"})]
+    driver = {"vga": "VGA", "virtio": "virtio-vga", "bochs": "bochs-display", "cirrus": "cirrus-vga"}[machine.video]
+    extra: Options = {"vga": {"vgamem_mb": 16}, "bochs": {"vgamem": 16 * MIB}}.get(machine.video, {})
+    return ["-vnc", "none", *_device(driver, "video0", ports.VGA, extra)]
+
+
+def _inputs(machine: Machine) -> list[str]:
+    options: list[str] = []
+    has_tablet = machine.graphics and machine.tablet
+    if has_tablet or any(each.bus == "usb" for each in machine.inputs):
         options += _device("qemu-xhci", "usb0", ports.USB)
+    if has_tablet:
         options += _json("-device", {"driver": "usb-tablet", "id": "tablet0", "bus": "usb0.0"})
-    return options + _smbios(machine)
+    place = iter(range(len(machine.inputs)))
+    for each in machine.inputs:
+        if each.bus == "usb":
+            options += _json("-device", {"driver": "usb-tablet", "id": f"input-{each.name}", "bus": "usb0.0"})
+        else:
+            options += _device("virtio-tablet-pci", f"input-{each.name}", ports.INPUTS, function=next(place))
+    return options
+
+
+def _odd_devices(machine: Machine) -> list[str]:
+    options: list[str] = []
+    if machine.sound:
+        # To nowhere: a sound card plays on the host only when somebody built a way for it to be heard.
+        options += ["-audiodev", "driver=none,id=audio0"]
+    if machine.sound == "ich9":
+        options += _device("ich9-intel-hda", "sound0", ports.SOUND)
+        options += _json("-device", {"driver": "hda-duplex", "id": "sound0-codec", "audiodev": "audio0"})
+    elif machine.sound == "ac97":
+        options += _device("AC97", "sound0", ports.SOUND, {"audiodev": "audio0"})
+    if machine.watchdog:
+        options += _device("i6300esb", "watchdog0", ports.WATCHDOG)
+    if machine.tpm_fd is not None:
+        options += ["-chardev", f"socket,id=tpm0,fd={machine.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm0"]
+        options += _json("-device", {"driver": "tpm-crb", "id": "tpm", "tpmdev": "tpm0"})
+    return options
 
 
 def _smbios(machine: Machine) -> list[str]:
@@ -347,6 +424,15 @@ def _smbios(machine: Machine) -> list[str]:
     }
     system = [f"{key}={_comma(value)}" for key, value in fields.items() if value]
     options = ["-smbios", ",".join(["type=1", f"uuid={machine.uuid}", *system])] if system else []
+    chassis = {
+        "manufacturer": info.chassis.manufacturer,
+        "version": info.chassis.version,
+        "serial": info.chassis.serial,
+        "asset": info.chassis.asset,
+        "sku": info.chassis.sku,
+    }
+    if given := [f"{key}={_comma(value)}" for key, value in chassis.items() if value]:
+        options += ["-smbios", ",".join(["type=3", *given])]
     for text in info.oem_strings:
         options += ["-smbios", f"type=11,value={_comma(text)}"]
     return options

@@ -24,6 +24,7 @@ Bus = Literal["virtio", "scsi", "sata"]
 DiskKind = Literal["disk", "cdrom", "lun"]
 Cache = Literal["none", "writethrough", "writeback"]
 Format = Literal["raw", "qcow2"]
+ErrorPolicy = Literal["stop", "ignore", "report", "enospc"]
 
 
 class File(Struct, frozen=True):
@@ -39,6 +40,14 @@ class Layer(Struct, frozen=True):
 
     file: File
     format: Format = "raw"
+
+
+class BlockSize(Struct, frozen=True):
+    """Bytes that the disk tells the guest of; 0 leaves it to QEMU (512)."""
+
+    logical: int = 0
+    physical: int = 0
+    discard: int = 0
 
 
 class Disk(Struct, frozen=True, kw_only=True):
@@ -59,6 +68,13 @@ class Disk(Struct, frozen=True, kw_only=True):
     shareable: bool = False
     native_io: bool = False
     """Linux AIO instead of threads; only with cache none."""
+    io_thread: str = ""
+    """The thread that serves it, "" for QEMU's main loop; disks may share one. Virtio bus only."""
+    queues: int = 0
+    """Of a virtio disk; 0 leaves it to QEMU (one a vCPU)."""
+    on_error: ErrorPolicy | None = None
+    """None: a full host disk pauses the guest, other errors are told to it."""
+    block_size: BlockSize = BlockSize()
 
     def opens_read_only(self, layer: int) -> bool:
         """How QEMU opens a layer. A descriptor for it must have been opened the same way, or QEMU finds none."""
@@ -98,6 +114,8 @@ class Nic(Struct, frozen=True, kw_only=True):
     model: Literal["virtio", "e1000e", "e1000", "rtl8139"] = "virtio"
     boot_index: int | None = None
     link_up: bool = True
+    acpi_index: int = 0
+    """The guest's firmware tables number the card: systemd then names it eno<index>. 0: none."""
 
 
 class Topology(Struct, frozen=True, kw_only=True):
@@ -138,8 +156,18 @@ class Uefi(Struct, frozen=True):
     secure_boot: bool = False
 
 
+class Chassis(Struct, frozen=True, kw_only=True):
+    """The case that the machine's DMI tables tell of."""
+
+    manufacturer: str = ""
+    version: str = ""
+    serial: str = ""
+    asset: str = ""
+    sku: str = ""
+
+
 class Smbios(Struct, frozen=True, kw_only=True):
-    """What the guest reads in its DMI tables (system information, and OEM strings)."""
+    """What the guest reads in its DMI tables (system information, its chassis, and OEM strings)."""
 
     manufacturer: str = ""
     product: str = ""
@@ -148,8 +176,20 @@ class Smbios(Struct, frozen=True, kw_only=True):
     sku: str = ""
     family: str = ""
     oem_strings: tuple[str, ...] = ()
+    chassis: Chassis = Chassis()
 
 
+class Input(Struct, frozen=True, kw_only=True):
+    """A tablet beside the one that comes with the display."""
+
+    name: str
+    bus: Literal["usb", "virtio"] = "usb"
+
+
+WatchdogAction = Literal["reset", "shutdown", "pause"]
+"""`pause`: the machine stands still as run state `watchdog`, until somebody dismisses QEMU."""
+Video = Literal["vga", "virtio", "bochs", "cirrus", "ramfb"]
+Sound = Literal["ich9", "ac97"]
 PanicDevice = Literal["isa", "pvpanic"]
 """KubeVirt's words for the ISA and the PCI device."""
 
@@ -188,7 +228,25 @@ class Machine(Struct, frozen=True, kw_only=True):
     serial_fd: int | None = None
 
     graphics: bool = False
-    """A VGA adapter, a tablet, and a VNC display that listens nowhere: see `vnc.open_viewer`."""
+    """A display adapter, a tablet, and a VNC display that listens nowhere: see `vnc.open_viewer`."""
+    video: Video = "vga"
+    tablet: bool = True
+    """A USB tablet beside the display: without one, a pointer in VNC is never where the guest's is."""
+    inputs: tuple[Input, ...] = ()
+    sound: Sound | None = None
+    """Heard by nobody: guests that want a sound card have one."""
+    watchdog: WatchdogAction | None = None
+    """An Intel 6300ESB, and what happens when the guest stops feeding it."""
+    tpm_fd: int | None = None
+    """A *connected* unix socket whose other end is swtpm's control channel."""
+    serial_log_fd: int | None = None
+    """Where everything the guest prints on its serial port is written to as well."""
+    clock: str = "utc"
+    """QEMU's `-rtc base`: utc, localtime, or a moment such as 2026-01-31T12:00:00 (UTC) to start from."""
+    rtc_options: tuple[str, ...] = ()
+    """Such as "driftfix=slew"."""
+    machine_options: tuple[str, ...] = ()
+    """Such as "hpet=off"."""
     rng: bool = True
     balloon: bool = True
     spare_ports: int | None = None
@@ -218,6 +276,7 @@ def descriptors(machine: Machine) -> tuple[int, ...]:
         if isinstance(nic.backend, Tap):
             numbers += [nic.backend.fd, nic.backend.vhost_fd]
     numbers += [machine.qmp_fd, machine.debug_qmp_fd, machine.agent_fd, machine.serial_fd]
+    numbers += [machine.tpm_fd, machine.serial_log_fd]
     return tuple(sorted({number for number in numbers if number is not None}))
 
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 from hotvirt.qemu import facts, ids
 from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QmpError
 from hotvirt.qemu.guestagent import GuestAgent, MemoryBlock
-from hotvirt.qemu.machine import MIB
+from hotvirt.qemu.machine import GIB, MIB
 from hotvirt.qemu.progress import Progress, Report, pauses
 from hotvirt.qemu.qmp import Monitor
 from hotvirt.qemu.state import MemoryState, read_memory
@@ -32,6 +32,13 @@ LOOK = 0.5
 """Seconds between two looks at how far the guest's driver is, while the guest is asked whether it is done."""
 GRAIN = 4 * MIB
 """Linux hands out memory in pieces of this size, so up to that much of an odd request stays undone."""
+
+
+STEEP = 2 * GIB
+"""Growth beyond this goes in steps: the guest describes each page that is plugged in memory that it has already."""
+DESCRIBES = 64
+"""Bytes of plugged memory that one byte of the guest's page tables describes."""
+STEP_LEAST = 128 * MIB
 
 
 class Request(Struct, frozen=True):
@@ -62,10 +69,15 @@ def shrinks(state: MemoryState, target: int) -> bool:
     return max(0, target - state.boot) < size or target < state.boot - state.ballooned
 
 
+def is_steep(state: MemoryState, target: int) -> bool:
+    """Whether the guest may not be able to describe so much more at once."""
+    return target - state.boot - (state.device.size if state.device else 0) > STEEP
+
+
 def next_step(state: MemoryState, target: int, *, available: int | None) -> Step:
     """What QEMU should be asked now to get to `target` bytes (again, if it was asked already). Pure.
 
-    `available`: what the guest could do without, None when unknown; used only to shrink.
+    `available`: what the guest could do without, None when unknown; used to shrink, and to grow steeply.
     """
     size, capacity = (state.device.size, state.device.capacity) if state.device else (0, 0)
     if target > state.boot + capacity:
@@ -78,7 +90,7 @@ def next_step(state: MemoryState, target: int, *, available: int | None) -> Step
     if state.ballooned - ballooned >= GRAIN or (state.ballooned and not ballooned):
         return Balloon(state.boot - ballooned)
     if plugged > size and not (state.device and state.device.requested == plugged and plugged - size < GRAIN):
-        return Request(plugged)
+        return Request(_ceiling(size, plugged, available) if is_steep(state, target) else plugged)
     if plugged < size:
         floor = _floor(size, plugged, available)
         return Request(floor) if floor < size else _needs_memory(available)
@@ -88,6 +100,14 @@ def next_step(state: MemoryState, target: int, *, available: int | None) -> Step
         floor = _floor(state.current, target, available)
         return Balloon(floor) if floor < state.current else _needs_memory(available)
     return Stop()
+
+
+def _ceiling(size: int, wanted: int, available: int | None) -> int:
+    """How far up to ask now, so that what the guest has free describes it."""
+    if available is None:
+        return wanted
+    spare = max(0, available - RESERVE) // 2 * DESCRIBES
+    return min(wanted, size + max(STEP_LEAST, spare // STEP_LEAST * STEP_LEAST))
 
 
 def _floor(current: int, wanted: int, available: int | None) -> int:
@@ -139,7 +159,8 @@ async def resize_memory(
                 await resize.see_it_online(agent)
             return resize.state
     except TimeoutError as error:
-        raise HotplugError("TimedOut", resize.sentence(timeout)) from error
+        reason = await resize.settle()
+        raise HotplugError(reason, resize.sentence(timeout)) from error
 
 
 class _Resize:
@@ -160,7 +181,8 @@ class _Resize:
             while True:
                 self.state = await read_memory(self.monitor)
                 self._tell()
-                available = await self._available() if shrinks(self.state, self.target) else None
+                asks = shrinks(self.state, self.target) or is_steep(self.state, self.target)
+                available = await self._available() if asks else None
                 step = next_step(self.state, self.target, available=available)
                 if isinstance(step, Stop):
                     if step.reason:
@@ -244,6 +266,17 @@ class _Resize:
         except AgentError as error:
             raise HotplugError("GuestRefused", f"the guest took the memory, but not into use: {error}") from error
 
+    async def settle(self) -> str:
+        """After the deadline: what is true. A guest that was to give memory back is asked for no more than it gave, or
+        its driver would go on trying. One that takes none may yet get a driver that does. Returns the reason."""
+        self.state = await read_memory(self.monitor)
+        if self.state.current <= self.target:
+            return "TimedOut"
+        device = self.state.device
+        if device is not None and device.requested < device.size:
+            await self._ask(Request(device.size))
+        return "MemoryInUse"
+
     def _tell(self) -> None:
         if self.report:
             self.report(Progress(self.state.current, self.target, "bytes"))
@@ -254,6 +287,12 @@ class _Resize:
     def sentence(self, timeout: float) -> str:
         if self.state.current > self.target:
             return f"after {timeout:g} s {self._now()}: the rest is in use in the guest; free it, or ask for more"
+        if self._plugged() and (self.target - self.state.boot) // DESCRIBES > self.state.boot // 4:
+            tables = (self.target - self.state.boot) // DESCRIBES // MIB
+            return (
+                f"after {timeout:g} s {self._now()}: {tables} MiB of its boot memory would describe the rest; start it "
+                f"with more"
+            )
         return f"after {timeout:g} s {self._now()}: does the guest have the virtio_mem driver?"
 
 

@@ -8,7 +8,7 @@ pcie.0 are fixed numbers: a migration needs the same addresses on both sides.
 from hotvirt.qemu import ids
 from hotvirt.qemu.machine import GIB, Machine
 
-VGA, SCSI, SERIAL, RNG, BALLOON, MEMORY, USB, PANIC = range(1, 9)
+VGA, SCSI, SERIAL, RNG, BALLOON, MEMORY, USB, PANIC, SOUND, WATCHDOG, INPUTS = range(1, 12)
 FIRST_PORT_SLOT = 0x10
 PORTS_PER_SLOT = 8
 MAX_PORTS = PORTS_PER_SLOT * (0x1F - FIRST_PORT_SLOT)
