@@ -12,7 +12,7 @@ from hotvirt.controllers.scheduler import Scheduler
 from hotvirt.controllers.virtualmachine import VirtualMachineController
 from hotvirt.kube import conditions
 from hotvirt.kube.errors import Forbidden, Invalid
-from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, EVENTS, PODS, VMIS, VMS
+from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, EVENTS, KUBEVIRTS, PODS, VMIS, VMS
 
 pytestmark = pytest.mark.looptime
 STARTED = {"pods", "virtualmachineinstances", "virtualmachines", "controllerrevisions"}
@@ -343,6 +343,20 @@ async def test_growth_beyond_the_node_waits_for_room_and_is_told(api, make, home
         assert api.find(VMIS, waits)["spec"]["domain"]["memory"]["guest"] == "4Gi"
         assert conditions.of(vm_of(api, waits), "Failure") is None
         assert status_of(api, waits)["observedGeneration"] == 2
+
+
+async def test_a_gate_that_is_opened_again_lets_the_waiting_change_through(api, make, home):
+    off = {"spec": {"configuration": {"developerConfiguration": {"disabledFeatureGates": ["LiveUpdate"]}}}}
+    async with home():
+        await api.create(KUBEVIRTS, {"metadata": {"name": "kubevirt", "namespace": "kubevirt"}, **off})
+        await api.create(VMS, make.vm(domain={"memory": {"guest": "1Gi", "maxGuest": "8Gi"}}))
+        await settled()
+        await edit(api, {"domain": {"memory": {"guest": "2Gi"}}})
+        assert "the feature gate LiveUpdate is off" in conditions.of(vm_of(api), "RestartRequired")["message"]
+        await api.patch(KUBEVIRTS, "kubevirt", {"spec": {"configuration": None}}, "kubevirt")
+        await settled()
+        assert api.find(VMIS, "web")["spec"]["domain"]["memory"]["guest"] == "2Gi"
+        assert conditions.of(vm_of(api), "RestartRequired") is None
 
 
 async def test_too_little_room_is_told_and_lowering_the_vm_mends_it(api, make, home):

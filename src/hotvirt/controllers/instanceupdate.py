@@ -13,7 +13,7 @@ from hotvirt.controllers.liveupdate import Room, Update
 from hotvirt.controllers.placement import Demand, demand, free, frees_room, node_changed, used
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
-from hotvirt.kube.resources import CONTROLLER_REVISIONS, KUBEVIRTS, NODES, PODS, VMIS
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, KUBEVIRTS, NODES, PODS, VMIS, VMS
 from hotvirt.preconditions import Facts
 
 
@@ -23,7 +23,8 @@ class InstanceUpdate:
     def __init__(self, client: Client, informers: SharedInformers, *, guard_room: bool, wake: Callable[[Key], None]):
         self._client, self._wake, self._guard_room = client, wake, guard_room
         self._vmis, self._revisions = informers.of(VMIS), informers.of(CONTROLLER_REVISIONS)
-        self._kubevirts = informers.of(KUBEVIRTS)
+        self._vms, self._kubevirts = informers.of(VMS), informers.of(KUBEVIRTS)
+        self._kubevirts.add_handler(self._follow_settings)
         self._waiting: set[Key] = set()
         self._granted: dict[str, Demand] = {}
         self.needs = [self._revisions, self._kubevirts]
@@ -107,6 +108,12 @@ class InstanceUpdate:
     def _follow_node(self, change: Change) -> None:
         if node_changed(change):
             self._wake_waiting()
+
+    def _follow_settings(self, change: Change) -> None:
+        """What the cluster did not allow it may allow now: a gate, or the rollout strategy."""
+        if change.old is not None and change.new is not None and change.old.get("spec") != change.new.get("spec"):
+            for vm in self._vms.list():
+                self._wake(key_of(vm))
 
     def _wake_waiting(self) -> None:
         for key in self._waiting:
