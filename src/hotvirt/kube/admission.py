@@ -58,7 +58,8 @@ class Admission(Protocol):
     resources: tuple[Resource, ...]
 
     def mutate(self, request: AdmissionRequest) -> dict[str, Any] | None:
-        """The object with defaults set (a new dict), or None for no change."""
+        """The object with defaults set (a new dict), or None for no change. Parts of it may be those of the stored
+        object: replace what changes, write into nothing."""
         ...
 
     async def validate(self, request: AdmissionRequest) -> Verdict: ...
