@@ -199,3 +199,18 @@ def test_scopes(scope: dict[str, Any], spec: dict[str, Any], counts: bool) -> No
     assert quota.covers({"spec": asked}, "/pods", {"spec": spec}) is counts
     if scope.get("scopeName") == "VolumeAttributesClass":
         assert quota.covers({"spec": asked}, "/persistentvolumeclaims", {"spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("spec", "node_ports", "balancers"),
+    [
+        ({"type": "ClusterIP", "ports": [{}]}, None, None),
+        ({"type": "NodePort", "ports": [{}, {}]}, 2, None),
+        ({"type": "LoadBalancer", "ports": [{}, {}]}, 2, 1),
+        ({"type": "LoadBalancer", "ports": [{}, {"nodePort": 30000}], "allocateLoadBalancerNodePorts": False}, 1, 1),
+    ],
+)
+def test_node_ports_and_balancers_count(spec: dict[str, Any], node_ports: int | None, balancers: int | None) -> None:
+    found = quota.usage_of("/services", {"spec": spec})
+    assert (found.get("services.nodeports"), found.get("services.loadbalancers")) == (node_ports, balancers)
+    assert found["services"] == 1

@@ -42,9 +42,7 @@ def usage_of(store: str, doc: Document) -> Usage:
     elif store == "/persistentvolumeclaims":
         used |= _claim(doc)
     elif store == "/services":
-        kind = (doc.get("spec") or {}).get("type")
-        used |= {"services.loadbalancers": ONE} if kind == "LoadBalancer" else {}
-        used |= {"services.nodeports": ONE} if kind in ("NodePort", "LoadBalancer") else {}
+        used |= _service(doc.get("spec") or {})
     return used
 
 
@@ -58,6 +56,17 @@ def _pod(doc: Document) -> Usage:
         if f"requests.{name}" in used:
             used[name] = used[f"requests.{name}"]
     return used
+
+
+def _service(spec: Document) -> Usage:
+    """Every port of it takes a node port, but of a balancer that needs none."""
+    kind, ports = spec.get("type"), spec.get("ports") or ()
+    if kind not in ("NodePort", "LoadBalancer"):
+        return {}
+    spared = kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is False
+    count = sum(1 for port in ports if port.get("nodePort") or not spared)
+    balancer = {"services.loadbalancers": ONE} if kind == "LoadBalancer" else {}
+    return {"services.nodeports": Decimal(count), **balancer}
 
 
 def _claim(doc: Document) -> Usage:
