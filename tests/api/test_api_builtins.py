@@ -54,6 +54,20 @@ def test_made_by_kubectls_own_commands(kubectl: Any, ns: str, target: Any) -> No
     assert "Name:" in kubectl("describe", "deploy", "d", "-n", ns)
 
 
+def test_workloads_say_what_is_usual(target: Any, kubectl: Any, ns: str) -> None:
+    kubectl("create", "deployment", "d", "--image=nginx", "-n", ns, "--replicas=0")
+    spec = target.ask("GET", f"/apis/apps/v1/namespaces/{ns}/deployments/d").doc["spec"]
+    usual = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    assert (spec["strategy"], spec["revisionHistoryLimit"], spec["progressDeadlineSeconds"]) == (usual, 10, 600)
+    inner = spec["template"]["spec"]
+    assert (inner["restartPolicy"], inner["containers"][0]["imagePullPolicy"]) == ("Always", "Always")
+    body = {"metadata": {"name": "c"}, "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}}}  # fmt: skip
+    told = target.ask("POST", f"/apis/batch/v1/namespaces/{ns}/cronjobs", body)
+    assert told.status == 201, told.doc
+    assert (told.doc["spec"]["concurrencyPolicy"], told.doc["spec"]["suspend"]) == ("Allow", False)
+
+
 def test_what_a_new_user_types(kubectl: Any, ns: str, widget: Callable[..., Doc], refused: type[Any]) -> None:
     manifest = widget("a", color="red")
     apply = ("apply", "-n", ns, "-f", "-")

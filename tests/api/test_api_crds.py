@@ -62,7 +62,7 @@ def test_installing_and_removing(target: Any, kubectl: Any, group: str, ns: str)
     assert target.ask("POST", path, obj).status == 201
     kubectl("delete", "crd", crd["metadata"]["name"])
     target.until(lambda: target.ask("GET", path).status == 404)
-    assert group not in json.dumps(target.ask("GET", "/apis").doc)
+    target.until(lambda: group not in json.dumps(target.ask("GET", "/apis").doc))
 
 
 def test_faults_are_all_told(target: Any, ns: str, widget: Callable[..., Doc]) -> None:

@@ -78,6 +78,11 @@ def test_writing_what_is_there_changes_no_version(client: Any, ns: str, widget: 
     assert client.patch("widgets", "a", ns, {"spec": {"color": "red"}})["metadata"] == made["metadata"]
 
 
+def test_what_is_pruned_changes_no_version(client: Any, ns: str, widget: Callable[..., Doc]) -> None:
+    made = client.create(widget("a", color="red"), ns)
+    assert client.patch("widgets", "a", ns, {"spec": {"colour": "blue", "nested": {}}})["metadata"] == made["metadata"]
+
+
 @pytest.mark.parametrize(
     ("form", "patch", "wanted"),
     [

@@ -200,7 +200,7 @@ def test_pods() -> None:
           "AllowVolumeExpansion": False}),
         (resources.SECRETS, {"type": "Opaque", "data": {"a": "", "b": ""}}, {"Type": "Opaque", "Data": 2}),
         (resources.CONFIG_MAPS, {"data": {"a": ""}, "binaryData": {"b": ""}}, {"Data": 2}),
-        (resources.SERVICE_ACCOUNTS, {}, {"Secrets": 0}),
+        (resources.SERVICE_ACCOUNTS, {}, {}),
         (resources.EVENTS,
          {"type": "Warning", "reason": "R", "message": "m\n", "count": 3, "lastTimestamp": "2026-01-03T11:59:00Z",
           "firstTimestamp": BORN, "involvedObject": {"kind": "Pod", "name": "p"},

@@ -27,6 +27,7 @@ from hotvirt.server import (
     services,
     storage_checks,
     webhook_configs,
+    workloads,
 )
 from hotvirt.server.objectmeta import FORBIDDEN, INVALID
 
@@ -85,6 +86,10 @@ def _claim(doc: Document, lookup: Lookup) -> Document:
             if annotations.get("storageclass.kubernetes.io/is-default-class") == "true":
                 return {**doc, "spec": {**spec, "storageClassName": known["metadata"]["name"]}}
     return doc
+
+
+def _workload(usual: Document) -> Callable[[Document, Lookup], Document]:
+    return lambda doc, _: workloads.complete(doc, usual)
 
 
 def _autoscaler(doc: Document, _: Lookup) -> Document:
@@ -161,9 +166,11 @@ def _check_webhooks(new: Document, _: Document | None) -> list[Cause]:
 
 
 _NONE = Rules()
+_workloads = {store: Rules(_workload(usual)) for store, usual in workloads.USUAL.items()}
 _webhooks = Rules(_complete_webhooks, _check_webhooks)
 _binding = Rules(_complete_binding, rbac_checks.binding)
 _RULES: dict[str, Rules] = {
+    **_workloads,
     "/namespaces": Rules(_namespace),
     "/pods": Rules(pods.complete, pods.check),
     "/secrets": Rules(_secret, _check_secret),

@@ -44,6 +44,16 @@ def complete(doc: Document, lookup: Lookup) -> Document:
     return doc
 
 
+def of_template(spec: Document) -> Document:
+    """The spec in a template with what a pod gets by itself, but for what only a pod itself knows."""
+    usual = {key: value for key, value in _DEFAULTS.items() if key not in ("serviceAccountName", "enableServiceLinks")}
+    filled = {**spec, **{key: value for key, value in usual.items() if key not in spec}}
+    for key in ("containers", "initContainers"):
+        if isinstance(filled.get(key), list):
+            filled[key] = [_container(each) for each in filled[key]]
+    return filled
+
+
 def _priority(spec: Document, lookup: Lookup) -> Document:
     """The number of the class that is named, or of the one for all others. Nothing of a class that is not there."""
     name = spec.get("priorityClassName")

@@ -309,7 +309,7 @@ COLUMNS: dict[tuple[str, str], Columns] = {
     ("", "configmaps"): columns(
         column("Data", lambda doc: len(doc.get("data") or ()) + len(doc.get("binaryData") or ()), kind="integer"), AGE
     ),
-    ("", "serviceaccounts"): columns(count("Secrets", "secrets"), AGE),
+    ("", "serviceaccounts"): columns(AGE),
     ("", "events"): _EVENTS,
     ("events.k8s.io", "events"): _EVENTS,
     ("", "endpoints"): columns(column("Endpoints", _endpoints, "Addresses and ports."), AGE),

@@ -43,8 +43,10 @@ class Tokens:
         spec = request.get("spec") or {}
         seconds = spec.get("expirationSeconds") or USUAL
         if not isinstance(seconds, int) or seconds < SHORTEST:
-            at, why = "spec.expirationSeconds", f"may not specify a duration less than {SHORTEST} seconds"
-            raise Invalid(f"TokenRequest is invalid: {at}: {why}", causes=[Cause("FieldValueInvalid", why, at)])
+            why = f"Invalid value: {seconds}: may not specify a duration less than {SHORTEST // 60} minutes"
+            cause = Cause("FieldValueInvalid", why, "spec.expirationSeconds")
+            text = f'TokenRequest.authentication.k8s.io "" is invalid: {cause.field}: {why}'
+            raise Invalid(text, causes=[cause], group="authentication.k8s.io", kind="TokenRequest")
         if seconds > LONGEST:
             call.warnings.append(f"requested expiration of {seconds} seconds shortened to {LONGEST} seconds")
             seconds = LONGEST

@@ -193,7 +193,9 @@ class Verbs:
                     raise Invalid(causes[0].message, causes=causes, **call.about(call.name))
             elif call.served.store == services.STORE and not call.subresource:
                 new = services.carried(new, old)
-            new = await self._chain.admit(call, "UPDATE", new, old)
+            new = _own_meta(await self._chain.admit(call, "UPDATE", new, old))
+            # Again, as what was pruned, defaulted or changed by a webhook counts by what came of it.
+            new = objectmeta.count_generation(call.served, new, old, subresource=call.subresource)
             async with self._addresses.allotted(call, new, old) as new, self._quotas.admitted(call, new, old):
                 return await self._finish(call, call.key, new, entry)
 
