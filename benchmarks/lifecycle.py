@@ -264,6 +264,8 @@ async def cycles(home: Home, count: int, *, boots: int = 20) -> dict[str, tuple[
             before = await quiet(home)
             began = time.monotonic()
         await cycle(home, "again", index, boots=index % boots == boots - 1)
+        if (index + 1 - WARM_UP) % 50 == 0 < index - WARM_UP:
+            print(f"  after {index + 1 - WARM_UP}: {home.resident() / MIB:.1f} MiB", flush=True)
     print(f"  {count} starts and stops: {(time.monotonic() - began) / count:.2f} s each", flush=True)
     after = await quiet(home)
     await home.client.delete(VMS, "again", "default")
@@ -271,14 +273,18 @@ async def cycles(home: Home, count: int, *, boots: int = 20) -> dict[str, tuple[
     return {what: (before.get(what, 0), after.get(what, 0)) for what in sorted(before.keys() | after.keys())}
 
 
-async def fill_window(home: Home) -> None:
+async def fill_window(home: Home, *, writes: int = 5000) -> None:
     """What the API keeps in memory of late changes, for watches to go on from, has a bound. It is reached here, so that
     what grows afterwards is something else."""
-    await home.client.create(CONFIG_MAPS, {"metadata": {"name": "filler"}}, "default")
-    for index in range(100):
-        text = f"{index:4}" * 50_000
-        await home.client.patch(CONFIG_MAPS, "filler", {"data": {"text": text}}, "default")
-    await home.client.delete(CONFIG_MAPS, "filler", "default")
+    names = [f"filler{index}" for index in range(16)]
+    await each(names, lambda name: home.client.create(CONFIG_MAPS, {"metadata": {"name": name}}, "default"))
+
+    async def fill(index: int) -> None:
+        text = f"{index:4}" * 500
+        await home.client.patch(CONFIG_MAPS, names[index % 16], {"data": {"text": text}}, "default")
+
+    await each(range(writes), fill)
+    await each(names, lambda name: home.client.delete(CONFIG_MAPS, name, "default"))
 
 
 async def cycle(home: Home, name: str, index: int, *, boots: bool) -> None:
