@@ -91,7 +91,11 @@ def test_the_new_version_is_stored_and_the_old_one_warns(kind):
 def test_columns_are_kubevirts():
     age = ("Age", "date", ".metadata.creationTimestamp", 0)
     ready = ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status", 0)
-    assert columns("VirtualMachine") == [age, ("Status", "string", ".status.printableStatus", 0), ready]
+    found = columns("VirtualMachine")
+    assert found[:3] == [age, ("Status", "string", ".status.printableStatus", 0), ready]
+    assert [(name, priority) for name, _, _, priority in found[3:]] == [("Memory", 1), ("CPUs", 1), ("Pending", 1)], (
+        "ours come after KubeVirt's, and with -o wide alone"
+    )
     assert columns("VirtualMachineInstance") == [
         age,
         ("Phase", "string", ".status.phase", 0),

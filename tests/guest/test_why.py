@@ -67,10 +67,15 @@ def test_each_fact_that_fails_is_named_and_once_mended_the_guest_has_it(home):
     home.wait_until("the VM asks for a restart", lambda: "RestartRequired" in home.conditions("vm/web"))
     told = home.conditions("vm/web")["RestartRequired"]["message"]
     assert "the feature gate VMLiveUpdateFeatures is off" in told, "the condition has the same words"
+    home.wait_until("the table shows it", lambda: "2Gi/1Gi" in home.kubectl("get", "vm", "web", "-o", "wide").stdout)
+    shown = home.kubectl("get", "vm", "web", "-o", "wide").stdout
+    assert "1/1" in shown
+    assert "memory needs a restart: the feature gate VMLiveUpdateFeatures is off" in shown
     assert why("memory=4Gi") == {"cluster.feature-gate", "memory.max-guest"}
     disable(home)
     home.wait("vmi/web", "jsonpath={.status.memory.guestCurrent}=2Gi")
-    assert "RestartRequired" not in home.conditions("vm/web")
+    home.wait("vm/web", "condition=MemoryAsAsked")
+    assert {"RestartRequired", "ResizePending"} & home.conditions("vm/web").keys() == set()
     assert why("memory=4Gi") == {"memory.max-guest"}
     assert why("memory=16Mi") == {"memory.least"}
     assert home.facts("web")["memTotalBytes"] - boot["memTotalBytes"] > 1000 << 20

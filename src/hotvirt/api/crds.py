@@ -40,8 +40,8 @@ def _column(name: str, path: str, kind: str = "string", *, priority: int = 0, de
     return column
 
 
-def _condition(name: str) -> str:
-    return f".status.conditions[?(@.type=='{name}')].status"
+def _condition(name: str, field: str = "status") -> str:
+    return f".status.conditions[?(@.type=='{name}')].{field}"
 
 
 _AGE = _column("Age", ".metadata.creationTimestamp", "date")
@@ -49,6 +49,9 @@ _VM_COLUMNS = [
     _AGE,
     _column("Status", ".status.printableStatus", description="What the machine does, in a word"),
     _column("Ready", _condition("Ready")),
+    _column("Memory", _condition("MemoryAsAsked", "message"), priority=1, description="As asked/as the guest has it"),
+    _column("CPUs", _condition("CPUAsAsked", "message"), priority=1, description="As asked/as the guest has them"),
+    _column("Pending", _condition("ResizePending", "message"), priority=1, description="Why the two differ"),
 ]
 _VMI_COLUMNS = [
     _AGE,

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from hotvirt.controllers import liveupdate, printable, runstrategy
+from hotvirt.controllers import liveupdate, printable, runstrategy, sizes_shown
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.liveupdate import Update
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 
 START_FAILED = "StartFailed"
-OWN = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequired")
+OWN = ("Ready", "Failure", "RestartRequired", "ManualRecoveryRequired", *sizes_shown.TYPES)
 
 
 class Fault(Struct, frozen=True):
@@ -77,7 +77,8 @@ def _conditions(vm: Document, vmi: Document | None, outcome: Outcome, now: datet
         found = conditions.put(found, "Failure", True, now=now, reason=fault.reason, message=fault.message)
     else:
         found = conditions.remove(found, "Failure")
-    return _restart_required(found, vm, outcome.update, now)
+    found = _restart_required(found, vm, outcome.update, now)
+    return sizes_shown.put(found, vm, vmi, outcome.update, now=now)
 
 
 def _failed_start(vm: Document, vmi: Document | None, failure: Document | None) -> Fault | None:
