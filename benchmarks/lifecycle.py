@@ -252,10 +252,10 @@ async def is_empty(home: Home) -> bool:
 # Again and again
 
 
-async def cycles(home: Home, count: int, *, boots: int = 20) -> dict[str, tuple[float, float]]:
+async def cycles(home: Home, count: int, *, boots: int = 20, window: int = 5000) -> dict[str, tuple[float, float]]:
     """`count` starts and stops of one machine; every so often (`boots`) its guest boots, and is shut down in order.
     What there was of each thing after the first few, and after the last."""
-    await fill_window(home)
+    await fill_window(home, writes=window)
     await home.client.create(VMS, small("again", "Manual"), "default")
     began = time.monotonic()
     before: dict[str, float] = {}
@@ -273,7 +273,7 @@ async def cycles(home: Home, count: int, *, boots: int = 20) -> dict[str, tuple[
     return {what: (before.get(what, 0), after.get(what, 0)) for what in sorted(before.keys() | after.keys())}
 
 
-async def fill_window(home: Home, *, writes: int = 5000) -> None:
+async def fill_window(home: Home, *, writes: int) -> None:
     """What the API keeps in memory of late changes, for watches to go on from, has a bound. It is reached here, so that
     what grows afterwards is something else."""
     names = [f"filler{index}" for index in range(16)]
