@@ -119,6 +119,18 @@ def test_no_server_is_one_line_with_the_mend(api):
     )
 
 
+def test_a_volume_of_an_instance_without_a_vm_and_only_to_try(run, api):
+    api.answers["GET", "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances/web"] = {}
+    api.answers["PUT", f"{VMI}/removevolume"] = {}
+    assert run("removevolume", "web", "--volume-name=data", "--dry-run")[0] == 0
+    assert api.asked[-1] == ("PUT", f"{VMI}/removevolume", {"name": "data", "dryRun": ["All"]})
+
+
+def test_version_without_a_server_is_still_our_own(run, api):
+    code, out, err = run("version")
+    assert (code, out.startswith("Client Version: "), "not found" in err) == (1, True, True)
+
+
 def test_version_tells_both_sides(run, api):
     api.answers["GET", "/apis/subresources.kubevirt.io/v1/version"] = {"gitVersion": "v9"}
     assert 'Server Version: version.Info{GitVersion:"v9", ' in run("version")[1]

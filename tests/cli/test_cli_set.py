@@ -53,6 +53,9 @@ def test_done_only_when_the_guest_has_it_and_nothing_is_under_way():
     assert progress(vm(), vmi("1536Mi", 2), wanted).text == "memory 1.5 GiB of 2 GiB, CPU sockets 2 of 2"
     changing = vmi("2Gi", 2, [{"type": "HotMemoryChange", "status": "True"}])
     assert not progress(vm(), changing, wanted).done
+    assert (
+        progress(vm(), vmi(conditions=[{"type": "HotVCPUChange", "status": "True"}]), Goal(sockets=2)).stage == "QEMU"
+    )
     assert progress(vm(), vmi("2Gi", 2), wanted).done
 
 
@@ -84,20 +87,84 @@ def test_a_vm_that_does_not_run_gets_it_at_its_next_start(instance):
     assert progress(vm(), instance, Goal(sockets=2)).done
 
 
-def test_the_command_shows_each_stage(run, api):
-    base = "/apis/kubevirt.io/v1/namespaces/default"
-    api.answers["GET", f"{base}/virtualmachines/web"] = vm()
-    api.answers["PATCH", f"{base}/virtualmachines/web"] = vm()
-    api.answers["GET", f"{base}/virtualmachineinstances/web"] = [vmi(), vmi("1536Mi"), vmi("2Gi")]
+BASE = "/apis/kubevirt.io/v1/namespaces/default"
+OURS = "/apis/subresources.hotvirt.io/v1alpha1/namespaces/default"
+WHY = f"{OURS}/virtualmachines/web/preconditions"
+
+
+def report(*, possible=True):
+    finding = {"id": "memory.max-guest", "status": "pass" if possible else "fail", "message": "within 4Gi"}
+    change = {"change": "memory=2Gi", "possible": possible, "findings": [finding]}
+    metadata = {"name": "web", "namespace": "default"}
+    return {"metadata": metadata, "rules": "hotvirt", "running": True, "possible": possible, "changes": [change]}
+
+
+@pytest.fixture
+def served(api):
+    """A VM with what `why` says of it."""
+    api.answers["GET", f"{BASE}/virtualmachines/web"] = api.answers["PATCH", f"{BASE}/virtualmachines/web"] = vm()
+    api.answers["GET", f"{BASE}/virtualmachineinstances/web"] = vmi()
+    api.answers["GET", WHY] = report()
+    return api
+
+
+def requested(instance, size):
+    instance["status"]["memory"]["guestRequested"] = size
+    return instance
+
+
+def stages(out):
+    return [" ".join(line.partition(" s  ")[2].split()) for line in out.splitlines()]
+
+
+def patches(api):
+    return [path for method, path, _ in api.asked if method == "PATCH"]
+
+
+def test_the_command_shows_each_stage(run, served):
+    served.answers["GET", f"{BASE}/virtualmachineinstances/web"] = [
+        vmi(), requested(vmi("1536Mi"), "2Gi"), requested(vmi("2Gi"), "2Gi"),
+    ]  # fmt: skip
+    served.answers["GET", f"{OURS}/virtualmachineinstances/web/guestfacts"] = {
+        "memTotalBytes": 2 * GI, "onlineCPUs": 1,
+    }  # fmt: skip
     code, out, _ = run("set", "vm/web", "memory=2Gi")
-    stages = [line.partition(" s  ")[2] for line in out.splitlines()]
-    assert (code, stages) == (0, ["memory 1 GiB of 2 GiB", "memory 1.5 GiB of 2 GiB", "memory 2 GiB of 2 GiB"])
+    assert (code, stages(out)) == (0, [
+        "checked 1 facts",
+        "asked memory 1 GiB of 2 GiB",
+        "QEMU memory 1.5 GiB of 2 GiB",
+        "guest memory 2 GiB of 2 GiB",
+        "verified the guest reports 2 GiB of memory, 1 CPUs online",
+    ])  # fmt: skip
 
 
-def test_the_command_fails_when_time_is_over(run, api):
-    base = "/apis/kubevirt.io/v1/namespaces/default"
-    api.answers["GET", f"{base}/virtualmachines/web"] = api.answers["PATCH", f"{base}/virtualmachines/web"] = vm()
-    api.answers["GET", f"{base}/virtualmachineinstances/web"] = vmi()
+def test_the_command_fails_when_time_is_over(run, served):
     code, _, err = run("set", "web", "memory=2Gi", "--timeout=0")
     assert code == 1
     assert "not complete after 0 s: memory 1 GiB of 2 GiB" in err
+
+
+def test_what_would_not_work_is_explained_and_not_asked_for(run, served):
+    served.answers["GET", WHY] = report(possible=False)
+    code, out, _ = run("set", "vm/web", "memory=2Gi")
+    assert (code, patches(served)) == (3, [])
+    assert "NO memory.max-guest" in out
+    assert "nothing was changed; to ask for it all the same: --anyway" in out
+    code, out, _ = run("set", "vm/web", "memory=2Gi", "--anyway", "--no-wait")
+    assert (code, len(patches(served))) == (0, 1)
+    assert "not all of which hold" in out
+
+
+@pytest.mark.parametrize(("possible", "code"), [(True, 0), (False, 3)])
+def test_explain_shows_all_and_changes_nothing(run, served, possible, code):
+    served.answers["GET", WHY] = report(possible=possible)
+    found, out, _ = run("set", "vm/web", "memory=2Gi", "--explain")
+    assert (found, patches(served)) == (code, [])
+    assert "memory.max-guest" in out
+    assert "--anyway" not in out
+
+
+def test_a_dry_run_is_the_apis_too(run, served):
+    code, out, _ = run("set", "vm/web", "memory=2Gi", "--dry-run")
+    assert (code, patches(served)) == (0, [f"{BASE}/virtualmachines/web?dryRun=All"])
+    assert stages(out)[-1] == "asked vm/web would be asked for memory=2Gi"

@@ -1,8 +1,11 @@
 """`hotvirt set`: asks for a VM's new size, and shows how the guest comes to have it.
 
-`goal` and `progress` decide, from the objects alone; the command patches, watches and prints.
+Its stages, each with the seconds until then: `checked` (nothing stands in the way), `asked` (the VM says so), `QEMU`
+(the machine was told), `guest` (it has it), `verified` (it says so itself). `goal` and `progress` decide, from the
+objects alone; the command patches, watches and prints.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 
@@ -11,8 +14,8 @@ from msgspec import Struct
 
 from hotvirt.api.defaults import whole_blocks
 from hotvirt.api.quantity import format_bytes, parse_bytes
-from hotvirt.cli import guest, tables
-from hotvirt.cli.api import Api
+from hotvirt.cli import guest, tables, why
+from hotvirt.cli.api import CONTENT_TYPES, Api
 from hotvirt.cli.errors import CliError
 from hotvirt.cli.targets import Target, connected, one_machine, only_vm
 from hotvirt.cli.verbs import verb
@@ -36,6 +39,7 @@ class Progress(Struct, frozen=True):
     text: str
     done: bool = False
     failed: str = ""
+    stage: str = "asked"
 
 
 @verb("set")
@@ -43,34 +47,65 @@ class Progress(Struct, frozen=True):
 @click.argument("changes", nargs=-1, required=True, metavar="memory=SIZE|cpu=COUNT...")
 @click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, metavar="SECONDS")
 @click.option("--no-wait", is_flag=True, help="Return when the change is asked for.")
+@click.option("--explain", is_flag=True, help="Only show what the change rests on, as `hotvirt why` does.")
+@click.option("--dry-run", is_flag=True, help="Check, and let the API check; change nothing.")
+@click.option("--anyway", is_flag=True, help="Ask for it even where it would not work now: it may at the next start.")
 @connected
-def set_(api: Api, machine: Target, changes: tuple[str, ...], *, timeout: float, no_wait: bool) -> None:
+def set_(
+    api: Api, machine: Target, changes: tuple[str, ...], *, timeout: float, no_wait: bool, explain: bool, dry_run: bool,
+    anyway: bool,
+) -> None:  # fmt: skip
     """Change a VM's memory or CPUs. A running guest gets them without a restart where it can.
 
-    cpu counts what the guest sees: sockets x cores x threads.
+    cpu counts what the guest sees: sockets x cores x threads. What the change rests on is checked first; where
+    something stands in the way it is shown, nothing is changed, and the exit code is 3.
 
     \b
     Examples:
       hotvirt set vm/web memory=2Gi
       hotvirt set vm/web memory=1Gi cpu=2
+      hotvirt set vm/web memory=8Gi --explain
     """
     name = only_vm(machine, "be set")
     vm = api.get(VMS, name, api.namespace)
     wanted = goal(vm, changes)
-    api.patch(VMS, name, patch_for(wanted), api.namespace)
-    if no_wait:
-        click.echo(f"vm/{name} is asked for {' '.join(changes)}")
-        return
     began = time.monotonic()
+
+    def say(stage: str, text: str) -> None:
+        click.echo(f"{time.monotonic() - began:6.1f} s  {stage:<8}  {text}")
+
+    report = why.ask(api, name, changes)
+    if explain or not (report["possible"] or anyway):
+        _explain(report, quiet=not explain)
+    findings = [each for change in report["changes"] for each in change["findings"]]
+    say("checked", f"{len(findings)} facts{'' if report['possible'] else ', not all of which hold'}")
+    path = VMS.path(api.namespace, name)
+    api.request(
+        "PATCH", f"{path}?dryRun=All" if dry_run else path, body=patch_for(wanted), content_type=CONTENT_TYPES["merge"]
+    )
+    if dry_run or no_wait:
+        say("asked", f"vm/{name} {'would be' if dry_run else 'is'} asked for {' '.join(changes)}")
+        return
     last = Progress("")
     for now in _follow(api, name, wanted, timeout=timeout):
-        click.echo(f"{time.monotonic() - began:6.1f} s  {now.text}")
+        say(now.stage, now.text)
         last = now
     if last.failed:
         raise CliError(last.failed)
     if not last.done:
         raise CliError(f"not complete after {timeout:g} s: {last.text}; it goes on; see: kubectl describe vmi {name}")
-    _show_guest(api, name)
+    if said := _guests_word(api, name):
+        say("verified", said)
+
+
+def _explain(report: Document, *, quiet: bool) -> None:
+    """Ends the command."""
+    click.echo(why.show(report, colour=why.is_terminal(), quiet=quiet))
+    if report["possible"]:
+        sys.exit(0)
+    if quiet:
+        click.echo("\nnothing was changed; to ask for it all the same: --anyway")
+    sys.exit(why.WOULD_NOT)
 
 
 def goal(vm: Document, changes: tuple[str, ...]) -> Goal:
@@ -117,7 +152,18 @@ def progress(vm: Document, vmi: Document | None, wanted: Goal) -> Progress:
         shrinks = has is not None and has > wanted.sockets
         texts.append(f"CPU sockets {has or '-'} {'to become' if shrinks else 'of'} {wanted.sockets}")
         pending |= has != wanted.sockets or _present(vmi, "HotVCPUChange")
-    return Progress(", ".join(texts), done=not pending)
+    return Progress(", ".join(texts), done=not pending, stage=_stage(vmi, wanted, pending=pending))
+
+
+def _stage(vmi: Document, wanted: Goal, *, pending: bool) -> str:
+    """Whether the machine was told yet, or has it. Of CPUs it is told by the condition of their change alone."""
+    if not pending:
+        return "guest"
+    status = vmi["status"]
+    requested = (status.get("memory") or {}).get("guestRequested")
+    memory = wanted.memory is None or (requested is not None and parse_bytes(requested) == wanted.memory)
+    told = _present(vmi, "HotMemoryChange") or _present(vmi, "HotVCPUChange")
+    return "QEMU" if memory and (told or wanted.memory is not None) else "asked"
 
 
 def _follow(api: Api, name: str, wanted: Goal, *, timeout: float) -> Iterator[Progress]:
@@ -142,12 +188,13 @@ def _follow(api: Api, name: str, wanted: Goal, *, timeout: float) -> Iterator[Pr
         next(api.watch(VMIS, api.namespace, name=name, version=version, timeout=min(left, GLANCE)), None)
 
 
-def _show_guest(api: Api, name: str) -> None:
+def _guests_word(api: Api, name: str) -> str:
+    """ "" without an agent: then there is nobody to ask; what QEMU gave has been shown."""
     try:
         facts = guest.ask(api, name)
     except ApiError:
-        return  # without an agent there is nobody to ask; what QEMU gave has been shown
-    click.echo(f"the guest reports {tables.size(facts['memTotalBytes'])} of memory, {facts['onlineCPUs']} CPUs online")
+        return ""
+    return f"the guest reports {tables.size(facts['memTotalBytes'])} of memory, {facts['onlineCPUs']} CPUs online"
 
 
 def _memory(value: str) -> int:

@@ -28,16 +28,15 @@ def version(*, client: bool, output: str | None, **connection: str | None) -> No
       hotvirt version -o json
     """
     ours = {"gitVersion": f"v{hotvirt.__version__}", "compiler": f"Python {platform.python_version()}"}
-    found: dict[str, object] = {"client": ours}
-    if not client:
-        found["server"] = _ask(connection)
     if output:
         from hotvirt.cli import tables
 
-        click.echo(tables.document(found, output))
+        server = {} if client else {"server": _ask(connection)}
+        click.echo(tables.document({"client": ours, **server}, output))
         return
-    for side, facts in found.items():
-        click.echo(f"{side.capitalize()} Version: {line(facts)}")
+    click.echo(f"Client Version: {line(ours)}")
+    if not client:
+        click.echo(f"Server Version: {line(_ask(connection))}")
 
 
 def line(facts: object) -> str:

@@ -77,7 +77,8 @@ def _change(api: Api, machine: Target, verb: str, body: dict[str, Any], *, dry_r
     except NotFound:
         if machine.resource is not None or not _exists(api, VMIS, machine.name):
             raise
-        api.request("PUT", subresource(api, VMIS.plural, machine.name, verb), body=body)
+        dry = {"dryRun": ["All"]} if dry_run else {}
+        api.request("PUT", subresource(api, VMIS.plural, machine.name, verb), body={**body, **dry})
 
 
 def _source(api: Api, name: str) -> dict[str, Any]:

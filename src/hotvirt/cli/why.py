@@ -62,7 +62,7 @@ def why(api: Api, machine: Target, changes: tuple[str, ...], *, quiet: bool, out
       hotvirt why vm/web memory=4Gi -o json | jq .possible
     """
     report = ask(api, only_vm(machine, "be changed"), changes)
-    click.echo(tables.document(report, output) if output else show(report, colour=_is_terminal(), quiet=quiet))
+    click.echo(tables.document(report, output) if output else show(report, colour=is_terminal(), quiet=quiet))
     if not report["possible"]:
         sys.exit(WOULD_NOT)
 
@@ -142,7 +142,7 @@ def _mark(status: str, *, colour: bool) -> str:
     return click.style(MARKS[status], fg=COLOURS[status], bold=True) if colour else f"{PLAIN[status]:<2}"
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
     import os
 
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
