@@ -171,6 +171,38 @@ def test_an_atomic_list_has_one_owner(client: Any, ns: str, widget: Callable[...
         client.apply(widget("a", order=["a", "b", "c"]), ns, manager="two")
 
 
+def test_applied_items_keep_their_places(client: Any, ns: str, widget: Callable[..., Doc]) -> None:
+    client.apply(widget("a", ports=[{"name": "x"}, {"name": "y"}], tags=["a"]), ns, manager="one")
+    client.apply(widget("a", ports=[{"name": "z"}], tags=["b"]), ns, manager="two")
+    spec = client.apply(widget("a", ports=[{"name": "y"}, {"name": "n"}], tags=["a"]), ns, manager="three")["spec"]
+    assert [port["name"] for port in spec["ports"]] == ["x", "y", "z", "n"]
+    assert spec["tags"] == ["a", "b"]
+
+
+def test_what_is_applied_to_the_status_is_the_status_alone(target: Any, ns: str, widget: Callable[..., Doc]) -> None:
+    path = WIDGETS.format(ns=ns)
+    target.ask("POST", path, widget("a", color="red"))
+    body = {**widget("a", color="blue"), "status": {"phase": "Fine"}}
+    body["metadata"]["labels"] = {"no": "no"}
+    told = target.ask("PATCH", f"{path}/a/status?fieldManager=st", body, kind="application/apply-patch+yaml")
+    assert (told.status, told.doc["spec"]["color"], told.doc["status"]["phase"]) == (200, "red", "Fine"), told.doc
+    mine = next(each for each in told.doc["metadata"]["managedFields"] if each["manager"] == "st")
+    assert mine["fieldsV1"] == {"f:status": {"f:phase": {}}}
+
+
+def test_a_selector_is_owned_as_a_whole(target: Any, ns: str) -> None:
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+            "spec": {"selector": {"a": "b"}, "ports": [{"port": 80, "name": "web"}]}}  # fmt: skip
+    path = f"/api/v1/namespaces/{ns}/services/s?fieldManager="
+    kind = "application/apply-patch+yaml"
+    assert target.ask("PATCH", path + "one", body, kind=kind).status == 201
+    body["spec"] = {"selector": {"c": "d"}}
+    told = target.ask("PATCH", path + "two", body, kind=kind)
+    assert (told.status, {field for _, field in told.causes}) == (409, {".spec.selector"})
+    told = target.ask("PATCH", path + "two&force=true", body, kind=kind)
+    assert (told.status, told.doc["spec"]["selector"]) == (200, {"c": "d"})
+
+
 def test_who_wrote_what_is_kept(target: Any, client: Any, ns: str, widget: Callable[..., Doc]) -> None:
     client.apply(widget("a", color="red"), ns, manager="one")
     client.patch("widgets", "a", ns, {"status": {"phase": "Fine"}}, subresource="status")

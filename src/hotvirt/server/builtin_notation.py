@@ -1,10 +1,11 @@
 """The short notation that the built-in kinds' schemas are written in, and its reader.
 
 One line a field, children indented below it: `name type description`. Types: `str`, `int`, `long`, `num`, `bool`,
-`time`, `bytes`, `quantity`, `intstr`, `any`; `map` (texts by name), `bytesmap`, `quantities`; `obj` (only the fields
-listed), `open` (others are kept too), `atomic` (as obj, but owned as a whole); `str[]` and `obj[]` (lists replaced
-whole), `str{}` (a set), `obj[key]` and `obj[key,key]` (lists merged by keys). `open` works wherever `obj` does. A `!`
-after the type makes a field required, a `?` lets it be null; `=value` after it gives a default.
+`time`, `bytes`, `quantity`, `intstr`, `any`; `map` (texts by name), `atomicmap` (the same, owned as a whole),
+`bytesmap`, `quantities`; `obj` (only the fields listed), `open` (others are kept too), `atomic` (as obj, but owned as a
+whole); `str[]` and `obj[]` (lists replaced whole), `str{}` (a set), `obj[key]` and `obj[key,key]` (lists merged by
+keys). `open` works wherever `obj` does. A `!` after the type makes a field required, a `?` lets it be null; `=value`
+after it gives a default.
 """
 
 import re
@@ -26,6 +27,9 @@ _SCALARS: dict[str, dict[str, Any]] = {
     "intstr": {"x-kubernetes-int-or-string": True},
     "any": {"x-kubernetes-preserve-unknown-fields": True},
     "map": {"type": "object", "additionalProperties": {"type": "string"}},
+    "atomicmap": {
+        "type": "object", "additionalProperties": {"type": "string"}, "x-kubernetes-map-type": "atomic",
+    },
     "bytesmap": {"type": "object", "additionalProperties": {"type": "string", "format": "byte"}},
     "quantities": {
         "type": "object", "additionalProperties": {"x-kubernetes-int-or-string": True, "format": "quantity"},

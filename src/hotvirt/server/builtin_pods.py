@@ -108,7 +108,7 @@ volumes open[name] Storage for the containers: a name and one source.
     mode int Permissions of the directory.
     sizeLimit quantity At most this much.
 nodeName str Node it runs on; set by the scheduler.
-nodeSelector map Labels its node must have.
+nodeSelector atomicmap Labels its node must have.
 affinity any Wishes and demands on nodes and on other pods near by.
 tolerations obj[] Taints that do not keep it away.
   key str The taint.

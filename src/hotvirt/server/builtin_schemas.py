@@ -122,7 +122,7 @@ ServiceAccount obj An identity for programs.
 Service obj One address for a set of pods.
   spec obj What is wanted.
     type str ClusterIP, NodePort, LoadBalancer or ExternalName.
-    selector map Labels of the pods behind it.
+    selector atomicmap Labels of the pods behind it.
     ports obj[port,protocol] Ports it offers.
       name str Name of the port.
       port int! Port of the service.

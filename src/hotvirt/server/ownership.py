@@ -29,6 +29,8 @@ def _openapi(call: Call) -> Document | None:
 
 
 def _apply(call: Call, live: Document | None, applied: Document, *, force: bool, now: str) -> Document:
+    if call.subresource == "status":
+        applied = _status_alone(call, applied)
     reset = ("status",) if call.served.has_status and not call.subresource else ()
     return applying.apply(
         live,
@@ -41,6 +43,14 @@ def _apply(call: Call, live: Document | None, applied: Document, *, force: bool,
         subresource=call.subresource,
         reset=reset,
     )
+
+
+def _status_alone(call: Call, applied: Document) -> Document:
+    """What `status` writes of what was applied; of a custom kind not even the metadata."""
+    kept = {key: value for key, value in applied.items() if key in ("apiVersion", "kind", "metadata", "status")}
+    if call.served.is_custom:
+        kept["metadata"] = {k: v for k, v in (kept.get("metadata") or {}).items() if k in ("name", "namespace")}
+    return kept
 
 
 def track(call: Call, new: Document, old: Document | None, *, now: str) -> None:

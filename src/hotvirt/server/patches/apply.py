@@ -13,10 +13,9 @@ from msgspec import Struct
 
 from hotvirt.kube import errors
 from hotvirt.kube.errors import Cause
-from hotvirt.server.patches import fieldsets
+from hotvirt.server.patches import fieldsets, orders
 from hotvirt.server.patches.copies import fresh
 from hotvirt.server.patches.fieldsets import Set
-from hotvirt.server.patches.orders import interleave
 from hotvirt.server.schema import Schema
 
 Entry = dict[str, Any]
@@ -275,16 +274,11 @@ def _merge(live: Any, wanted: Any, schema: Mapping[str, Any]) -> Any:
     if type(live) is not list or type(wanted) is not list or kind == "atomic":
         return wanted
     inner = fieldsets.below_items(schema)
-    present = fieldsets.keyed(schema, live)
+    present, wished = fieldsets.keyed(schema, live), fieldsets.keyed(schema, wanted)
     items = {**present}
-    for key, child in fieldsets.keyed(schema, wanted).items():
+    for key, child in wished.items():
         items[key] = _merge(present[key], child, inner) if key in present and kind == "map" else child
-    return interleave(
-        list(items.values()),
-        fieldsets.identities(schema, wanted),
-        fieldsets.identities(schema, live),
-        lambda item: fieldsets.item_key(schema, item),
-    )
+    return [items[key] for key in orders.applied([*present], [*wished])]
 
 
 def _drop(node: Any, last: Set, claimed: Set, others: Set, schema: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ Which lists and maps are looked into is the schema's say (x-kubernetes-list-type
 objects are looked into and lists are not, as Kubernetes does. Pure; nothing given is changed.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -274,7 +274,3 @@ def _note(key: str, found: tuple[Set, Set], changed: Set, removed: Set) -> None:
         changed[key] = found[0]
     if found[1]:
         removed[key] = found[1]
-
-
-def identities(schema: Schema, items: list[Any]) -> list[Hashable]:
-    return [item_key(schema, item) for item in items]

@@ -1,6 +1,6 @@
-"""The order of a merged list: the wish of whoever patches, and the server's for items only the server knows."""
+"""The order of a merged list: the wish of whoever patches or applies, and the server's for items it alone knows."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 
@@ -21,3 +21,20 @@ def interleave(
             result.append(others.pop(0))
         result.append(item)
     return result + others
+
+
+def applied(before: Sequence[str], wished: Sequence[str]) -> Iterator[str]:
+    """The keys of both after a server-side apply. Those that are not wished stay as far in front as they were; of those
+    that are, the order of the wish holds, and new ones stand behind what was in front of their next known one."""
+    known, wanted = set(before), set(wished)
+    shared = iter([key for key in wished if key in known])
+    ahead, at = next(shared, None), 0
+    for key in wished:
+        while at < len(before) and before[at] != ahead:
+            if before[at] not in wanted:
+                yield before[at]
+            at += 1
+        yield key
+        if key == ahead:
+            ahead, at = next(shared, None), at + 1
+    yield from (key for key in before[at:] if key not in wanted)
