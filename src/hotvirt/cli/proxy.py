@@ -6,6 +6,7 @@ active; each datagram is one frame. One loop, a task per direction of each strea
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
@@ -77,7 +78,7 @@ async def _listen(stack: contextlib.AsyncExitStack, access: Access, forward: For
         server = await asyncio.start_server(_accept(access, forward.path), address, forward.port)
     except OSError as error:
         raise CliError(
-            f"cannot listen on {address}:{forward.port}: {error.strerror}; choose another port or --address"
+            f"cannot listen on {address}:{forward.port}: {os.strerror(error.errno or 0)}; choose another port or --address"
         ) from error
     stack.callback(server.close)
     return int(server.sockets[0].getsockname()[1])
