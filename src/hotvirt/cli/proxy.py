@@ -77,9 +77,9 @@ async def _listen(stack: contextlib.AsyncExitStack, access: Access, forward: For
             return int(transport.get_extra_info("sockname")[1])
         server = await asyncio.start_server(_accept(access, forward.path), address, forward.port)
     except OSError as error:
-        raise CliError(
-            f"cannot listen on {address}:{forward.port}: {os.strerror(error.errno or 0)}; choose another port or --address"
-        ) from error
+        why = os.strerror(error.errno or 0)
+        place = f"{address}:{forward.port}"
+        raise CliError(f"cannot listen on {place}: {why}; choose another port or --address") from error
     stack.callback(server.close)
     return int(server.sockets[0].getsockname()[1])
 
