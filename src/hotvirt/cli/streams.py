@@ -177,7 +177,7 @@ def find_viewer(kind: str | None, program: Path | None) -> list[str]:
 
 def _viewed(viewer: "subprocess.Popen[bytes]") -> None:
     if code := viewer.wait():
-        raise CliError(f"{viewer.args!r} ended with {code}; try another viewer, or --proxy-only")
+        raise CliError(f"the viewer ended with {code}; try another viewer, or --proxy-only")
 
 
 @verb()
