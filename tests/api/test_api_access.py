@@ -273,3 +273,20 @@ def test_reviews_of_others(target: Any, ns: str, user: str) -> None:
     assert told.status == 201
     assert any("pods" in each["resources"] for each in told.doc["status"]["resourceRules"])
     assert told.doc["status"]["incomplete"] is False
+
+
+def test_a_token_ends_with_what_it_is_bound_to(target: Any, ns: str) -> None:
+    secrets_path, accounts = f"/api/v1/namespaces/{ns}/secrets", f"/api/v1/namespaces/{ns}/serviceaccounts"
+    target.ask("POST", accounts, {"metadata": {"name": "robot"}})
+    target.ask("POST", secrets_path, {"metadata": {"name": "s"}})
+    to = {"apiVersion": "v1", "kind": "Secret", "name": "s"}
+    told = target.ask("POST", f"{accounts}/robot/token", {"spec": {"audiences": [], "boundObjectRef": to}})
+    assert told.status == 201, told.doc
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    ask = ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+    token = told.doc["status"]["token"]
+    assert target.ask(*ask, token=token).status == 201
+    target.ask("DELETE", f"{secrets_path}/s")
+    target.until(lambda: target.ask(*ask, token=token).status == 401)
+    to["name"] = "none"
+    assert target.ask("POST", f"{accounts}/robot/token", {"spec": {"boundObjectRef": to}}).status in (404, 422)

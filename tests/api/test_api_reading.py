@@ -4,6 +4,7 @@ import contextlib
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -294,6 +295,14 @@ def test_a_watch_of_one_name(target: Any, ns: str) -> None:
         assert [event["type"] for event in old] == ["HTTP"]
     else:
         assert [event["object"]["metadata"]["name"] for event in old] == ["b"]
+
+
+def test_a_watch_ends_in_its_time(target: Any, ns: str) -> None:
+    began = time.monotonic()
+    assert [
+        each["type"] for each in target.watch(maps(ns), timeoutSeconds="1", fieldSelector="metadata.name=none")
+    ] == []
+    assert 0.5 < time.monotonic() - began < 8
 
 
 def test_many_watchers_see_the_same(target: Any, ns: str) -> None:

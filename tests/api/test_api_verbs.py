@@ -326,6 +326,30 @@ def test_a_collection_is_deleted_by_selector(target: Any, client: Any, ns: str) 
     assert left == ["b"]
 
 
+def test_a_collection_that_is_only_tried_or_held(target: Any, ns: str) -> None:
+    path = MAPS.format(ns=ns)
+    for name in ("a", "b"):
+        meta = {
+            "name": name,
+            "labels": {"on": name},
+            "finalizers": ["conformance.hotvirt.io/hold"] if name == "b" else [],
+        }
+        target.ask("POST", path, {"metadata": meta})
+
+    def names() -> list[str]:
+        return [each["metadata"]["name"] for each in target.ask("GET", path, labelSelector="on").doc["items"]]
+
+    assert target.ask("DELETE", path, labelSelector="on", dryRun="All").status == 200
+    assert names() == ["a", "b"]
+    assert target.ask("DELETE", path, fieldSelector="metadata.name=a").status == 200
+    assert names() == ["b"]
+    told = target.ask("DELETE", path, labelSelector="on")
+    assert (told.status, names()) == (200, ["b"])
+    merge = "application/merge-patch+json"
+    assert target.ask("PATCH", f"{path}/b", {"metadata": {"finalizers": None}}, kind=merge).status == 200
+    assert names() == []
+
+
 def test_status_and_scale_have_rules_of_their_own(client: Any, ns: str, widget: Callable[..., Doc]) -> None:
     client.create({**widget("a", color="red"), "status": {"phase": "Lies"}}, ns)
     assert "status" not in client.get("widgets", "a", ns)
