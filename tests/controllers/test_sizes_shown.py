@@ -68,3 +68,43 @@ def test_nothing_is_told_of_what_is_not_known_or_does_not_run():
     assert told(vm(), vmi("junk", 0), before=told_before) == {}
     for instance in (None, vmi(phase="Scheduled")):
         assert told(vm(), instance, before=before) == {}
+
+
+def story(before, after):
+    old = {"status": {"conditions": sizes_shown.put([], vm(), before, None, now=NOW) + before["status"]["conditions"]}}
+    new = sizes_shown.put([], vm(), after, None, now=NOW) + after["status"]["conditions"]
+    return [(kind, reason, message) for kind, reason, message in sizes_shown.story(old, {"conditions": new})]
+
+
+def test_a_change_that_came_about_is_told_once():
+    assert story(vmi("1Gi"), vmi()) == [
+        ("Normal", "Resized", "The guest has what was asked: 2Gi of memory, 2 CPUs"),
+    ]  # fmt: skip
+    assert story(vmi(), vmi()) == []
+    assert story(vmi("1Gi"), vmi("1536Mi")) == []
+    assert list(sizes_shown.story({}, {"ready": True})) == []
+
+
+def test_a_guest_that_did_not_follow_is_told_once():
+    stuck = ({"type": "HotMemoryChange", "status": "False", "reason": "GuestRefused", "message": "512Mi left"},)
+    told_of = ("Warning", "GuestRefused", "The guest did not follow: 512Mi left")
+    assert story(vmi("1Gi"), vmi("1Gi", conditions=stuck)) == [told_of]
+    assert story(vmi("1Gi", conditions=stuck), vmi("1Gi", conditions=stuck)) == []
+
+
+def test_an_edit_that_needs_no_restart_any_more_is_told():
+    pending = ({"type": "RestartRequired", "status": "True", "message": "cores"},)
+    assert story(vmi(conditions=pending), vmi()) == [
+        ("Normal", "RestartNotRequired", "No edit waits for a restart any more"),
+    ]  # fmt: skip
+    assert story(vmi(conditions=pending), vmi(conditions=pending)) == []
+
+
+def test_what_the_instance_is_told_is_one_line():
+    before = {"domain": {"memory": {"guest": "1Gi"}}, "volumes": []}
+    after = {"domain": {"memory": {"guest": "2Gi"}}, "volumes": [{"name": f"v{n}"} for n in range(9)]}
+    assert sizes_shown.changes(before, before) == ""
+    said = sizes_shown.changes(before, after)
+    assert said.startswith("domain.memory.guest: 1Gi -> 2Gi; volumes[v0]: unset -> ")
+    assert said.endswith("; and 2 more")
+    assert "\n" not in said

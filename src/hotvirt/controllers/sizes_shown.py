@@ -2,20 +2,25 @@
 
 KubeVirt's VM status has no field for either, and a printer column is one JSONPath: so `MemoryAsAsked` and `CPUAsAsked`
 have "asked/actual" for their message, and `ResizePending`, there only while they differ, has the reason. They are part
-of the status that is written anyway, go when the guest does, and `kubectl wait` can wait for them.
+of the status that is written anyway, go when the guest does, and `kubectl wait` can wait for them. What they come to
+is told in events too (`story`), so that `kubectl describe vm` has all of it in order.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from hotvirt.api.quantity import QuantityError, format_bytes, parse_bytes
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.liveupdate import Refusal, Update
+from hotvirt.controllers.templatediff import diff
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
+from hotvirt.kube.events import EventKind
 
 MEMORY, CPU, PENDING = "MemoryAsAsked", "CPUAsAsked", "ResizePending"
 TYPES = (MEMORY, CPU, PENDING)
 ON_ITS_WAY = "on its way"
+MOST = 8
 
 
 def put(
@@ -38,6 +43,30 @@ def put(
     if not waits:
         return conditions.remove(found, PENDING)
     return conditions.put(found, PENDING, True, now=now, reason="Differs", message="; ".join(waits))
+
+
+def changes(before: Document, after: Document) -> str:
+    """What the running instance is told to become, in one line; "" for nothing."""
+    found = [str(each) for each in diff(before, after)]
+    return "; ".join(found[:MOST]) + (f"; and {len(found) - MOST} more" if len(found) > MOST else "")
+
+
+def story(vm: Document, status: Document) -> Iterator[tuple[EventKind, str, str]]:
+    """Events for what a new status says and the old one does not: a change that came about, one that is stuck, an edit
+    that needs no restart any more."""
+    if (new := status.get("conditions")) is None:
+        return
+    old = (vm.get("status") or {}).get("conditions")
+    pending, was = conditions.get(new, PENDING), conditions.get(old, PENDING)
+    sizes = [(conditions.get(new, kind) or {}).get("message", "").partition("/")[2] for kind in (MEMORY, CPU)]
+    if was is not None and pending is None and all(sizes):
+        yield "Normal", "Resized", f"The guest has what was asked: {sizes[0]} of memory, {sizes[1]} CPUs"
+    for kind in ("HotMemoryChange", "HotVCPUChange"):
+        now, before = conditions.get(new, kind) or {}, conditions.get(old, kind) or {}
+        if now.get("status") == "False" and before.get("status") != "False":
+            yield "Warning", str(now.get("reason") or kind), f"The guest did not follow: {now.get('message') or kind}"
+    if conditions.get(old, "RestartRequired") and not conditions.get(new, "RestartRequired") and all(sizes):
+        yield "Normal", "RestartNotRequired", "No edit waits for a restart any more"
 
 
 def _memory(vm: Document, vmi: Document, update: Update | None) -> tuple[str, str, str, str]:

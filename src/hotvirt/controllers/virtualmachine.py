@@ -7,7 +7,14 @@ once, if it differs. One worker has one VM at a time. The instance's name is the
 from collections.abc import Callable
 from random import random
 
-from hotvirt.controllers import crashloop, liveupdate, newinstance, runstrategy, virtualmachine_status
+from hotvirt.controllers import (
+    crashloop,
+    liveupdate,
+    newinstance,
+    runstrategy,
+    sizes_shown,
+    virtualmachine_status,
+)
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.instancetypes import Instancetypes
 from hotvirt.controllers.instanceupdate import InstanceUpdate
@@ -187,7 +194,10 @@ class VirtualMachineController:
     async def _update(self, vm: Document, vmi: Document) -> tuple[Document | None, Update | None]:
         if not specs.has_guest(vmi):
             return await self._made_anew(vm, vmi, self._instance_update.started(vmi))
+        before = vmi["spec"]
         vmi, update = await self._instance_update.apply(vm, vmi)
+        if changes := sizes_shown.changes(before, vmi["spec"]):
+            self._recorder.event(vm, "Normal", "LiveUpdate", f"Changing the running guest: {changes}")
         self._say_refusals(vm, update)
         return vmi, update
 
@@ -266,6 +276,8 @@ class VirtualMachineController:
         status = virtualmachine_status.patch(vm, vmi, outcome, now=self._clock())
         if status is not None:
             await self._write_status(vm, status)
+            for kind, reason, message in sizes_shown.story(vm, status):
+                self._recorder.event(vm, kind, reason, message)
         return DONE
 
     async def _write_status(self, vm: Document, status: Document) -> None:
