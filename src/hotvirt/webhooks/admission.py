@@ -13,6 +13,7 @@ from hotvirt.api.faults import Fault
 from hotvirt.kube.admission import Admission, AdmissionRequest, Read, User, Verdict
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
+from hotvirt.webhooks import livewarnings
 from hotvirt.webhooks.instancetypes import SizeKinds, Sizes
 from hotvirt.webhooks.migrations import MigrationPolicies, Migrations
 from hotvirt.webhooks.sets import Sets
@@ -53,7 +54,7 @@ class VirtualMachines:
     resources: tuple[Resource, ...] = (VMS,)
 
     def __init__(self, kubevirt: KubeVirtSource, read: Read = _nothing) -> None:
-        self._kubevirt, self._sizes = kubevirt, Sizes(read)
+        self._kubevirt, self._read, self._sizes = kubevirt, read, Sizes(read)
 
     def mutate(self, request: AdmissionRequest) -> Document | None:
         obj = request.obj
@@ -72,7 +73,10 @@ class VirtualMachines:
         if old is not None and obj.get("spec") == old.get("spec"):
             return Verdict()
         checked = self._sizes.check(obj, old) if _has_template(obj) else validation.virtual_machine(obj)
-        return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
+        live: tuple[str, ...] = ()
+        if old is not None and not checked.faults and not is_ours(request.user):
+            live = livewarnings.warnings(obj, read=self._read, kubevirt=self._kubevirt)
+        return Verdict(causes=causes(checked.faults), warnings=(*checked.warnings, *live))
 
 
 class Instances:
