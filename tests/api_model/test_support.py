@@ -107,8 +107,8 @@ def test_refused(spec, paths):
 
 
 def test_the_mend_says_what_to_do_instead():
-    assert list(support.refused({"multus": {"networkName": "lan"}}, "Network", "spec.networks[0]")) == [
-        ("spec.networks[0].multus", "multus is not supported by hotvirt yet: use the pod network")
+    assert list(support.refused({"timezone": "UTC"}, "Clock", "spec.clock")) == [
+        ("spec.clock.timezone", "timezone is not supported by hotvirt yet: remove it, and set the time zone in the guest")
     ]
 
 

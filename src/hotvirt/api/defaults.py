@@ -125,15 +125,15 @@ def _template_spec(vm: Document | None) -> Document:
 def instance(vmi: Document, settings: ClusterSettings) -> Document:
     """The instance with everything set that it was silent about."""
     spec = vmi["spec"]
-    identity = _identity(vmi)
+    named = identity(vmi)
     domain = {**(spec.get("domain") or {})}
     given = domain.get("machine") or {}
     domain["machine"] = {**given, "type": given.get("type") or settings.machine_type}
     domain["cpu"] = _cpu({**(domain.get("cpu") or {}), "sockets": sockets(domain)}, settings)
     domain["memory"] = _memory(domain, settings)
     firmware = domain.get("firmware") or {}
-    domain["firmware"] = {**firmware, "uuid": firmware.get("uuid") or str(uuid.uuid5(_NAMESPACE, identity))}
-    interfaces, networks = _network(spec, domain, identity, binding=settings.binding)
+    domain["firmware"] = {**firmware, "uuid": firmware.get("uuid") or str(uuid.uuid5(_NAMESPACE, named))}
+    interfaces, networks = _network(spec, domain, named, binding=settings.binding)
     devices = {**(domain.get("devices") or {}), "disks": _disks(spec, domain)}
     if interfaces:
         devices["interfaces"] = interfaces
@@ -147,7 +147,7 @@ def instance(vmi: Document, settings: ClusterSettings) -> Document:
     return {**vmi, "spec": new}
 
 
-def _identity(vmi: Document) -> str:
+def identity(vmi: Document) -> str:
     metadata = vmi.get("metadata") or {}
     owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), None)
     return str(owner["uid"]) if owner else f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"

@@ -93,7 +93,7 @@ _OPEN = frozenset(("Features", "Clock", "ClockOffsetUTC", "BlockSize"))
 _MEND = {
     "dataVolumeTemplates": "make a PersistentVolumeClaim and name it in volumes",
     "efi": "leave out efi to boot by BIOS",
-    "multus": "use the pod network",
+    "default": "the pod network stays the default one: leave default out",
     "timezone": "remove it, and set the time zone in the guest",
     "offsetSeconds": "remove it, and set the time zone in the guest",
     "noCloud": "use qemuGuestAgent, or put the keys into cloud-init's user data",

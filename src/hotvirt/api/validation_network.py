@@ -10,6 +10,7 @@ Document = dict[str, Any]
 
 _BINDINGS = ("masquerade", "bridge")
 _OTHER_BINDINGS = ("binding", "sriov", "slirp", "macvtap", "passt", "passtBinding")
+STATES = ("up", "down", "absent")
 _MODELS = ("virtio", "e1000e", "e1000", "rtl8139")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 _PCI = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
@@ -67,6 +68,7 @@ def _boot_order(groups: list[tuple[str, Sequence[Document]]], path: str) -> Iter
 def _interfaces(interfaces: Sequence[Document], networks: Sequence[Document], path: str) -> Iterator[Fault]:
     yield from names(interfaces, path)
     known = {network.get("name") for network in networks}
+    beside = {network.get("name") for network in networks if network.get("multus") is not None}
     addresses: dict[str, str] = {}
     for index, interface in enumerate(interfaces):
         here = f"{path}[{index}]"
@@ -75,12 +77,24 @@ def _interfaces(interfaces: Sequence[Document], networks: Sequence[Document], pa
         bindings = [each for each in _BINDINGS if interface.get(each) is not None]
         if len(bindings) != 1 and all(interface.get(each) is None for each in _OTHER_BINDINGS):
             yield invalid(here, "needs exactly one of masquerade or bridge")
+        yield from _second(interface, interface.get("name") in beside, here)
         if interface.get("model") not in (None, "", *_MODELS):
             yield invalid(f"{here}.model", f"{interface['model']!r} is unknown: use {', '.join(_MODELS)}")
         if address := interface.get("pciAddress"):
             yield from pci_address(address, f"{here}.pciAddress")
         yield from _mac_address(interface, addresses, f"{here}.macAddress")
         yield from _ports(interface.get("ports") or (), f"{here}.ports")
+
+
+def _second(interface: Document, is_second: bool, path: str) -> Iterator[Fault]:
+    """What only a card of a network beside the pod's may be, and may not."""
+    if is_second and interface.get("masquerade") is not None:
+        yield invalid(f"{path}.masquerade", "only the pod network is masqueraded: use bridge for a second network")
+    state = interface.get("state") or "up"
+    if state not in STATES:
+        yield not_supported(f"{path}.state", f"{state[:40]!r} is unknown: use up, down or absent")
+    elif state == "absent" and not is_second:
+        yield invalid(f"{path}.state", "the pod network's card stays: only one of a multus network can be absent")
 
 
 def _mac_address(interface: Document, taken: dict[str, str], path: str) -> Iterator[Fault]:
@@ -120,7 +134,9 @@ def _networks(networks: Sequence[Document], interfaces: Sequence[Document], path
     for index, network in enumerate(networks):
         here = f"{path}[{index}]"
         if network.get("pod") is None and network.get("multus") is None:
-            yield invalid(here, "needs a type: pod")
+            yield invalid(here, "needs a type: pod or multus")
+        if (multus := network.get("multus")) is not None and not multus.get("networkName"):
+            yield invalid(f"{here}.multus.networkName", "name a NetworkAttachmentDefinition")
         on_pod += network.get("pod") is not None
         if on_pod > 1:
             yield duplicate(f"{here}.pod", "there is one pod network for a machine")

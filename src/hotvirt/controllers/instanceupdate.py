@@ -6,7 +6,9 @@ their node, and brings them up again when room appears; that memory is only a hi
 
 from collections.abc import Callable
 
-from hotvirt.controllers import launcherpod, liveupdate, newinstance
+from msgspec import structs
+
+from hotvirt.controllers import launcherpod, livecards, liveupdate, newinstance
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.liveupdate import Room, Update
@@ -45,8 +47,9 @@ class InstanceUpdate:
         kubevirts = self._kubevirts.list()
         kubevirt = kubevirts[0] if kubevirts else None
         settings, room = Settings.of(kubevirt), self._room(vmi)
-        # Claims are none of the facts here: an attachment waits for its claim, and the node says what it waits for.
-        facts = Facts.of_cluster(kubevirt)
+        # Claims and networks are none of the facts here: what waits for one is told of by the node.
+        named = frozenset(livecards.named(specs.template_spec(vm)))
+        facts = structs.replace(Facts.of_cluster(kubevirt), attachments=named)
         update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
         generation = self._newer_generation(vm, vmi, update)

@@ -1,9 +1,9 @@
 """An edited VM against its running instance: what goes through while it runs, and what has to wait for a restart. Pure.
 
-Live are memory, sockets, the requests and limits that follow them, hotpluggable volumes with their disks, and where a
-machine may run. Each is asked of `preconditions`; one that may not be made, and every other field that differs from
-what the machine was started with, becomes a `Refusal`. Refusals never hold back what is live: both come from the same
-edit. What its node has no room for waits, and is said to (`Update.held`).
+Live are memory, sockets, the requests and limits that follow them, hotpluggable volumes with their disks, cards (see
+`livecards`), and where a machine may run. Each is asked of `preconditions`; one that may not be made, and every other
+field that differs from what the machine was started with, becomes a `Refusal`. Refusals never hold back what is live:
+both come from the same edit. What its node has no room for waits, and is said to (`Update.held`).
 """
 
 from collections.abc import Container, Mapping
@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.api.quantity import format_bytes, format_cpu, parse_bytes, parse_cpu
-from hotvirt.controllers import launcherpod
+from hotvirt.controllers import launcherpod, livecards
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.placement import Demand, demand, requested, shortage
@@ -117,7 +117,7 @@ def _plan(
         refusals += _sockets(new, wanted, vmi, facts)
     _resources(new, wanted, started or has, cpu_ratio=settings.cpu_allocation_ratio, untouched=untouched)
     waits, refused = _volumes(new, wanted, vmi, facts)
-    refusals += refused
+    refusals += refused + _cards(new, wanted, vmi, facts)
     if live:
         for field in PLACEMENT:
             _put(new, field, wanted.get(field))
@@ -254,6 +254,18 @@ def _volumes(new: Document, wanted: Document, vmi: Document, facts: Facts) -> tu
     return waits, refusals
 
 
+def _cards(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
+    refusals: list[Refusal] = []
+
+    def judge(change: Change, field: str, old: str, target: str) -> bool:
+        refused = _judged(change, vmi, facts, field=field, old=old, new=target)
+        refusals.extend(refused)
+        return not refused
+
+    livecards.plan(new, wanted, vmi, judge)
+    return refusals
+
+
 def _plug(new: Document, volume: Document, disk: Document) -> None:
     new["volumes"] = [*(new.get("volumes") or ()), volume]
     disks = _disks(new)
@@ -297,10 +309,11 @@ def _never_live(found: Difference) -> Refusal:
 
 
 def _other_differences(started: Document, wanted: Document, *, live: bool) -> list[Difference]:
-    return list(diff(_without_live(started, live=live), _without_live(wanted, live=live)))
+    both = livecards.second(started) & livecards.second(wanted)
+    return list(diff(_without_live(started, both, live=live), _without_live(wanted, both, live=live)))
 
 
-def _without_live(spec: Document, *, live: bool) -> Document:
+def _without_live(spec: Document, both: set[str], *, live: bool) -> Document:
     """The spec without what the functions above look after."""
     left = {key: value for key, value in spec.items() if key not in AT_START_ONLY and not (live and key in PLACEMENT)}
     hot = {volume["name"] for volume in spec.get("volumes") or () if _is_hotpluggable(volume)}
@@ -317,6 +330,11 @@ def _without_live(spec: Document, *, live: bool) -> Document:
         kept = [disk for disk in disks if disk["name"] not in hot or disk.get("cdrom")]
         domain["devices"] = {**domain["devices"], "disks": kept}
         _trim(domain, "devices", () if kept else ("disks",))
+    networks, cards = livecards.without(spec, both)
+    if "networks" in left:
+        left["networks"] = networks
+    if (domain.get("devices") or {}).get("interfaces"):
+        domain["devices"] = {**domain["devices"], "interfaces": cards}
     return {**left, "domain": domain}
 
 

@@ -17,9 +17,9 @@ from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.events import EventKind, Recorder
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
-from hotvirt.kube.resources import CLAIMS, PODS, SECRETS, VMIS, VOLUMES
+from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, PODS, SECRETS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
-from hotvirt.node import attachments, changes, freezing, power, start, status
+from hotvirt.node import attachments, cards, changes, freezing, power, start, status
 from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
@@ -227,15 +227,17 @@ class NodeAgent:
             guest.settled = min(now, quantity.parse_bytes(published)) if published else now
         later = [freezing.watch(guest, self._clock()), await power.press_again(guest, self._clock())]
         waiting: dict[str, tuple[str, str]] = {}
+        unplugged: dict[str, tuple[str, str]] = {}
         if guest.view is None or not guest.view.frozen:
             guest.recount()
             changes.memory(vmi, guest, observed, now=self._clock())
             changes.vcpus(vmi, guest, observed, now=self._clock())
             waiting = await attachments.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
+            unplugged = await cards.cards(vmi, guest, observed, self._network, self._attachment(vmi))
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting, kernel=guest.kernel,
-            claims=self._claims_of(vmi),
+            claims=self._claims_of(vmi), links=guest.links, card_errors=unplugged,
         )  # fmt: skip
         pod = self._pod(vmi["metadata"]["namespace"], guest.uid) or {}
         ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")
@@ -248,7 +250,7 @@ class NodeAgent:
             await self._patch(vmi, patch)
         again = [job.retry_at for job in guest.jobs.values() if job.error is not None and not job.is_running]
         moment = asyncio.get_running_loop().time()
-        if any(reason == IN_USE for reason, _ in waiting.values()):
+        if unplugged or any(reason == IN_USE for reason, _ in waiting.values()):
             again.append(moment + RETRY_START)  # who uses it need not be of this home, and then no event tells
         again += [moment + seconds for seconds in later if seconds is not None]
         return Result(requeue_after=max(0.1, min(again) - moment)) if again else DONE
@@ -353,6 +355,15 @@ class NodeAgent:
         """Instances that name a claim, those with a guest first."""
         found = self._vmis.by_index(BY_CLAIM, str(Key(namespace, claim)))
         return sorted(found, key=lambda vmi: key_of(vmi) not in self.guests)
+
+    def _attachment(self, vmi: Document) -> cards.Attachment:
+        async def look(name: str) -> Document | None:
+            try:
+                return await self._client.get(ATTACHMENTS, name, vmi["metadata"]["namespace"])
+            except NotFound:
+                return None
+
+        return look
 
     def _claims_of(self, vmi: Document) -> dict[str, Document]:
         """Volume name -> its claim, of those there are."""

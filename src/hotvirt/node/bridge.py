@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from hotvirt.kube.client import Document
 from hotvirt.node.dhcp import Dhcp
-from hotvirt.node.network import Network, NetworkError, UserNetwork, free_address, hostname, interfaces
+from hotvirt.node.network import Network, NetworkError, UserNetwork, free_address, hostname, interfaces, of_the_pod
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Nic, Tap
 
@@ -165,8 +165,8 @@ class BridgeNetwork:
 
     async def nics(self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors) -> tuple[Nic, ...]:
         found = []
-        for number, each in enumerate(interfaces(vmi)):
-            tap = await asyncio.to_thread(self._open_tap, tap_name(self._names, uid, number))
+        for number, each in of_the_pod(vmi):
+            tap = await asyncio.to_thread(self._open_tap, tap_name(self._names, uid, number), self._index)
             found.append(
                 Nic(
                     name=each["name"], mac=each["macAddress"], model=each.get("model") or "virtio",
@@ -176,6 +176,15 @@ class BridgeNetwork:
         if found:
             self._dhcp.lease(uid, found[0].mac, address, hostname(vmi))
         return tuple(found)
+
+    async def second(self, interface: Document, *, bridge: str, place: int, uid: str) -> tuple[Nic, int]:
+        name = tap_name(self._names, uid, place)
+        tap = await asyncio.to_thread(lambda: self._open_tap(name, _index_of(bridge)))
+        nic = Nic(
+            name=interface["name"], mac=interface["macAddress"], model=interface.get("model") or "virtio",
+            backend=Tap(tap), link_up=interface.get("state") != "down",
+        )  # fmt: skip
+        return nic, tap
 
     def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:
         return {each["name"]: tap_name(self._names, uid, number) for number, each in enumerate(interfaces(vmi))}
@@ -224,8 +233,8 @@ class BridgeNetwork:
             for index in ip.link_lookup(ifname=self._names.bridge):
                 ip.link("del", index=index)
 
-    def _open_tap(self, name: str) -> int:
-        """A tap on the bridge, by its descriptor: gone when the last holder closes it."""
+    def _open_tap(self, name: str, bridge: int) -> int:
+        """A tap on a bridge, by its descriptor: gone when the last holder closes it."""
         from pyroute2 import IPRoute
 
         with _said(f"the tap {name} cannot be made"):
@@ -235,7 +244,7 @@ class BridgeNetwork:
                 fcntl.ioctl(descriptor, TUNSETIFF, request)
                 with IPRoute() as ip:
                     index = ip.link_lookup(ifname=name)[0]
-                    ip.link("set", index=index, master=self._index, state="up")
+                    ip.link("set", index=index, master=bridge, state="up")
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -254,6 +263,19 @@ class BridgeNetwork:
         _, complaint = await process.communicate()
         if process.returncode:
             raise NetworkError(f"nft refused our table {self._names.table}: {complaint.decode().strip()}")
+
+
+def _index_of(bridge: str) -> int:
+    """Of a bridge that is the node's own. It is not made here: it would be connected to nothing."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as ip:
+        for index in ip.link_lookup(ifname=bridge, kind="bridge"):
+            return int(index)
+    raise NetworkError(
+        f"this node has no bridge {bridge}: make it (ip link add {bridge} type bridge && ip link set {bridge} up), or "
+        f"name another in the NetworkAttachmentDefinition"
+    )
 
 
 def _routes(ip: Any) -> list[IPv4Network]:

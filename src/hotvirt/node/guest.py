@@ -94,6 +94,8 @@ class Guest:
         self.settled: int | None = None
         """Bytes of memory the guest was last verified to have."""
         self.jobs: dict[str, Job] = {}
+        self.links: dict[str, bool] = {}
+        """Interface -> whether its cable is in, of those that this home has plugged in or out."""
         self.is_freezing = False
         """Whether it is being asked to freeze its filesystems."""
         self.stopping: asyncio.Task[None] | None = None
@@ -173,6 +175,12 @@ class Guest:
         self._recount_at = asyncio.get_running_loop().time() + RECOUNT_EVERY
         self.vcpus, self.view = None if vcpus is None else sum(each.online for each in vcpus), view
         self.poke()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Something came that the guest takes a while to set up."""
+        if self._settling is not None:
+            self._settling.cancel()
         self._settling = asyncio.create_task(self._settle(), name=f"guest-settling {self.uid}")
 
     async def _ask(self) -> AgentView:

@@ -42,7 +42,11 @@ class Network(Protocol):
         ...
 
     async def nics(self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors) -> tuple[Nic, ...]:
-        """The guest's network cards, ready to be given to QEMU."""
+        """The guest's cards on the pod network, ready to be given to QEMU."""
+        ...
+
+    async def second(self, interface: Document, *, bridge: str, place: int, uid: str) -> tuple[Nic, int]:
+        """A card on another bridge of this node, and its tap's descriptor, which is the caller's to close."""
         ...
 
     def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:
@@ -81,8 +85,20 @@ def part_of(network: IPv4Network, place: Path) -> IPv4Network:
 
 
 def interfaces(vmi: Document) -> list[Document]:
-    """Interfaces on the pod network: the only ones offered yet."""
+    """All of the guest, in their order: a card's place names its device on the host, and stays while the guest runs."""
     return list(((vmi["spec"].get("domain") or {}).get("devices") or {}).get("interfaces") or ())
+
+
+def attachment_names(vmi: Document) -> dict[str, str]:
+    """Network -> its NetworkAttachmentDefinition, of those beside the pod network."""
+    found = {str(n.get("name")): (n.get("multus") or {}).get("networkName") for n in vmi["spec"].get("networks") or ()}
+    return {name: str(named).rpartition("/")[2] for name, named in found.items() if named}
+
+
+def of_the_pod(vmi: Document) -> list[tuple[int, Document]]:
+    """Cards on the pod network, with their places: those that a guest starts with."""
+    seconds = attachment_names(vmi)
+    return [(place, each) for place, each in enumerate(interfaces(vmi)) if each["name"] not in seconds]
 
 
 def hostname(vmi: Document) -> str:
@@ -125,8 +141,22 @@ class UserNetwork:
                 model=each.get("model") or "virtio",
                 backend=UserNet(forwards=forwards(each, address), hostname=hostname(vmi)),
                 boot_index=each.get("bootOrder"),
+                acpi_index=each.get("acpiIndex") or 0,
             )
-            for each in interfaces(vmi)
+            for _, each in of_the_pod(vmi)
+        )
+
+    async def second(
+        self,
+        interface: Document,
+        *,
+        bridge: str,
+        place: int,  # noqa: ARG002
+        uid: str,  # noqa: ARG002
+    ) -> tuple[Nic, int]:
+        raise NetworkError(
+            f"interface {interface['name']} cannot join bridge {bridge}: networks beside the pod network need a home "
+            f"that runs as root"
         )
 
     def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:  # noqa: ARG002

@@ -16,6 +16,7 @@ from hotvirt.node import render
 from hotvirt.node.guest import AgentView, Job
 from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.network import attachment_names
 from hotvirt.node.volumes import IN_USE, is_empty_drive, is_hotplugged
 from hotvirt.qemu.state import Observed
 
@@ -23,8 +24,8 @@ MIB = 1 << 20
 STOPPED = ("paused", "prelaunch", "io-error")
 """Run states of a guest that stands still until it is told to go on. After a reset it is `prelaunch`."""
 OF_A_RUNNING_GUEST = (
-    "AgentConnected", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "Paused", "MemoryHotplugAvailable",
-    "CPUHotplugAvailable", "PCIHotplugAvailable",
+    "AgentConnected", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "HotInterfaceChange", "Paused",
+    "MemoryHotplugAvailable", "CPUHotplugAvailable", "PCIHotplugAvailable",
 )  # fmt: skip
 SLACK = 4 * MIB
 """Linux hands memory out in pieces of this size, so so much of an odd request may stay undone."""
@@ -43,6 +44,10 @@ class Seen(Struct, frozen=True, kw_only=True):
     kernel: Kernel | None = None
     claims: dict[str, Document] = {}
     """Volume name -> its claim."""
+    links: dict[str, bool] = {}
+    """Interface -> whether its cable is in."""
+    card_errors: dict[str, tuple[str, str]] = {}
+    """Interface -> (reason, message) of cards that cannot come yet."""
 
 
 POD_GOES = "PodTerminating"
@@ -61,6 +66,7 @@ class End(Struct, frozen=True):
 ENDS: dict[str, End] = {
     "shutdown": End("Succeeded", "GuestNotRunning", "the guest powered off"),
     "guest-panicked": End("Failed", "GuestPanicked", "the guest's kernel panicked"),
+    "watchdog": End("Failed", "WatchdogPoweroff", "the guest's watchdog was not fed, and its power was cut"),
     "internal-error": End("Failed", "InternalError", "QEMU met an internal error"),
 }
 """By the run states in which a guest does not go on, and QEMU waits to be dismissed."""
@@ -208,29 +214,40 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
     if seen.view is None:
         words += "; waiting for the guest agent"
     found = _change(found, "HotVCPUChange", seen.jobs.get("cpu"), words, sockets != asked, now)
-    return _volume_change(found, seen, now)
+    found = _several(found, seen, VOLUMES, now)
+    return _several(found, seen, CARDS, now)
 
 
-VOLUME_JOBS = {
+class Several(Struct, frozen=True):
+    """Things of one kind, each of which may be on its way, and the condition that tells of them."""
+
+    condition: str
+    prefix: str
+    what: str
+
+
+VOLUMES, CARDS = Several("HotVolumeChange", "volume ", "volume"), Several("HotInterfaceChange", "card ", "interface")
+ON_ITS_WAY = {
     "attach": "is being attached", "detach": "is to leave, when the guest lets go", "eject": "is being ejected",
-    "grow": "is growing",
+    "grow": "is growing", "link": "has its cable moved",
 }  # fmt: skip
 
 
-def _volume_change(found: list[Document], seen: Seen, now: datetime) -> list[Document]:
-    """What cannot be done comes first, by volume; then what is on its way."""
-    jobs = {kind.removeprefix("volume "): job for kind, job in seen.jobs.items() if kind.startswith("volume ")}
-    stuck = dict(seen.volume_errors)
+def _several(found: list[Document], seen: Seen, kind: Several, now: datetime) -> list[Document]:
+    """What cannot be done comes first, by name; then what is on its way."""
+    jobs = {each.removeprefix(kind.prefix): j for each, j in seen.jobs.items() if each.startswith(kind.prefix)}
+    errors = seen.volume_errors if kind is VOLUMES else seen.card_errors
+    stuck = dict(errors)
     stuck |= {name: (job.error.reason, str(job.error)) for name, job in jobs.items() if job.error is not None}
     if stuck:
-        reason = "Waiting" if seen.volume_errors else next(iter(stuck.values()))[0]
+        reason = "Waiting" if errors else next(iter(stuck.values()))[0]
         message = "; ".join(words for _, words in stuck.values())
-        return conditions.put(found, "HotVolumeChange", False, now=now, reason=reason, message=message)
+        return conditions.put(found, kind.condition, False, now=now, reason=reason, message=message)
     moving = [(name, job.target) for name, job in jobs.items() if job.is_running]
     if not moving:
-        return conditions.remove(found, "HotVolumeChange")
-    words = [f"volume {name} {VOLUME_JOBS[target[0]]}" for name, target in moving if isinstance(target, tuple)]
-    return conditions.put(found, "HotVolumeChange", True, now=now, reason="InProgress", message="; ".join(words))
+        return conditions.remove(found, kind.condition)
+    words = [f"{kind.what} {name} {ON_ITS_WAY[target[0]]}" for name, target in moving if isinstance(target, tuple)]
+    return conditions.put(found, kind.condition, True, now=now, reason="InProgress", message="; ".join(words))
 
 
 START_REASONS = (
@@ -261,10 +278,14 @@ def interfaces(vmi: Document, seen: Seen) -> list[Document]:
     status, devices = vmi.get("status") or {}, (vmi["spec"]["domain"].get("devices") or {})
     before = {each.get("name"): each for each in status.get("interfaces") or ()}
     told = {str(each.get("hardware-address", "")).lower(): each for each in (seen.view.interfaces if seen.view else ())}
+    seconds = attachment_names(vmi)
     found = []
     for interface in devices.get("interfaces") or ():
+        is_second = interface["name"] in seconds
+        if is_second and interface["name"] not in seen.observed.nics:
+            continue  # it is to come, or went
         mac = str(interface.get("macAddress", "")).lower()
-        entry: Document = {"name": interface["name"], "mac": mac, "queueCount": 1, "linkState": "up"}
+        entry: Document = {"name": interface["name"], "mac": mac, "queueCount": 1, "linkState": _link(interface, seen)}
         entry["infoSource"] = "domain"
         address = (before.get(interface["name"]) or {}).get("ipAddress")
         if said := told.get(mac):
@@ -273,11 +294,20 @@ def interfaces(vmi: Document, seen: Seen) -> list[Document]:
         elif seen.view is not None and seen.view.frozen:  # its agent tells when it is thawed
             was = before.get(interface["name"]) or {}
             entry |= {key: was[key] for key in ("interfaceName", "infoSource") if key in was}
-        if address:
+        if is_second and said:
+            addresses = [str(a.get("ip-address")) for a in said.get("ip-addresses") or () if a.get("ip-address")]
+            if addresses:
+                entry |= {"ipAddress": addresses[0], "ipAddresses": addresses}
+        elif address and not is_second:
             entry["ipAddress"] = address
             entry["ipAddresses"] = [address]
         found.append(entry)
     return found
+
+
+def _link(interface: Document, seen: Seen) -> str:
+    is_up = seen.links.get(interface["name"], interface.get("state") != "down")
+    return "up" if is_up else "down"
 
 
 def volume_status(vmi: Document, seen: Seen) -> list[Document]:

@@ -1,0 +1,90 @@
+"""Network cards of an edited VM against those of its running instance: what goes through while it runs. Pure.
+
+Live are cards of networks beside the pod's (they come, and go when they are `absent` or taken out of the template) and
+the cable of every card (`state` up or down). In the instance a card that goes stays as `absent`, so that every card
+keeps its place in the list while the guest runs.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hotvirt.api import defaults, disks
+from hotvirt.controllers import spec as specs
+from hotvirt.preconditions import Change, NicAdd, NicLink, NicRemove
+
+Document = dict[str, Any]
+Judge = Callable[[Change, str, str, str], bool]
+"""(change, field, old, new) -> whether it may be made; what may not is noted by whoever judges."""
+ABSENT = "absent"
+
+
+def plan(new: Document, wanted: Document, vmi: Document, judge: Judge) -> None:
+    """Fills in `new`, the instance's spec to be."""
+    networks, seconds = disks.by_name(wanted.get("networks")), second(new)
+    asked = disks.by_name(_interfaces(wanted))
+    for index, has in enumerate(_interfaces(new)):
+        name, state = str(has.get("name")), _state(has)
+        want = _state(asked[name]) if name in asked else ABSENT if name in seconds else state
+        if want == state or state == ABSENT:
+            continue
+        change: Change = NicRemove(name) if want == ABSENT else NicLink(name, "down" if want == "down" else "up")
+        if judge(change, f"domain.devices.interfaces[{name}].state", state, want):
+            _set(new, index, {**has, "state": want})
+    for interface in asked.values():
+        _come(new, interface, networks.get(str(interface.get("name"))) or {}, vmi, judge)
+
+
+def second(spec: Document) -> set[str]:
+    """Names of the networks beside the pod's."""
+    return {name for name, each in disks.by_name(spec.get("networks")).items() if each.get("multus") is not None}
+
+
+def without(spec: Document, both: set[str]) -> tuple[list[Document], list[Document]]:
+    """Networks and interfaces without what `plan` looks after; second networks that `both` sides name stay."""
+    gone = second(spec) - both
+    networks = [each for each in spec.get("networks") or () if each.get("name") not in gone]
+    kept = [each for each in _interfaces(spec) if each.get("name") not in gone]
+    return networks, [{key: value for key, value in each.items() if key != "state"} for each in kept]
+
+
+def _come(new: Document, interface: Document, network: Document, vmi: Document, judge: Judge) -> None:
+    name = str(interface.get("name"))
+    places = {str(each.get("name")): (index, each) for index, each in enumerate(_interfaces(new))}
+    index, has = places.get(name, (-1, None))
+    if network.get("multus") is None or _state(interface) == ABSENT or (has is not None and _state(has) != ABSENT):
+        return
+    attachment = str(network["multus"].get("networkName"))
+    if not judge(NicAdd(interface, network), f"domain.devices.interfaces[{name}]", "unset", attachment):
+        return
+    card = {**interface, "state": _state(interface)}
+    card["macAddress"] = interface.get("macAddress") or defaults.mac_address(defaults.identity(vmi), name)
+    if has is not None:
+        _set(new, index, card)
+    else:
+        _put(new, [*_interfaces(new), card])
+    new["networks"] = [each for each in new.get("networks") or () if each.get("name") != name] + [network]
+
+
+def _state(interface: Document) -> str:
+    return str(interface.get("state") or "up")
+
+
+def _interfaces(spec: Document) -> list[Document]:
+    return list((specs.domain(spec).get("devices") or {}).get("interfaces") or ())
+
+
+def _set(new: Document, index: int, interface: Document) -> None:
+    found = _interfaces(new)
+    found[index] = interface
+    _put(new, found)
+
+
+def _put(new: Document, interfaces: list[Document]) -> None:
+    new["domain"]["devices"] = {**(new["domain"].get("devices") or {}), "interfaces": interfaces}
+
+
+def named(spec: Document) -> Iterator[str]:
+    """NetworkAttachmentDefinitions that a spec names."""
+    for network in spec.get("networks") or ():
+        if name := (network.get("multus") or {}).get("networkName"):
+            yield str(name).rpartition("/")[2]

@@ -1,0 +1,96 @@
+"""Which cards of an edited VM come, go and have their cable moved while it runs, and what is left for a restart."""
+
+import copy
+
+import pytest
+
+from hotvirt.controllers import liveupdate
+from hotvirt.controllers.launcherpod import Settings
+from hotvirt.controllers.livecards import named
+from hotvirt.preconditions import Facts
+
+POD = {"name": "default", "masquerade": {}, "macAddress": "02:00:00:00:00:01"}
+LAN = {"name": "lan", "bridge": {}}
+AT = "domain.devices.interfaces"
+
+
+def spec(*interfaces, second=("lan",)):
+    networks = [{"name": "default", "pod": {}}]
+    networks += [{"name": name, "multus": {"networkName": f"{name}-net"}} for name in second]
+    return {
+        "domain": {
+            "cpu": {"sockets": 1}, "memory": {"guest": "1Gi", "maxGuest": "4Gi"},
+            "devices": {"interfaces": list(interfaces)},
+        },
+        "networks": networks,
+    }  # fmt: skip
+
+
+def plan(started, wanted, has, *, attachments=("lan-net",)):
+    """(interfaces the instance is to have or None when nothing changes, refusals)."""
+    facts = Facts(attachments=frozenset(attachments))
+    vm = {"metadata": {"name": "web"}, "spec": {"template": {"spec": wanted}}}
+    vmi = {"metadata": {"name": "web", "namespace": "default", "uid": "u"}, "spec": has, "status": {}}
+    before = copy.deepcopy(vmi)
+    update = liveupdate.plan(vm, vmi, started, facts=facts, settings=Settings())
+    assert vmi == before
+    devices = (update.patch.get("domain") or {}).get("devices") or {}
+    return devices.get("interfaces"), [str(refusal) for refusal in update.refusals]
+
+
+ALONE = spec(POD, second=())
+BOTH = spec(POD, {**LAN, "macAddress": "02:00:00:00:00:02", "state": "up"})
+GONE = spec(POD, {**LAN, "macAddress": "02:00:00:00:00:02", "state": "absent"})
+
+
+def test_nothing_edited_is_nothing_to_do():
+    assert plan(ALONE, ALONE, ALONE) == (None, [])
+    assert plan(spec(POD, LAN), spec(POD, LAN), BOTH) == (None, [])
+
+
+def test_a_card_of_a_second_network_comes_with_an_address_that_stays():
+    (pod, lan), refused = plan(ALONE, spec(POD, LAN), ALONE)
+    assert refused == []
+    assert pod == POD
+    assert lan == {**LAN, "state": "up", "macAddress": lan["macAddress"]}
+    assert plan(ALONE, spec(POD, LAN), ALONE)[0][1] == lan, "the same address each time"
+
+
+@pytest.mark.parametrize(
+    ("started", "wanted"),
+    [(spec(POD, LAN), spec(POD, {**LAN, "state": "absent"})), (BOTH, ALONE), (ALONE, ALONE)],
+    ids=["said to be absent", "taken out of the template", "an edit taken back"],
+)
+def test_a_card_goes_and_keeps_its_place(started, wanted):
+    assert plan(started, wanted, BOTH) == (GONE["domain"]["devices"]["interfaces"], [])
+
+
+def test_a_card_that_went_comes_back_into_its_place():
+    interfaces, refused = plan(spec(POD, LAN), spec(POD, LAN), GONE)
+    assert refused == []
+    assert [(each["name"], each.get("state", "up")) for each in interfaces] == [("default", "up"), ("lan", "up")]
+
+
+@pytest.mark.parametrize(("was", "is_to_be"), [("up", "down"), ("down", "up")])
+def test_every_cable_is_moved(was, is_to_be):
+    has = spec({**POD, "state": was}, second=())
+    wanted = spec({**POD, "state": is_to_be}, second=())
+    assert plan(has, wanted, has) == ([{**POD, "state": is_to_be}], [])
+
+
+def test_what_a_card_is_needs_a_restart():
+    wanted = spec(POD, {**LAN, "model": "e1000e"})
+    (interfaces, refused) = plan(spec(POD, LAN), wanted, BOTH)
+    assert interfaces is None
+    assert refused == [f"spec.template.spec.{AT}[lan].model: unset -> e1000e: it changes with a restart only"]
+
+
+def test_a_network_that_nobody_serves_is_said_and_the_card_does_not_come():
+    interfaces, (refused,) = plan(ALONE, spec(POD, LAN), ALONE, attachments=())
+    assert interfaces is None
+    assert "NetworkAttachmentDefinition lan-net does not exist" in refused
+
+
+def test_the_networks_that_a_spec_names():
+    assert list(named(spec(POD, LAN))) == ["lan-net"]
+    assert list(named({})) == []
