@@ -120,9 +120,12 @@ class InstanceController:
     async def _set_gate(self, pod: Document, conditions: list[Document]) -> None:
         metadata = pod["metadata"]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"conditions": conditions}}
-        self._pods.observe(
-            await self._client.patch(PODS, metadata["name"], patch, metadata["namespace"], subresource="status")
-        )
+        try:
+            self._pods.observe(
+                await self._client.patch(PODS, metadata["name"], patch, metadata["namespace"], subresource="status")
+            )
+        except NotFound:
+            return  # its end is seen next
 
     async def _resize(self, vmi: Document, pod: Document, patch: list[Document]) -> None:
         metadata = pod["metadata"]
