@@ -289,6 +289,22 @@ async def test_live_edits_reach_the_instance_and_the_pod_and_the_rest_asks_for_a
         assert status_of(api)["observedGeneration"] == 3
 
 
+async def test_volume_requests_of_an_older_api_are_carried_out_and_struck_out(api, make, home):
+    source = {"persistentVolumeClaim": {"claimName": "data"}}
+    requests = [
+        {"addVolumeOptions": {"name": "data", "volumeSource": source}}, {"removeVolumeOptions": {"name": "scratch"}},
+    ]  # fmt: skip
+    async with home():
+        await api.create(VMS, make.vm(volumes=[{"name": "scratch", "emptyDisk": {"capacity": "1Mi"}}]))
+        await settled()
+        await api.patch(VMS, "web", {"status": {"volumeRequests": requests}}, subresource="status")
+        await settled()
+        assert not status_of(api).get("volumeRequests")
+        assert [v["name"] for v in api.find(VMIS, "web")["spec"]["volumes"]] == ["scratch", "data"]
+        (refused,) = [e["message"] for e in api.all(EVENTS) if e["reason"] == "VolumeRequestRefused"]
+        assert refused == "volumeRequests: volume scratch is not hotpluggable: stop the VM and edit it"
+
+
 async def test_the_instance_follows_the_generation_unless_the_template_changed(api, make, home):
     async with home():
         await api.create(VMS, make.vm())

@@ -5,6 +5,8 @@ links), then what the VMI says, which must be the same.
 """
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -111,6 +113,9 @@ def test_everything_grows_and_shrinks_while_one_guest_runs(home):
         shell = Shell(console)
         disks_come_grow_and_go(home, shell)
         discs_are_swapped(home, shell)
+        a_cable_is_pulled_and_put_back(home, shell)
+        if os.geteuid() == 0:
+            a_card_comes_and_goes(home, shell)
     wait_calm(home)
     assert home.facts("box")["bootID"] == boot["bootID"], "the guest was restarted"
 
@@ -164,3 +169,48 @@ def discs_are_swapped(home, shell):
     shell.run("umount /mnt")
     home.wait_volume_gone("box", "cd")
     shell.run("! mount -t iso9660 -o ro /dev/sr0 /mnt 2>/dev/null")
+
+
+def set_cards(home, state="up", lan=None):
+    cards = [{"name": "default", "masquerade": {}, "state": state}]
+    networks = [{"name": "default", "pod": {}}]
+    if lan:
+        cards.append({"name": "lan", "bridge": {}, "state": lan})
+        networks.append({"name": "lan", "multus": {"networkName": "lan"}})
+    patch_template(home, {"networks": networks, "domain": {"devices": {"interfaces": cards}}})
+
+
+def interfaces_of(home):
+    return {each["name"]: each for each in home.vmi("box")["status"]["interfaces"]}
+
+
+def a_cable_is_pulled_and_put_back(home, shell):
+    for state, carrier in (("down", "0"), ("up", "1")):
+        set_cards(home, state)
+        home.wait_until(f"the link is {state}", lambda s=state: interfaces_of(home)["default"]["linkState"] == s)
+        shell.run(f"until grep -q {carrier} /sys/class/net/eth0/carrier; do usleep 50000; done")
+
+
+def a_card_comes_and_goes(home, shell):
+    bridge = f"hvt{os.getpid()}"
+    set_cards(home, lan="up")
+    home.wait_message("vmi/box", "there is no NetworkAttachmentDefinition lan: create it")
+    config = json.dumps({"cniVersion": "1.0.0", "type": "bridge", "bridge": bridge})
+    home.apply({
+        "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "metadata": {"name": "lan"},
+        "spec": {"config": config},
+    })  # fmt: skip
+    home.wait_message("vmi/box", f"this node has no bridge {bridge}: make it")
+    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    try:
+        home.wait_until(
+            "the card is there", lambda: "guest-agent" in interfaces_of(home).get("lan", {}).get("infoSource", "")
+        )
+        assert len(os.listdir(f"/sys/class/net/{bridge}/brif")) == 1
+        assert interfaces_of(home)["lan"]["mac"] in shell.run("cat /sys/class/net/*/address")
+        set_cards(home, lan="absent")
+        home.wait_until("the card is gone", lambda: "lan" not in interfaces_of(home))
+        shell.run("! test -e /sys/class/net/eth1")
+        home.wait_until("its tap is gone", lambda: not os.listdir(f"/sys/class/net/{bridge}/brif"))
+    finally:
+        subprocess.run(["ip", "link", "del", bridge], check=True)

@@ -14,6 +14,7 @@ from hotvirt.controllers import (
     runstrategy,
     sizes_shown,
     virtualmachine_status,
+    volumerequests,
 )
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.instancetypes import Instancetypes
@@ -70,6 +71,9 @@ class VirtualMachineController:
             return await self._delete(vm, None if foreign else vmi)
         if foreign is not None:
             return await self._report(vm, None, Outcome(fault=_taken(foreign)))
+        if volumerequests.requests(vm):
+            await self._edit_volumes(vm)
+            return DONE  # what follows from it is decided anew
         return await self._keep(vm, vmi)
 
     async def _keep(self, vm: Document, vmi: Document | None) -> Result:
@@ -109,6 +113,15 @@ class VirtualMachineController:
         waits = (step.wait, crashloop.settles_in(failure, vmi, now))
         due = [wait for wait in waits if wait is not None]
         return Result(requeue_after=min(due)) if due else DONE
+
+    async def _edit_volumes(self, vm: Document) -> None:
+        """The template first: requests that are carried out twice change nothing the second time."""
+        answer = volumerequests.answer(vm)
+        if answer.patch:
+            vm = await self._patch_vm(vm, {"spec": {"template": {"spec": answer.patch}}})
+        for why in answer.refused:
+            self._recorder.event(vm, "Warning", "VolumeRequestRefused", why)
+        await self._write_status(vm, {"volumeRequests": None})
 
     # Start and stop
 

@@ -1,0 +1,153 @@
+"""Random edits of memory, CPUs and disks of one running guest, with kills of the home between and amidst them.
+
+However they come, the guest ends with what the VM asks for last, and the VMI says the same, or a condition why not.
+One home and one guest serve all examples, so each begins where the last one ended.
+"""
+
+import json
+import subprocess
+import time
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(400)]
+MIB = 1 << 20
+SIZES = (448, 512, 576, 640, 768)
+"""MiB; the guest boots with the second."""
+BOOT = SIZES[1]
+CLAIMS = ("left", "right")
+CHANGES = {"HotMemoryChange", "HotVCPUChange", "HotVolumeChange"}
+
+memories = st.sampled_from(SIZES).map(lambda size: {"domain": {"memory": {"guest": f"{size}Mi"}}})
+cpus = st.integers(1, 3).map(lambda count: {"domain": {"cpu": {"sockets": count}}})
+
+
+@st.composite
+def volumes(draw):
+    hot = draw(st.sets(st.sampled_from(CLAIMS)))
+    return {
+        "volumes": [
+            {"name": "scratch", "emptyDisk": {"capacity": "16Mi"}},
+            *({"name": n, "persistentVolumeClaim": {"claimName": n, "hotpluggable": True}} for n in sorted(hot)),
+        ],
+        "domain": {
+            "devices": {
+                "disks": [
+                    {"name": "scratch", "disk": {"bus": "virtio"}},
+                    *({"name": n, "disk": {"bus": "scsi"}} for n in sorted(hot)),
+                ]
+            }
+        },
+    }
+
+
+edits = st.one_of(memories, cpus, volumes())
+
+
+class Edits(RuleBasedStateMachine):
+    home = None
+    """Set by the test."""
+    boot = None
+
+    def _send(self, edit):
+        patch = json.dumps({"spec": {"template": {"spec": edit}}})
+        argv = [str(self.home.bin / "kubectl"), "patch", "vm", "box", "--type=merge", "-p", patch]
+        return subprocess.Popen(argv, env=self.home.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    @rule(edit=edits)
+    def edit_once(self, edit):
+        answered(self._send(edit))
+
+    @rule(burst=st.lists(edits, min_size=3, max_size=6))
+    def edit_many_at_once(self, burst):
+        for sent in [self._send(edit) for edit in burst]:
+            answered(sent)
+
+    @rule(burst=st.lists(edits, min_size=1, max_size=3))
+    def home_dies_amidst(self, burst):
+        sent = [self._send(edit) for edit in burst]
+        answered(sent[0])
+        self.home.kill()
+        for each in sent[1:]:  # an edit that the home did not acknowledge may be lost, or not
+            each.communicate(timeout=60)
+        self.home.up()
+
+    def teardown(self):
+        home, seen = self.home, {}
+
+        def agrees():
+            seen.update(agree(home, self.boot))
+            return not seen["differs"] or seen["why"]
+
+        home.wait_until("guest = VMI = VM, or it is said why not", agrees)
+        assert not seen["differs"] or seen["why"], seen
+        if not seen["differs"]:
+            assert not [c for c in seen["conditions"] if c == "RestartRequired"], seen
+
+
+def answered(sent):
+    _, complaint = sent.communicate(timeout=60)
+    assert sent.returncode == 0, complaint
+
+
+def agree(home, boot):
+    """What differs between VM, VMI and guest, and why by the VMI's conditions."""
+    asked = home.kubectl_json("get", "vm", "box")["spec"]["template"]["spec"]
+    answer = home.hotvirt("guest", "vm/box", "-o", "json", check=False)
+    if answer.returncode:  # a new home has yet to greet the agent, or the guest reboots
+        return {"differs": ["the guest does not answer"], "why": [], "bootID": boot["bootID"]}
+    vmi, facts = home.vmi("box"), json.loads(answer.stdout)
+    status = vmi["status"]
+    size = asked["domain"]["memory"]["guest"]
+    hot = {v["name"] for v in asked["volumes"] if v.get("persistentVolumeClaim")}
+    found = {c["type"]: c for c in status.get("conditions", ())}
+    more = facts["memTotalBytes"] - boot["memTotalBytes"] - (int(size.removesuffix("Mi")) - BOOT) * MIB
+    views = {
+        "VMI's memory": status["memory"]["guestCurrent"] == size,
+        "guest's memory": abs(more) <= 8 * MIB,
+        "VMI's sockets": status["currentCPUTopology"]["sockets"] == asked["domain"]["cpu"]["sockets"],
+        "guest's CPUs": facts["onlineCPUs"] == asked["domain"]["cpu"]["sockets"],
+        "VMI's volumes": {v["name"] for v in status["volumeStatus"] if v.get("phase") == "Ready"} == hot,
+        "no volume on its way out": {v["name"] for v in status["volumeStatus"]} == hot | {"scratch"},
+        "guest's disks": {d["serial"] for d in facts["blockDevices"] if d["serial"]} == hot,
+        "nothing left to do": not CHANGES & found.keys(),
+    }
+    stuck = [c["message"] for kind, c in found.items() if kind in CHANGES and c["status"] == "False"]
+    differs = [view for view, holds in views.items() if not holds]
+    return {"differs": differs, "why": stuck, "conditions": found, "bootID": facts["bootID"]}
+
+
+def test_random_edits_end_where_they_should(home):
+    home.apply_vm("box", memory=f"{BOOT}Mi", max_memory="1Gi", max_sockets=3)
+    for claim in CLAIMS:
+        home.apply_claim(claim, "1Mi")
+    home.wait_agent("box")
+
+    class OnThisHome(Edits):
+        pass
+
+    OnThisHome.home, OnThisHome.boot = home, home.facts("box")
+    began = time.monotonic()
+    run_state_machine_as_test(
+        OnThisHome,
+        settings=settings(
+            max_examples=4, stateful_step_count=4, deadline=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck), print_blob=False,
+        ),
+    )  # fmt: skip
+    print(f"four sequences took {time.monotonic() - began:.0f} s")
+
+    # Ten edits in a second, and the guest's own reboot: the last one holds, with no error.
+    home.hotvirt("soft-reboot", "box")
+    for _ in range(5):
+        for size, count in ((640, 3), (576, 2)):
+            home.patch_vm("box", memory=f"{size}Mi", sockets=count)
+
+    def rebooted_and_agreed():
+        found = agree(home, OnThisHome.boot)
+        return found.get("bootID") != OnThisHome.boot["bootID"] and not found["differs"]
+
+    home.wait_until("the guest rebooted and has what was asked", rebooted_and_agreed)
