@@ -74,8 +74,8 @@ REFUSED = {
     "an empty object can be the promise": (
         {"domain": {"firmware": {"bootloader": {"efi": {}}}}}, ["spec.domain.firmware.bootloader.efi"]),
     "in a list": (
-        {"volumes": [{"name": "a", "emptyDisk": {"capacity": "1Gi"}}, {"name": "b", "sysprep": {}}]},
-        ["spec.volumes[1].sysprep"]),
+        {"volumes": [{"name": "a", "emptyDisk": {"capacity": "1Gi"}}, {"name": "b", "downwardMetrics": {}}]},
+        ["spec.volumes[1].downwardMetrics"]),
     "zero is said": ({"domain": {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}},
                      ["spec.domain.memory.hugepages"]),
     "all of them": (

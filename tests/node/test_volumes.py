@@ -350,7 +350,7 @@ async def test_descriptors_are_open_as_qemu_will_ask_for_them(places, place, sha
 
 
 async def test_a_source_nobody_knows_is_refused_by_name(places, place):
-    assert await refused(vmi({"name": "x", "sysprep": {}}), places, place) == (
+    assert await refused(vmi({"name": "x", "memoryDump": {}}), places, place) == (
         "FailedVolume",
         "volume 'x' has a source that is not supported: use a claim",
     )
@@ -358,7 +358,7 @@ async def test_a_source_nobody_knows_is_refused_by_name(places, place):
 
 async def test_whatever_was_opened_is_closed_again_when_one_fails(places, place):
     before = len(os.listdir("/proc/self/fd"))
-    await refused(vmi({"name": "a", "emptyDisk": {"capacity": "1Mi"}}, {"name": "x", "sysprep": {}}), places, place)
+    await refused(vmi({"name": "a", "emptyDisk": {"capacity": "1Mi"}}, {"name": "x", "memoryDump": {}}), places, place)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

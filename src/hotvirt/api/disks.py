@@ -41,4 +41,4 @@ def claim(volume: Document) -> str:
     for kind, field in HOTPLUG_SOURCES.items():
         if name := (volume.get(kind) or {}).get(field):
             return str(name)
-    return ""
+    return str(((volume.get("ephemeral") or {}).get("persistentVolumeClaim") or {}).get("claimName") or "")

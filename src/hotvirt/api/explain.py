@@ -4,10 +4,18 @@ Keyed `Type.field` by the names of `api.schemas`. A field without words here is 
 """
 # ruff: noqa: E501 (a sentence a line)
 
-from hotvirt.api import explain_sets, support_settings
+from hotvirt.api import explain_sets, explain_volumes, support_settings
+
+_ENLIGHTENMENTS = {
+    "evmcs": "hv_evmcs", "frequencies": "hv_frequencies", "ipi": "hv_ipi", "reenlightenment": "hv_reenlightenment",
+    "relaxed": "hv_relaxed", "reset": "hv_reset", "runtime": "hv_runtime", "spinlocks": "hv_spinlocks",
+    "synic": "hv_synic", "synictimer": "hv_stimer", "tlbflush": "hv_tlbflush", "vapic": "hv_vapic",
+    "vendorid": "hv_vendor_id", "vpindex": "hv_vpindex",
+}  # fmt: skip
 
 WORDS = {
     **explain_sets.WORDS,
+    **explain_volumes.WORDS,
     **support_settings.WORDS,
     "VirtualMachine.spec": "The desired state of the machine.",
     "VirtualMachine.status": "What is, as the controllers see it.",
@@ -114,18 +122,10 @@ WORDS = {
     "Volume.containerDisk": "A disk from an image; what the guest writes lasts until it stops.",
     "Volume.persistentVolumeClaim": "A disk that lasts: a claim of this namespace.",
     "Volume.emptyDisk": "An empty disk that lasts until the guest stops.",
-    "Volume.cloudInitNoCloud": "First-boot configuration, as a NoCloud seed disk.",
-    "ContainerDiskSource.image": "Image name: hotvirt/debian:12, or local/NAME for a file you imported.",
     "PersistentVolumeClaimVolumeSource.claimName": "Name of the claim.",
     "PersistentVolumeClaimVolumeSource.hotpluggable": "The volume may be added and removed while the guest runs.",
     "PersistentVolumeClaimVolumeSource.readOnly": "Refuse the guest's writes.",
     "EmptyDiskSource.capacity": "Size of the disk, such as 10Gi.",
-    "CloudInitNoCloudSource.userData": "cloud-init user data, inline.",
-    "CloudInitNoCloudSource.userDataBase64": "cloud-init user data, base64.",
-    "CloudInitNoCloudSource.secretRef": "Secret whose key userdata holds the user data.",
-    "CloudInitNoCloudSource.networkData": "cloud-init network configuration, inline.",
-    "CloudInitNoCloudSource.networkDataBase64": "cloud-init network configuration, base64.",
-    "CloudInitNoCloudSource.networkDataSecretRef": "Secret whose key networkdata holds the network configuration.",
     "core.LocalObjectReference.name": "Name of the object in the same namespace.",
     "Firmware.kernelBoot": "Boot a kernel directly rather than from a disk.",
     "Firmware.uuid": "The machine's UUID. Default: made from the machine's identity, so it stays.",
@@ -134,9 +134,6 @@ WORDS = {
     "Bootloader.bios": "Boot by SeaBIOS.",
     "KernelBoot.container": "Image that holds the kernel and initrd.",
     "KernelBoot.kernelArgs": "Kernel command line; without it the image's own.",
-    "KernelBootContainer.image": "Image name, such as hotvirt/tiny.",
-    "KernelBootContainer.kernelPath": "Path of the kernel in the image, such as /boot/vmlinuz.",
-    "KernelBootContainer.initrdPath": "Path of the initial RAM disk in the image, such as /boot/initrd.",
     "Machine.type": "q35, or one of its versions.",
     "VirtualMachineInstanceStatus.phase": "Pending, Scheduling, Scheduled, Running, Succeeded or Failed.",
     "VirtualMachineInstanceStatus.memory": "Memory at boot, asked for, and had now.",

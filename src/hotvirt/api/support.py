@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import explain, schemas, support_settings
+from hotvirt.api import explain, explain_volumes, schemas, support_settings
 
 Document = dict[str, Any]
 
@@ -32,11 +32,11 @@ class Entry(Struct, frozen=True):
 _PLACEMENT = "passed on to the launcher pod; the embedded home has one node"
 _POD_NAMES = "passed on to the launcher pod; in a home no pod resolves names"
 _ALWAYS = "always so"
-_HERE = "built-in and local images are on this machine, and never pulled"
 _QEMU_DEFAULT = "QEMU's default is used, which guests work with"
 
 NO_EFFECT: dict[str, str] = {
     **support_settings.NO_EFFECT,
+    **explain_volumes.NO_EFFECT,
     "VirtualMachineInstanceSpec.priorityClassName": _PLACEMENT,
     "VirtualMachineInstanceSpec.dnsConfig": _POD_NAMES,
     "VirtualMachineInstanceSpec.dnsPolicy": _POD_NAMES,
@@ -77,11 +77,6 @@ NO_EFFECT: dict[str, str] = {
     "ResourceRequirements.overcommitGuestOverhead": "counted in the pod's request by the controllers",
     "PodNetwork.vmNetworkCIDR": "the guest has its pod's address",
     "PodNetwork.vmIPv6NetworkCIDR": "the guest has its pod's address",
-    "KernelBootContainer.imagePullSecret": "built-in and local images need none",
-    "KernelBootContainer.imagePullPolicy": _HERE,
-    "ContainerDiskSource.imagePullSecret": "built-in and local images need none",
-    "ContainerDiskSource.imagePullPolicy": _HERE,
-    "ContainerDiskSource.path": "a built-in or local image has one disk",
 }
 
 _PASSED_WHOLE = frozenset(("core.Affinity", "core.Toleration", "core.TopologySpreadConstraint"))
@@ -99,9 +94,6 @@ _MEND = {
     "noCloud": "use qemuGuestAgent, or put the keys into cloud-init's user data",
     "configDrive": "use qemuGuestAgent, or put the keys into cloud-init's user data",
     "dataVolume": "name its claim as persistentVolumeClaim",
-    "cloudInitConfigDrive": "use cloudInitNoCloud with the same content",
-    "ephemeral": "use containerDisk, or persistentVolumeClaim to keep what is written",
-    "hostDisk": "bring the file with hotvirt images import, and use containerDisk",
     "livenessProbe": "remove it, and watch the condition AgentConnected",
     "readinessProbe": "remove it, and watch the condition AgentConnected",
 }

@@ -18,6 +18,7 @@ from hotvirt.api import (
     validation_devices,
     validation_network,
     validation_sizes,
+    validation_volumes,
 )
 from hotvirt.api.faults import Fault, invalid, not_supported, required
 
@@ -181,5 +182,6 @@ def _machine(domain: Document, path: str) -> Iterator[Fault]:
         yield invalid(f"{here}.kernelArgs", "needs a kernel: set container.image and kernelPath")
     if container is not None:
         yield from validation_devices.image(container.get("image") or "", f"{here}.container.image")
+        yield from validation_volumes.pull(container, f"{here}.container")
         if not (container.get("kernelPath") or container.get("initrdPath")):
             yield required(f"{here}.container.kernelPath", "say where the kernel is: /boot/vmlinuz")

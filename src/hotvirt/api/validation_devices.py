@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hotvirt.api import defaults, quantity
+from hotvirt.api import defaults, quantity, validation_volumes
 from hotvirt.api import disks as api_disks
 from hotvirt.api.faults import Fault, duplicate, invalid, required
 from hotvirt.api.quantity import QuantityError
@@ -14,7 +14,11 @@ from hotvirt.api.validation_network import names, pci_address
 
 Document = dict[str, Any]
 
-SOURCES = ("containerDisk", "persistentVolumeClaim", "emptyDisk", "cloudInitNoCloud")
+SOURCES = (
+    "containerDisk", "persistentVolumeClaim", "emptyDisk", "ephemeral", "cloudInitNoCloud", "cloudInitConfigDrive",
+    "configMap", "secret", "serviceAccount", "downwardAPI", "sysprep", "hostDisk",
+)  # fmt: skip
+CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 SATA_PORTS = 6
 INLINE_LIMIT = 2048
 _NEVER = "cannot be read-only"
@@ -62,7 +66,9 @@ def _disks(disks: Sequence[Document], volumes: Sequence[Document], path: str) ->
             yield invalid(
                 f"{here}.name", f"no volume is named {disk.get('name')!r}: add it to volumes, or remove the disk"
             )
-        elif kind == "lun" and not api_disks.claim(known[str(disk.get("name"))]):
+        elif kind == "lun" and not (
+            api_disks.claim(known[str(disk.get("name"))]) and not known[str(disk.get("name"))].get("ephemeral")
+        ):
             yield invalid(f"{here}.lun", "needs a claim: make its volume a persistentVolumeClaim, or use disk")
         yield from _settings(disk, here)
 
@@ -98,6 +104,7 @@ def _sata_ports(disks: Sequence[Document], spec: Document, path: str) -> Iterato
 
 def _volumes(volumes: Sequence[Document], disks: Sequence[Document], path: str) -> Iterator[Fault]:
     yield from names(volumes, path)
+    yield from validation_volumes.together(volumes, path)
     of_disk = api_disks.by_name(disks)
     claims: set[str] = set()
     for index, volume in enumerate(volumes):
@@ -146,8 +153,9 @@ def _source(kind: str, source: Document, path: str) -> Iterator[Fault]:
                 yield invalid(f"{path}.capacity", "must be at least 1Mi")
         except QuantityError as error:
             yield invalid(f"{path}.capacity", str(error))
-    elif kind == "cloudInitNoCloud":
+    elif kind in CLOUD_INIT:
         yield from _cloud_init(source, path)
+    yield from validation_volumes.source(kind, source, path)
 
 
 def _cloud_init(source: Document, path: str) -> Iterator[Fault]:

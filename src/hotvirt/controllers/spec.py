@@ -107,11 +107,20 @@ def vcpus(spec: Document) -> int:
     return sockets(spec) * _count(spec, "cores") * _count(spec, "threads")
 
 
+CLAIM_FIELDS = (
+    ("persistentVolumeClaim", "claimName"), ("dataVolume", "name"), ("ephemeral.persistentVolumeClaim", "claimName"),
+)  # fmt: skip
+
+
 def claims(spec: Document) -> Iterator[Claim]:
-    """Of PVC and DataVolume volumes; a DataVolume's claim has the DataVolume's name."""
+    """Of PVC, ephemeral and DataVolume volumes; a DataVolume's claim has the DataVolume's name."""
     for volume in spec.get("volumes") or ():
-        for kind, field in (("persistentVolumeClaim", "claimName"), ("dataVolume", "name")):
-            source: Any = volume.get(kind)
+        flat = {
+            **volume,
+            "ephemeral.persistentVolumeClaim": (volume.get("ephemeral") or {}).get("persistentVolumeClaim"),
+        }
+        for kind, field in CLAIM_FIELDS:
+            source: Any = flat.get(kind)
             if source and source.get(field):
                 path = f"volumes[{volume['name']}].{kind}.{field}"
                 yield Claim(

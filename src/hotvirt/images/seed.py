@@ -1,7 +1,9 @@
-"""Makes the small disk that cloud-init reads a machine's first settings from (NoCloud: an ISO labelled `cidata`).
+"""Makes small discs: what cloud-init reads a machine's first settings from (NoCloud, config drive), and files of an API
+object as an ISO.
 
-`render` is pure and the same input gives the same bytes, so a restart of the home finds a guest's seed unchanged;
-`write` puts it on disk whole or not at all, readable by its owner only: user-data often holds a password.
+`render`, `config_drive` and `disc` are pure and the same input gives the same bytes, so a restart of the home finds a
+guest's seed unchanged; `write` puts it on disk whole or not at all, readable by its owner only: user-data often holds a
+password.
 """
 
 import functools
@@ -18,12 +20,18 @@ from hotvirt.images import publish
 from hotvirt.images.errors import ImageError
 
 LABEL = "cidata"
+CONFIG_DRIVE = "config-2"
+KINDS = ("cloudInitNoCloud", "cloudInitConfigDrive")
+"""Volumes that are cloud-init's settings."""
+LABEL_LENGTH, _JOLIET_LABEL = 32, 16
 LIMIT = 16 << 20
 """Of one file. KubeVirt's own limit for inline user-data is 2 KiB; from a Secret, 1 MiB is etcd's."""
 
 _EPOCH = 315532800.0  # 1980-01-01, as zip and ISO tools use when they want no date
 _LEAST = 256 << 10
 _SHORT_NAMES = {"meta-data": "METADATA", "user-data": "USERDATA", "network-config": "NETCONF", "vendor-data": "VENDOR"}
+_DEEPEST = 7
+"""Directories below each other, as ISO 9660 has it."""
 
 
 def render(
@@ -43,10 +51,37 @@ def render(
     }
     if network_config:
         files["network-config"] = _bytes(network_config)
+    _bounded(files)
+    return _iso(files, LABEL)
+
+
+def config_drive(
+    *, instance_id: str, hostname: str, user_data: str | bytes = "", network_data: str | bytes = ""
+) -> bytes:
+    """The same settings in OpenStack's layout. Network data is passed on as it is."""
+    meta = {"hostname": hostname, "instance_id": instance_id, "local_hostname": hostname, "uuid": instance_id}
+    files = {"meta_data.json": json.dumps(meta).encode(), "user_data": _bytes(user_data)}
+    if network_data:
+        files["network_data.json"] = _bytes(network_data)
+    _bounded(files)
+    return _iso({f"openstack/latest/{name}": data for name, data in files.items()}, CONFIG_DRIVE)
+
+
+def disc(label: str, files: Mapping[str, bytes]) -> bytes:
+    """Any files, by their paths, on a disc of that label."""
+    if sum(map(len, files.values())) > LIMIT:
+        raise ImageError(f"the files have more than {LIMIT} bytes together: take some out")
+    for path in files:
+        parts = path.split("/")
+        if not all(parts) or {".", ".."} & set(parts) or len(parts) > _DEEPEST:
+            raise ImageError(f"{path!r} is no path of a file on a disc: use up to {_DEEPEST} names with / between")
+    return _iso(files, label)
+
+
+def _bounded(files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
         if len(data) > LIMIT:
             raise ImageError(f"cloud-init {name} has {len(data)} bytes, and {LIMIT} are allowed: make it shorter")
-    return _iso(files)
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -64,14 +99,32 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _iso(files: Mapping[str, bytes]) -> bytes:
+def _iso(files: Mapping[str, bytes], label: str) -> bytes:
+    """Plain ISO names are short and made up where a name is not known; Linux and Windows read the long ones beside."""
     out = io.BytesIO()
-    iso = _pycdlib().PyCdlib()
-    iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
-    for name, data in files.items():
-        short = f"/{_SHORT_NAMES[name]}.;1"
-        iso.add_fp(io.BytesIO(data), len(data), short, rr_name=name, joliet_path=f"/{name}", file_mode=0o100444)
-    iso.write_fp(out)
+    library = _pycdlib()
+    iso = library.PyCdlib()
+    try:
+        iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=label[:_JOLIET_LABEL])
+        iso.pvd.volume_identifier = label.encode().ljust(LABEL_LENGTH)
+        short = {"": ""}
+        for path, data in files.items():
+            *above, name = path.split("/")
+            parent = ""
+            for each in above:
+                parent, upper = f"{parent}/{each}".lstrip("/"), parent
+                if parent not in short:
+                    short[parent] = f"{short[upper]}/D{len(short):06}"
+                    iso.add_directory(short[parent], rr_name=each, joliet_path=f"/{parent}")
+            known = _SHORT_NAMES.get(path) or f"F{len(short):07}"
+            short[path] = f"{short[parent]}/{known}"
+            iso.add_fp(
+                io.BytesIO(data), len(data), f"{short[path]}.;1", rr_name=name, joliet_path=f"/{path}",
+                file_mode=0o100444,
+            )  # fmt: skip
+        iso.write_fp(out)
+    except library.pycdlibexception.PyCdlibException as error:
+        raise ImageError(f"no disc can be made of these files: {error}") from error
     iso.close()
     # Readers look for other filesystems' labels too, busybox up to 68 KiB in, and give up on a disk that ends before.
     return out.getvalue().ljust(_LEAST, b"\0")

@@ -17,9 +17,10 @@ from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.events import EventKind, Recorder
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
-from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, PODS, SECRETS, VMIS, VOLUMES
+from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, PODS, SERVICE_ACCOUNTS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
-from hotvirt.node import attachments, cards, changes, freezing, power, start, status
+from hotvirt.node import attachments, cards, changes, contents, freezing, power, start, status
+from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
@@ -51,6 +52,7 @@ class NodeAgent:
         self._network, self._recorder, self._clock = network, recorder, clock
         self._vmis, self._pods = informers.of(VMIS), informers.of(PODS)
         self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
+        self._kubevirts = informers.of(KUBEVIRTS)
         self._volumes = Volumes(places)
         self.guests: dict[Key, Guest] = {}
         self._moved = asyncio.Event()  # replaced whenever it is set
@@ -143,7 +145,7 @@ class NodeAgent:
         try:
             await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
-                volumes=self._volumes, lookup=self._lookup(key),
+                volumes=self._volumes, lookup=self._lookup(key, uid),
             )  # fmt: skip
             guest = await self._connect(key, place, uid)
         except VolumeError as error:
@@ -232,7 +234,8 @@ class NodeAgent:
             guest.recount()
             changes.memory(vmi, guest, observed, now=self._clock())
             changes.vcpus(vmi, guest, observed, now=self._clock())
-            waiting = await attachments.volumes(vmi, guest, observed, self._volumes, self._lookup(key_of(vmi)))
+            lookup = self._lookup(key_of(vmi), guest.uid)
+            waiting = await attachments.volumes(vmi, guest, observed, self._volumes, lookup)
             unplugged = await cards.cards(vmi, guest, observed, self._network, self._attachment(vmi))
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
@@ -334,7 +337,12 @@ class NodeAgent:
         identity = read_identity(place.pid)
         return identity is not None and alive(identity)
 
-    def _lookup(self, key: Key) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
+    def _smbios(self) -> Document:
+        """What the cluster wants its guests to read in their DMI tables."""
+        settings = next((each["spec"].get("configuration") or {} for each in self._kubevirts.list()), {})
+        return dict(settings.get("smbios") or {})
+
+    def _lookup(self, key: Key, uid: str) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
         namespace = key.namespace
 
         async def look(kind: str, name: str) -> Document | None:
@@ -344,8 +352,17 @@ class NodeAgent:
                 return self._claims.get(name, namespace)
             if kind == "volume":
                 return self._pvs.get(name)
+            if kind == "settings":
+                return contents.settings(next(iter(self._kubevirts.list()), None))
+            pod = self._pod(namespace, uid)
+            if kind == "pod":
+                return pod
             try:
-                return await self._client.get(SECRETS, name, namespace)
+                if kind == "token":
+                    request = contents.token_request(pod)
+                    made = await self._client.post(SERVICE_ACCOUNTS, name, "token", request, namespace)
+                    return dict(made["status"])
+                return await self._client.get(contents.OBJECTS[kind], name, namespace)
             except NotFound:
                 return None
 

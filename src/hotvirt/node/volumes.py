@@ -18,6 +18,7 @@ from hotvirt.api import quantity
 from hotvirt.images import catalog, disks, inspect, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
+from hotvirt.node import contents, hostdisks
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu import locks
 from hotvirt.qemu.launch import Descriptors
@@ -31,8 +32,8 @@ IN_USE = "ClaimInUse"
 PROVISIONER = "hotvirt.io/directory"
 OWNED = "pv.kubernetes.io/provisioned-by"
 Lookup = Callable[[str, str], Awaitable[Document | None]]
-"""(kind, name) in the VMI's namespace -> document: kinds are "claim", "volume" (a PV), "secret", and "user" (another
-VMI that names the claim)."""
+"""(kind, name) in the VMI's namespace -> document: kinds are "claim", "volume" (a PV), "secret", "user" (another
+VMI that names the claim), "settings" (of the cluster), and those of `contents`."""
 
 
 class VolumeError(Exception):
@@ -157,10 +158,34 @@ class Volumes:
             path = place.disk(name)
             _blank(path, quantity.parse_bytes(source["capacity"]))
             return (Layer(descriptors.open(path, read_only=read_only)),), False
-        if source := volume.get("cloudInitNoCloud"):
-            path = place.disk(name)
-            seed.write(path, await self._seed(name, vmi, source, lookup))
+        if source := volume.get("ephemeral"):
+            source = {**source["persistentVolumeClaim"], "readOnly": True}
+            claim = await self.claim_file(name, source, lookup)
+            await free(name, source["claimName"], claim, {"disk": {"readonly": True}}, lookup)
+            below = Layer(File(str(claim.path), block_device=claim.is_device), claim.format)
+            return await _container_disk(place.disk(name), below, descriptors, read_only=read_only), False
+        if source := volume.get("hostDisk"):
+            try:
+                path = hostdisks.prepare(source, await lookup("settings", "") or {}, home=self._places.volumes.parent)
+            except hostdisks.HostDiskError as error:
+                raise VolumeError("FailedVolume", f"volume {name!r}: hostDisk: {error}") from error
             return (Layer(descriptors.open(path, read_only=read_only)),), False
+        return (Layer(descriptors.open(await self._disc(vmi, volume, place, lookup), read_only=read_only)),), False
+
+    async def _disc(self, vmi: Document, volume: Document, place: PodPlace, lookup: Lookup) -> Path:
+        """The file of a volume that is a small disc made on the spot."""
+        name, path = volume["name"], place.disk(volume["name"])
+        for kind in seed.KINDS:
+            if source := volume.get(kind):
+                seed.write(path, await self._seed(name, vmi, source, lookup, kind=kind))
+                return path
+        try:
+            content = await contents.of(volume, lookup)
+        except contents.ContentError as error:
+            raise VolumeError("FailedVolume", f"volume {name!r}: {error}") from error
+        if content is not None:
+            seed.write(path, seed.disc(content.label, content.files))
+            return path
         raise VolumeError("FailedVolume", f"volume {name!r} has a source that is not supported: use a claim")
 
     async def _image_disk(self, name: str, image: str) -> Layer:
@@ -208,12 +233,14 @@ class Volumes:
                 return ClaimFile(found, kind, bool(source.get("readOnly")))
         raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} has no disk.img in {path}")
 
-    async def _seed(self, name: str, vmi: Document, source: Document, lookup: Lookup) -> bytes:
+    async def _seed(self, name: str, vmi: Document, source: Document, lookup: Lookup, *, kind: str) -> bytes:
         metadata, spec = vmi["metadata"], vmi["spec"]
         hostname = str(spec.get("hostname") or metadata["name"])
         user = await self._cloud_data(name, source, "userData", "secretRef", lookup)
         network = await self._cloud_data(name, source, "networkData", "networkDataSecretRef", lookup)
         identity = f"{metadata['name']}.{metadata['namespace']}"
+        if kind == "cloudInitConfigDrive":
+            return seed.config_drive(instance_id=identity, hostname=hostname, user_data=user, network_data=network)
         return seed.render(instance_id=identity, hostname=hostname, user_data=user, network_config=network)
 
     async def _cloud_data(self, name: str, source: Document, what: str, ref: str, lookup: Lookup) -> bytes:
@@ -254,7 +281,7 @@ class Volumes:
 
 async def capacity(volume: Document, lookup: Lookup) -> int:
     """Bytes that a claim made here is to have; 0 when there is nothing to compare with."""
-    claim_name = api_disks.claim(volume)
+    claim_name = "" if volume.get("ephemeral") else api_disks.claim(volume)
     claim = await lookup("claim", claim_name) if claim_name else None
     bound_to = ((claim or {}).get("spec") or {}).get("volumeName")
     made = await lookup("volume", bound_to) if bound_to else None

@@ -7,7 +7,7 @@ one is refused with the VM to edit.
 from collections.abc import Callable
 from typing import Any
 
-from hotvirt.api import defaults, schemas, validation, validation_settings
+from hotvirt.api import defaults, schemas, validation, validation_settings, validation_volumes
 from hotvirt.api.defaults import ClusterSettings
 from hotvirt.api.faults import Fault
 from hotvirt.kube.admission import Admission, AdmissionRequest, Read, User, Verdict
@@ -76,7 +76,10 @@ class VirtualMachines:
         live: tuple[str, ...] = ()
         if old is not None and not checked.faults and not is_ours(request.user):
             live = livewarnings.warnings(obj, read=self._read, kubevirt=self._kubevirt)
-        return Verdict(causes=causes(checked.faults), warnings=(*checked.warnings, *live))
+        found = causes(checked.faults)
+        if not found and _has_template(obj):
+            found = _gated(obj["spec"]["template"]["spec"], "spec.template.spec", self._kubevirt())
+        return Verdict(causes=found, warnings=(*checked.warnings, *live))
 
 
 class Instances:
@@ -108,7 +111,7 @@ class Instances:
         if obj is None:
             return Verdict()
         if request.operation == "CREATE":
-            faults = causes(validation.instance(obj))
+            faults = causes(validation.instance(obj)) or _gated(obj.get("spec") or {}, "spec", self._kubevirt())
             return Verdict(causes=faults + (() if is_ours(request.user) else _reserved(obj, {})))
         if is_ours(request.user) or old is None:
             return Verdict()
@@ -128,6 +131,14 @@ class KubeVirts:
             return Verdict()
         checked = validation_settings.kubevirt(request.obj)
         return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
+
+
+def _gated(spec: Document, path: str, kubevirt: Document | None) -> tuple[Cause, ...]:
+    if not schemas.fits(spec, "VirtualMachineInstanceSpec"):
+        return ()
+    configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
+    gates = (configuration.get("developerConfiguration") or {}).get("featureGates") or ()
+    return causes([*validation_volumes.gated(spec, path, gates)])
 
 
 def causes(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Cause, ...]:
