@@ -471,6 +471,58 @@ def test_the_end(phase, synchronized):
     assert kinds.get("Synchronized", {}).get("message") == synchronized
 
 
+TWO_NETWORKS = [{"name": "default", "pod": {}}, {"name": "lan", "multus": {"networkName": "lan"}}]
+
+
+def with_lan(**settings):
+    cards = [
+        {"name": "default", "macAddress": "02:00:00:00:00:01", **settings},
+        {"name": "lan", "macAddress": "02:00:00:00:00:02", "bridge": {}},
+    ]
+    document = vmi(devices={"interfaces": cards})
+    document["spec"]["networks"] = TWO_NETWORKS
+    return document
+
+
+def test_a_card_of_a_second_network_is_listed_while_the_guest_has_it():
+    assert [each["name"] for each in status.interfaces(with_lan(), seen())] == ["default"]
+    told = {"name": "eth1", "hardware-address": "02:00:00:00:00:02", "ip-addresses": [{"ip-address": "10.9.0.5"}]}
+    look = seen(view=structs.replace(VIEW, interfaces=(*VIEW.interfaces, told)))
+    look = structs.replace(look, observed=structs.replace(look.observed, nics=("default", "lan")))
+    assert status.interfaces(with_lan(), look)[1] == {
+        "name": "lan", "mac": "02:00:00:00:00:02", "queueCount": 1, "linkState": "up", "interfaceName": "eth1",
+        "infoSource": "domain, guest-agent", "ipAddress": "10.9.0.5", "ipAddresses": ["10.9.0.5"],
+    }  # fmt: skip
+
+
+def test_a_cable_is_down_when_it_was_pulled():
+    look = structs.replace(seen(), links={"default": True})
+    assert status.interfaces(with_lan(state="down"), look)[0]["linkState"] == "up", "it is still to be pulled"
+    look = structs.replace(seen(), links={"default": False})
+    assert status.interfaces(with_lan(state="down"), look)[0]["linkState"] == "down"
+
+
+def test_what_keeps_a_card_away_is_a_condition():
+    look = structs.replace(seen(), card_errors={"lan": ("NetworkNotFound", "interface 'lan': there is none")})
+    told = condition(after(with_lan(), look), "HotInterfaceChange")
+    assert (told["status"], told["reason"], told["message"]) == ("False", "Waiting", "interface 'lan': there is none")
+    job = going()
+    job.target = ("detach",)
+    moving = after(with_lan(), seen(jobs={"card lan": job}))
+    message = condition(moving, "HotInterfaceChange")["message"]
+    assert message == "interface lan is to leave, when the guest lets go"
+    assert condition(moving, "HotVolumeChange") is None
+    assert condition(after(moving, seen()), "HotInterfaceChange") is None
+
+
+def test_a_change_on_its_way_names_its_deadline():
+    job = going()
+    job.until = LATER
+    found = after(vmi(memory="2Gi"), seen(jobs={"memory": job}))
+    message = condition(found, "HotMemoryChange")["message"]
+    assert message == f"2Gi asked, the guest has 1Gi; tried until {T2}"
+
+
 @pytest.mark.parametrize("mac", ["02:00:00:00:00:01", "02:00:00:00:00:01".upper()])
 def test_an_interface_is_found_whatever_the_letters_case(mac):
     document = vmi(devices={"interfaces": [{"name": "default", "macAddress": mac}]})
