@@ -92,6 +92,16 @@ def test_json_patch_applies_in_order_on_a_copy() -> None:
     assert (doc, ops) == before
 
 
+def test_json_patch_takes_what_is_not_there_for_null() -> None:
+    ops = [{"op": "test", "path": "/spec/list", "value": None}, {"op": "add", "path": "/spec/list", "value": []}]
+    assert json_patch({"spec": {}}, ops) == {"spec": {"list": []}}
+    assert json_patch({"spec": {"list": None}}, ops) == {"spec": {"list": []}}
+    with pytest.raises(errors.Invalid):
+        json_patch({"spec": {"list": [1]}}, ops)
+    with pytest.raises(errors.Invalid):
+        json_patch({}, ops)
+
+
 @pytest.mark.parametrize(
     ("ops", "kind"),
     [

@@ -4,6 +4,7 @@ A malformed patch is a BadRequest; one that does not fit the object (a failed te
 Invalid, as the Kubernetes API server answers.
 """
 
+from types import MappingProxyType
 from typing import Any
 
 import jsonpatch
@@ -15,6 +16,22 @@ from hotvirt.server.patches.copies import fresh, size
 MAX_OPERATIONS = 10_000
 MAX_COPIED = 3 * 1024 * 1024
 """Bytes that `copy` operations may add in all: each could otherwise double the document."""
+
+
+class _Test(jsonpatch.TestOperation):  # type: ignore[misc]  # the library has no types
+    """A member that is not there passes a test for null, as in Kubernetes' own library. Clients rely on it to add a
+    list only where there is none: virtctl does."""
+
+    def apply(self, obj: Any) -> Any:
+        if "value" in self.operation and self.operation["value"] is None:
+            parent, member = self.pointer.to_last(obj)
+            if isinstance(parent, dict) and member is not None and member not in parent:
+                return obj
+        return super().apply(obj)
+
+
+class _Patch(jsonpatch.JsonPatch):  # type: ignore[misc]
+    operations = MappingProxyType({**jsonpatch.JsonPatch.operations, "test": _Test})
 
 
 def json_patch(doc: Any, ops: Any) -> Any:
@@ -39,7 +56,7 @@ def json_patch(doc: Any, ops: Any) -> Any:
 def _apply(document: Any, ops: Any) -> Any:
     # jsonpatch answers a path that meets the wrong type of value with whatever Python raises there.
     try:
-        return jsonpatch.JsonPatch(ops).apply(document, in_place=True)
+        return _Patch(ops).apply(document, in_place=True)
     except jsonpatch.JsonPatchTestFailed as error:
         raise errors.Invalid(f"the JSON patch's test failed: {error}") from error
     except jsonpatch.InvalidJsonPatch as error:
