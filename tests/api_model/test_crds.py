@@ -150,11 +150,13 @@ def test_explain_says_what_becomes_of_what_is_not_acted_on():
     found = dict(descriptions(version("VirtualMachine")["schema"]["openAPIV3Schema"]))
     known = found[".spec.template.spec.networks[].multus.default"]
     assert known == "Not supported by hotvirt yet: the pod network stays the default one: leave default out."
-    assert found[".spec.template.spec.domain.features.acpi"] == "Accepted without effect: always so."
+    assert found[".spec.template.spec.domain.devices.autoattachSerialConsole"] == "Accepted without effect: always so."
     spec = {path: words for path, words in found.items() if path.startswith(".spec.template.spec.domain.devices.disks")}
     assert len(spec) == 1 + sum(
-        len(schemas.fields(f)) for f in ("Disk", "DiskTarget", "CDRomTarget", "LunTarget", "BlockSize", "FeatureState")
-    )
+        len(schemas.fields(f)) for f in (
+            "Disk", "DiskTarget", "CDRomTarget", "LunTarget", "BlockSize", "FeatureState", "CustomBlockSize",
+        )
+    )  # fmt: skip
 
 
 def vm(**spec):

@@ -56,14 +56,13 @@ NO_EFFECT: dict[str, str] = {
     "KubeVirtConfiguration.roleAggregationStrategy": "KubeVirt's roles are always part of admin, edit and view",
     "KubeVirtConfiguration.seccompConfiguration": _SANDBOX,
     "KubeVirtConfiguration.selinuxLauncherType": _SANDBOX,
-    "KubeVirtConfiguration.smbios": "guests see the names hotvirt gives them",
     "KubeVirtConfiguration.supportContainerResources": "a guest needs no containers beside its own",
     "KubeVirtConfiguration.supportedGuestAgentVersions": "an agent is asked what it can do, whatever its version",
     "KubeVirtConfiguration.tlsConfiguration": "TLS 1.2 and newer, with the ciphers OpenSSL finds safe",
     "KubeVirtConfiguration.virtTemplateDeployment": _OPERATOR,
     "KubeVirtConfiguration.virtualMachineInstancesPerNode": "memory and CPU are what limits a node",
     "KubeVirtConfiguration.virtualMachineOptions": "a console is not logged, and free pages are given back as said",
-    "KubeVirtConfiguration.vmStateStorageClass": "firmware and TPM keep no state yet",
+    "KubeVirtConfiguration.vmStateStorageClass": "firmware and TPM keep their state in the home's directory",
     "KubeVirtConfiguration.webhookConfiguration": _ONE_PROCESS,
     "DeveloperConfiguration.clusterProfiler": _ONE_PROCESS,
     "DeveloperConfiguration.diskVerification": "images are inspected within limits of their own",
@@ -93,6 +92,12 @@ NO_EFFECT: dict[str, str] = {
 WORDS = {
     "KubeVirtConfiguration.cpuRequest": "CPU a guest's pod asks for when its machine names none, such as 100m.",
     "KubeVirtConfiguration.instancetype": "How machines refer to their instancetype.",
+    "KubeVirtConfiguration.smbios": "What guests read of their maker in their DMI tables, where hotvirt's own names are not wanted.",  # noqa: E501
+    "SMBiosConfiguration.family": "Family.",
+    "SMBiosConfiguration.manufacturer": "Manufacturer. Default hotvirt.",
+    "SMBiosConfiguration.product": "Product. Default VirtualMachine.",
+    "SMBiosConfiguration.sku": "Stock-keeping unit.",
+    "SMBiosConfiguration.version": "Version.",
     "KubeVirtConfiguration.network": "What guests are connected by when their machine names no interface.",
     "NetworkConfiguration.defaultNetworkInterface": "Binding of the interface a machine gets that names none: masquerade (default) or bridge.",  # noqa: E501
     "InstancetypeConfiguration.referencePolicy": "reference keeps the name in the machine; expand and expandAll write its sizes into it.",  # noqa: E501

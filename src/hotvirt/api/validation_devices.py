@@ -21,6 +21,7 @@ SOURCES = (
 CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 SATA_PORTS = 6
 INLINE_LIMIT = 2048
+SMALLEST_BLOCK, LARGEST_BLOCK = 512, 2 << 20
 _NEVER = "cannot be read-only"
 _WORDS = {
     "cache": ("none", "writethrough", "writeback"),
@@ -93,6 +94,19 @@ def _settings(disk: Document, path: str) -> Iterator[Fault]:
     size = disk.get("blockSize") or {}
     if size.get("custom") is not None and (size.get("matchVolume") or {}).get("enabled"):
         yield invalid(f"{path}.blockSize", "custom and matchVolume exclude each other: keep one")
+    elif (custom := size.get("custom")) is not None:
+        yield from _block_size(custom, f"{path}.blockSize.custom")
+
+
+def _block_size(given: Document, path: str) -> Iterator[Fault]:
+    logical, physical, discard = (given.get(field) or 0 for field in ("logical", "physical", "discardGranularity"))
+    for field, value in (("logical", logical), ("physical", physical)):
+        if not SMALLEST_BLOCK <= value <= LARGEST_BLOCK or value & (value - 1):
+            yield invalid(f"{path}.{field}", f"must be a power of two from {SMALLEST_BLOCK} to 2Mi, not {value}")
+    if logical > physical:
+        yield invalid(f"{path}.logical", f"{logical} is above physical, {physical}: raise that, or lower this")
+    if discard and logical and discard % logical:
+        yield invalid(f"{path}.discardGranularity", f"{discard} is not a multiple of logical, {logical}")
 
 
 def _sata_ports(disks: Sequence[Document], spec: Document, path: str) -> Iterator[Fault]:

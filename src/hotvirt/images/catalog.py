@@ -37,6 +37,8 @@ class ImageFiles(msgspec.Struct, frozen=True, kw_only=True):
     disk: Path | None = None
     disk_format: str = ""
     kernel: Path | None = None
+    efi_kernel: Path | None = None
+    """The same kernel for UEFI to start, where `kernel` is one that only a BIOS can."""
     initrd: Path | None = None
     kernel_args: str = ""
     virtual_size: int = 0
@@ -231,7 +233,8 @@ def _files(name: str, directory: Path, manifest: dict[str, Any]) -> ImageFiles:
 
     disk = here("disk.qcow2")
     return ImageFiles(
-        name=name, disk=disk, disk_format="qcow2" if disk else "", kernel=here("vmlinuz"), initrd=here("initrd"),
+        name=name, disk=disk, disk_format="qcow2" if disk else "", kernel=here("vmlinuz"),
+        efi_kernel=here("vmlinuz.efi"), initrd=here("initrd"),
         kernel_args=str(manifest.get("kernelArgs", "")), virtual_size=int(manifest.get("virtualSize", 0)),
     )  # fmt: skip
 

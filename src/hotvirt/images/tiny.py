@@ -25,7 +25,7 @@ from hotvirt.images.errors import ImageError
 from hotvirt.images.tools import Progress, no_progress
 
 FAMILY = "tiny"
-BUILDER = 1
+BUILDER = 2
 """Raised when the same packages and scripts would give another guest."""
 
 KERNEL_ARGS = "console=ttyS0 quiet panic=-1 memhp_default_state=online_movable cryptomgr.notests tsc=reliable"
@@ -41,14 +41,15 @@ MODULES = (
     "virtio_rng", "isofs",
 )  # fmt: skip
 """Loaded at boot, in this order, after those of the agent. One that a kernel has built in is skipped."""
-ON_DEMAND_MODULES = ("virtiofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "loop")
+ON_DEMAND_MODULES = ("virtiofs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "loop", "efivarfs", "virtio_input")
 
 _NEEDED = {"virtio_pci", "virtio_console", "virtio_blk", "virtio_net", "virtio_mem"}
 _LIBRARY_PATH = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64", "lib64", "usr/lib", "lib")
 
 
 async def build(cache: Path, *, progress: Progress = no_progress) -> Path:
-    """Build from the newest packages and publish; the directory holds `vmlinuz`, `initrd` and the manifest."""
+    """Build from the newest packages and publish; the directory holds `vmlinuz` and `vmlinuz.efi` (for UEFI),
+    `initrd` and the manifest."""
     if platform.machine() != "x86_64":
         raise ImageError(f"hotvirt/tiny can be built on x86_64 only, and this machine is {platform.machine()}")
     with publish.build_directory(cache) as work:
@@ -86,6 +87,7 @@ def assemble(fetched: packages.Fetched, built: Path) -> dict[str, Any]:
     built.mkdir()
     bzimage = (fetched.root / f"boot/vmlinuz-{release}").read_bytes()
     (built / "vmlinuz").write_bytes(kernel.boot_image(bzimage))
+    (built / "vmlinuz.efi").write_bytes(bzimage)
     (built / "initrd").write_bytes(initrd.render())
     return {
         "key": key,

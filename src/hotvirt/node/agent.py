@@ -46,8 +46,9 @@ TAKE_OVER = 5.0
 class NodeAgent:
     def __init__(
         self, client: Client, informers: SharedInformers, *, facts: HostFacts, places: Places, network: Network,
-        recorder: Recorder, clock: Clock,
+        recorder: Recorder, clock: Clock, cgroups: Cgroups | None = None,
     ) -> None:  # fmt: skip
+        self._cgroups = cgroups or Cgroups(None)
         self._client, self._facts, self._places = client, facts, places
         self._network, self._recorder, self._clock = network, recorder, clock
         self._vmis, self._pods = informers.of(VMIS), informers.of(PODS)
@@ -145,7 +146,8 @@ class NodeAgent:
         try:
             await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
-                volumes=self._volumes, lookup=self._lookup(key, uid),
+                volumes=self._volumes, lookup=self._lookup(key, uid), now=self._clock(), cgroups=self._cgroups,
+                smbios=self._smbios(),
             )  # fmt: skip
             guest = await self._connect(key, place, uid)
         except VolumeError as error:

@@ -13,6 +13,11 @@ class Places(Struct, frozen=True):
     images: Path
     volumes: Path
 
+    @property
+    def machines(self) -> Path:
+        """What machines keep while they are off, see `machinestate`."""
+        return self.volumes.parent / "machines"
+
     def pod(self, uid: str) -> "PodPlace":
         return PodPlace(self.pods / uid)
 
@@ -73,6 +78,21 @@ class PodPlace(Struct, frozen=True):
     def cut_off(self) -> Path:
         """There once the guest's power was cut, as its time to shut down was over."""
         return self.directory / "cut-off"
+
+    @property
+    def tpm_log(self) -> Path:
+        """What its TPM printed."""
+        return self.directory / "tpm.log"
+
+    @property
+    def console_log(self) -> Path:
+        """What the guest printed on its serial port."""
+        return self.directory / "console.log"
+
+    @property
+    def console_pipe(self) -> Path:
+        """Through which QEMU tells of it."""
+        return self.directory / "console.pipe"
 
     def disk(self, name: str) -> Path:
         return self.directory / f"disk-{name}"

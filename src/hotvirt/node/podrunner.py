@@ -71,6 +71,7 @@ class PodRunner:
             await asyncio.sleep(every)
             for uid in tuple(self._running):
                 launch.trim_log(self._places.pod(uid).log)
+                launch.trim_log(self._places.pod(uid).tpm_log)
 
     async def reconcile(self, key: Key) -> Result:
         for uid in tuple(self._gone.pop(key, ())):
@@ -262,14 +263,14 @@ def read_outcome(place: PodPlace) -> str:
 
 
 def holders(place: PodPlace) -> list[int]:
-    """Processes that have the pod's log open: every one that was ever started for it, noted or not."""
-    wanted, found = str(place.log), []
+    """Processes that have one of the pod's logs open: every one that was ever started for it, noted or not."""
+    wanted, found = {str(place.log), str(place.tpm_log)}, []
     if not place.log.exists():
         return []
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
             try:
-                if os.readlink(process / "fd" / "2") == wanted:
+                if os.readlink(process / "fd" / "2") in wanted:
                     found.append(int(process.name))
             except OSError:
                 continue

@@ -1,20 +1,24 @@
 """VMI + node facts -> `hotvirt.qemu.machine.Machine`. Pure."""
 
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
 from hotvirt.api import defaults, quantity
 from hotvirt.kube.client import Document
-from hotvirt.qemu.machine import AcceleratorKind, Disk, Kernel, Machine, Nic, Smbios, Topology
+from hotvirt.node import render_devices
+from hotvirt.qemu.machine import AcceleratorKind, Disk, Kernel, Machine, Nic, Topology, Uefi
 
 
 class Channels(Struct, frozen=True):
-    """Descriptor numbers, in QEMU, of the sockets it listens on."""
+    """Descriptor numbers, in QEMU: of the sockets it listens on, of the pipe for what the guest prints, of its TPM."""
 
     qmp: int
     agent: int
     serial: int
+    serial_log: int | None = None
+    tpm: int | None = None
 
 
 def wanted_topology(spec: Document) -> Topology:
@@ -42,37 +46,61 @@ def machine(
     nics: tuple[Nic, ...],
     kernel: Kernel | None,
     channels: Channels,
+    firmware: Uefi | None = None,
+    cluster_smbios: Document | None = None,
+    now: datetime | None = None,
 ) -> Machine:
     spec, metadata = vmi["spec"], vmi["metadata"]
     domain: dict[str, Any] = spec["domain"]
-    devices, firmware, memory = domain.get("devices") or {}, domain.get("firmware") or {}, domain.get("memory") or {}
+    devices, memory = domain.get("devices") or {}, domain.get("memory") or {}
     topology = wanted_topology(spec)
     guest = wanted_memory(spec)
     most = defaults.whole_blocks(quantity.parse_bytes(memory["maxGuest"])) if memory.get("maxGuest") else 0
     given = domain.get("cpu") or {}
     return Machine(
         name=f"{metadata['namespace']}_{metadata['name']}",
-        uuid=str(firmware["uuid"]),
+        uuid=str(domain["firmware"]["uuid"]),
         accelerator=accelerator,
         machine_type=str((domain.get("machine") or {}).get("type") or "q35"),
         cpu_model=cpu_model(str(given.get("model") or ""), accelerator),
-        cpu_features=tuple(cpu_feature(each) for each in given.get("features") or () if cpu_feature(each)),
+        cpu_features=(
+            *(cpu_feature(each) for each in given.get("features") or () if cpu_feature(each)),
+            # All of them are KVM's: emulation refuses some, and has none.
+            *(render_devices.cpu_flags(domain) if accelerator == "kvm" else ()),
+        ),
         topology=topology,
         boot_memory=guest,
         max_memory=most if most > guest else 0,
+        hugepage_size=hugepage_size(memory),
+        firmware=firmware,
         kernel=kernel,
-        disks=disks,
-        nics=nics,
-        smbios=Smbios(manufacturer="hotvirt", product="VirtualMachine", serial=str(firmware.get("serial") or "")),
+        disks=render_devices.with_threads(disks, domain, vcpus=topology.vcpus),
+        nics=render_devices.with_indices(nics, devices),
+        smbios=render_devices.smbios(domain, cluster_smbios or {}),
         qmp_fd=channels.qmp,
         agent_fd=channels.agent,
         serial_fd=channels.serial,
+        serial_log_fd=channels.serial_log,
+        tpm_fd=channels.tpm,
         graphics=devices.get("autoattachGraphicsDevice") is not False,
+        video=render_devices.video(domain),
+        tablet=devices.get("autoattachInputDevice") is not False,
+        inputs=render_devices.inputs(devices),
+        sound=(devices["sound"].get("model") or "ich9") if devices.get("sound") else None,
+        watchdog=render_devices.watchdog(devices),
+        clock=render_devices.clock(domain, now) if now else "utc",
+        rtc_options=render_devices.rtc_options(domain),
+        machine_options=render_devices.machine_options(domain),
         balloon=devices.get("autoattachMemBalloon") is not False,
         start_paused=spec.get("startStrategy") == "Paused",
         ends_on_reboot=domain.get("rebootPolicy") == "Terminate",
         panic_devices=tuple(each.get("model") or "isa" for each in devices.get("panicDevices") or ()),
     )
+
+
+def hugepage_size(memory: Document) -> int:
+    given = (memory.get("hugepages") or {}).get("pageSize")
+    return quantity.parse_bytes(given) if given else 0
 
 
 def cpu_model(named: str, accelerator: AcceleratorKind) -> str:

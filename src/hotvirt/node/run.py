@@ -7,7 +7,7 @@ from hotvirt.kube.client import Client
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers
-from hotvirt.kube.resources import LEASES, NODES, PODS, VMIS
+from hotvirt.kube.resources import LEASES, NODES, PODS, VMIS, VMS
 from hotvirt.kube.times import Clock, utc_now
 from hotvirt.node import hostfacts
 from hotvirt.node.access import LocalGuestAccess
@@ -15,6 +15,7 @@ from hotvirt.node.agent import NodeAgent
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.credentials import Credentials
 from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.machinestate import Keeper
 from hotvirt.node.memorydump import MemoryDumps
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places
@@ -41,8 +42,11 @@ class Node:
             client, self._pods, node=facts.node_name, places=places, network=network, cgroups=cgroups, clock=clock
         )
         self._agent = NodeAgent(
-            client, informers, facts=facts, places=places, network=network, recorder=recorder, clock=clock
-        )
+            client, informers, facts=facts, places=places, network=network, recorder=recorder, clock=clock,
+            cgroups=cgroups,
+        )  # fmt: skip
+        self._keeper = Keeper(informers.of(VMS), self._vmis, places=places)
+        self._machines = informers.of(VMS)
         self._provisioner = Provisioner(
             client, informers, node=facts.node_name, places=places, recorder=recorder, clock=clock
         )
@@ -75,6 +79,9 @@ class Node:
                 group.create_task(self._network.run())
                 await self._pods.synced()
                 await self._runner.sweep()
+                await self._machines.synced()
+                await self._vmis.synced()
+                self._keeper.sweep()
                 group.create_task(self._runner.tend())
                 for part in (self._runner, self._agent, self._provisioner, self._dumps, self._credentials):
                     group.create_task(part.controller.run())

@@ -2,17 +2,22 @@
 
 import logging
 import zlib
+from datetime import datetime
+from functools import partial
 from ipaddress import IPv4Address
+from zoneinfo import ZoneInfoNotFoundError
 
 from hotvirt.kube.client import Document
-from hotvirt.node import render
+from hotvirt.node import firmware, machinestate, render, tpm
+from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.hostfacts import FIRST_USER, USERS, HostFacts
 from hotvirt.node.network import Network, NetworkError
-from hotvirt.node.places import PodPlace
+from hotvirt.node.places import Places, PodPlace
 from hotvirt.node.volumes import Lookup, Volumes
 from hotvirt.qemu import argv, binary, launch
 from hotvirt.qemu.errors import QemuMissing
 from hotvirt.qemu.launch import Descriptors, Request
+from hotvirt.qemu.machine import Uefi
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +44,7 @@ def user_of(address: str) -> int:
 
 async def start(
     vmi: Document, place: PodPlace, *, uid: str, address: str, facts: HostFacts, network: Network, volumes: Volumes,
-    lookup: Lookup,
+    lookup: Lookup, now: datetime, cgroups: Cgroups, smbios: Document | None = None,
 ) -> None:  # fmt: skip
     """Returns once the pod's process is QEMU. Idempotent until then: may be called again after a failure or a crash.
 
@@ -55,20 +60,47 @@ async def start(
             nics = await network.nics(vmi, address=address, uid=uid, descriptors=descriptors)
         except NetworkError as error:
             raise StartError("FailedNetwork", str(error)) from error
-        machine = render.machine(
-            vmi, accelerator=facts.acceleration.kind, disks=disks, nics=nics, kernel=kernel,
-            channels=render.Channels(
-                qmp=descriptors.listen(place.qmp), agent=descriptors.listen(place.agent),
-                serial=descriptors.listen(place.serial),
-            ),
-        )  # fmt: skip
+        user = user_of(address) if facts.gives_users else None
+        uefi = _firmware(vmi, place, volumes.places, descriptors)
+        tpm_fd = None
+        if (tpm_wish := tpm.wish(vmi["spec"])) is not None:
+            keep = machinestate.directory(vmi, volumes.places) if tpm_wish.persistent else place.directory
+            try:
+                tpm_fd = await tpm.start(
+                    keep, place, guest_user=user, isolate=network.isolation, descriptors=descriptors,
+                    enter=partial(cgroups.enter, uid), timeout=LAUNCH_PATIENCE,
+                )  # fmt: skip
+            except tpm.TpmMissing as error:
+                raise StartError("TpmMissing", str(error)) from error
+        try:
+            machine = render.machine(
+                vmi, accelerator=facts.acceleration.kind, disks=disks, nics=nics, kernel=kernel, firmware=uefi,
+                channels=render.Channels(
+                    qmp=descriptors.listen(place.qmp), agent=descriptors.listen(place.agent),
+                    serial=descriptors.listen(place.serial), tpm=tpm_fd,
+                ),
+                cluster_smbios=smbios, now=now,
+            )  # fmt: skip
+        except ZoneInfoNotFoundError as error:
+            problem = f"domain.clock.timezone: {error}: is the package tzdata installed on this machine?"
+            raise StartError("FailedStart", problem) from error
         try:
             line = argv.argv(machine, qemu=qemu)
         except ValueError as error:
             raise StartError("FailedStart", f"the machine cannot be made: {error}") from error
-        user = user_of(address) if facts.gives_users else None
         request = Request(argv=tuple(line), uid=user, gid=user, groups=facts.groups, isolate=network.isolation)
         await launch.send_launch(place.launch, request, descriptors=descriptors.mapping, timeout=LAUNCH_PATIENCE)
     # From here on a socket that is still there would mean that the receiver waits.
     place.launch.unlink(missing_ok=True)
     log.info("started %s/%s", vmi["metadata"]["namespace"], vmi["metadata"]["name"])
+
+
+def _firmware(vmi: Document, place: PodPlace, places: Places, descriptors: Descriptors) -> Uefi | None:
+    wanted = firmware.wish(vmi["spec"])
+    if wanted is None:
+        return None
+    keep = machinestate.directory(vmi, places) if wanted.persistent else place.directory
+    try:
+        return firmware.prepare(wanted, keep=keep, descriptors=descriptors)
+    except firmware.FirmwareMissing as error:
+        raise StartError("FirmwareMissing", str(error)) from error

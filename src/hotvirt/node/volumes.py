@@ -18,15 +18,15 @@ from hotvirt.api import quantity
 from hotvirt.images import catalog, disks, inspect, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
-from hotvirt.node import contents, hostdisks
+from hotvirt.node import contents, firmware, hostdisks
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu import locks
 from hotvirt.qemu.launch import Descriptors
-from hotvirt.qemu.machine import Bus, Disk, DiskKind, File, Kernel, Layer
+from hotvirt.qemu.machine import BlockSize, Bus, Disk, DiskKind, ErrorPolicy, File, Kernel, Layer
 from hotvirt.qemu.state import DiskState
 
 Format = Literal["raw", "qcow2"]
-SECTOR = 512
+SECTOR, BLOCK = 512, 4096
 CLAIM_FILES: tuple[tuple[str, Format], ...] = (("disk.img", "raw"), ("disk.qcow2", "qcow2"))
 IN_USE = "ClaimInUse"
 PROVISIONER = "hotvirt.io/directory"
@@ -62,6 +62,9 @@ class Shown(Struct, frozen=True):
     cache: Literal["none", "writethrough", "writeback"]
     native_io: bool
     shareable: bool
+    on_error: ErrorPolicy | None = None
+    block_size: BlockSize | None = BlockSize()
+    """None: that of the volume."""
 
 
 def disk_of(spec: Document, volume: str) -> Document | None:
@@ -81,7 +84,16 @@ def shown(disk: Document) -> Shown:
         cache=disk.get("cache") or "writeback",
         native_io=disk.get("io") == "native" and disk.get("cache") == "none",
         shareable=bool(disk.get("shareable")),
+        on_error=disk.get("errorPolicy") or None,
+        block_size=_block_size(disk.get("blockSize") or {}),
     )
+
+
+def _block_size(given: Document) -> BlockSize | None:
+    if (custom := given.get("custom")) is not None:
+        return BlockSize(*(custom.get(field) or 0 for field in ("logical", "physical", "discardGranularity")))
+    match = given.get("matchVolume")
+    return BlockSize() if match is None or match.get("enabled") is False else None
 
 
 def is_hotplugged(volume: Document) -> bool:
@@ -104,6 +116,10 @@ def is_empty_drive(state: DiskState) -> bool:
 class Volumes:
     def __init__(self, places: Places) -> None:
         self._places = places
+
+    @property
+    def places(self) -> Places:
+        return self._places
 
     def to_build(self, vmi: Document) -> list[str]:
         """The images that `prepare` would have to build first."""
@@ -134,7 +150,10 @@ class Volumes:
                 if not comes_later:
                     raise
                 layers, read_only = (), False  # the drive is part of the machine, its disc is not
-            found.append(machine_disk(name, shown(disk), layers, read_only=read_only))
+            how = shown(disk)
+            if how.block_size is None:
+                how = structs.replace(how, block_size=_of_volume(layers, descriptors))
+            found.append(machine_disk(name, how, layers, read_only=read_only))
         found += [machine_disk(each["name"], shown(each), ()) for each in empty_drives(spec)]
         return tuple(found), await self._kernel(spec, descriptors)
 
@@ -271,11 +290,12 @@ class Volumes:
             raise VolumeError("FailedVolume", f"{field}: {error}") from error
         if files.kernel is None:
             raise VolumeError("FailedVolume", f"{field}: image {container['image']} has no kernel: use hotvirt/tiny")
+        kernel = (files.efi_kernel if firmware.wish(spec) else None) or files.kernel
         initrd: File | None = None
         if container.get("initrdPath") and files.initrd is not None:
             initrd = descriptors.open(files.initrd, read_only=True)
         return Kernel(
-            descriptors.open(files.kernel, read_only=True), initrd, str(boot.get("kernelArgs") or files.kernel_args)
+            descriptors.open(kernel, read_only=True), initrd, str(boot.get("kernelArgs") or files.kernel_args)
         )
 
 
@@ -317,7 +337,17 @@ def machine_disk(name: str, how: Shown, layers: tuple[Layer, ...], *, read_only:
     return Disk(
         name=name, layers=layers, kind=how.kind, bus=how.bus, read_only=how.read_only or read_only, serial=how.serial,
         boot_index=how.boot_index, cache=how.cache, native_io=how.native_io, shareable=how.shareable,
+        on_error=how.on_error, block_size=how.block_size or BlockSize(),
     )  # fmt: skip
+
+
+def _of_volume(layers: tuple[Layer, ...], descriptors: Descriptors) -> BlockSize:
+    """The block size of what the image is on; guests can do with 512 to 4096."""
+    if not layers or layers[0].file.fd is None:
+        return BlockSize()
+    size = os.fstatvfs(descriptors.mapping[layers[0].file.fd]).f_bsize
+    size = max(SECTOR, min(BLOCK, size))
+    return BlockSize(size, size)
 
 
 def _blank(path: Path, size: int) -> None:

@@ -1,0 +1,123 @@
+"""A guest's TPM 2.0: one swtpm process beside its QEMU, joined to it by a socket pair that nobody else can reach.
+
+swtpm ends by itself when QEMU's end of the socket closes, however QEMU ended and whether or not a home is there; the
+pod's cleaning up kills one that does not (it holds a log in the pod's directory, see `podrunner.holders`). It is started as QEMU is,
+by a launch receiver, so that it has its own user, no rights to gain, and none of the home's descriptors. Its state is a
+directory that it is handed opened, and needs no path to.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from hotvirt.kube.client import Document
+from hotvirt.node.places import PodPlace
+from hotvirt.qemu import launch
+from hotvirt.qemu.errors import LaunchError
+from hotvirt.qemu.launch import Descriptors, Request
+from hotvirt.qemu.process import Process
+
+PROGRAM, PACKAGE = "swtpm", "swtpm"
+CONTROL_FD, STATE_FD = 10, 11
+FIRST_USER, USERS = 65280, 240
+"""What is left of systemd's numbers above those that guests run as: no TPM has its guest's user, or any guest's."""
+
+
+class TpmMissing(Exception):
+    """The text names what to install."""
+
+
+class Wish(Struct, frozen=True):
+    persistent: bool
+
+
+def wish(spec: Document) -> Wish | None:
+    """None: no TPM. Pure."""
+    given = ((spec.get("domain") or {}).get("devices") or {}).get("tpm")
+    if given is None or given.get("enabled") is False:
+        return None
+    return Wish(persistent=bool(given.get("persistent")))
+
+
+def user_of(guest: int) -> int:
+    """The user of a guest's TPM, by the guest's own. Pure."""
+    return FIRST_USER + guest % USERS
+
+
+async def start(
+    keep: Path, place: PodPlace, *, guest_user: int | None, isolate: tuple[str, ...], descriptors: Descriptors,
+    enter: Callable[[int], None], timeout: float,
+) -> int:  # fmt: skip
+    """Start swtpm with its state in `keep`, and return the descriptor that QEMU will have of it. Its process is
+    put into the pod's group with `enter`."""
+    program = shutil.which(PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/usr/sbin")
+    if program is None:
+        raise TpmMissing(
+            f"devices.tpm: {PROGRAM} is not installed on this machine; "
+            f"run: apt-get install --no-install-recommends {PACKAGE} (or remove the tpm)"
+        )
+    user = None if guest_user is None else user_of(guest_user)
+    state = _own(keep / "tpm2", user)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    number = descriptors.add(ours.detach())
+    request = Request(argv=argv(program), uid=user, gid=user, isolate=isolate)
+    socket_path = place.directory / "tpm.sock"
+    try:
+        with theirs, launch.listening_socket(socket_path) as listener:
+            process = Process.open(launch.spawn_receiver(listener, log=place.tpm_log))
+            if process is None:
+                raise LaunchError("the TPM's launch receiver ended at once", log=launch.read_log(place.tpm_log))
+            _collect(process)
+            enter(process.identity.pid)
+            given = {CONTROL_FD: theirs.fileno(), STATE_FD: state}
+            try:
+                await launch.send_launch(socket_path, request, descriptors=given, timeout=timeout)
+            except BaseException:
+                process.send(signal.SIGKILL)
+                raise
+    finally:
+        os.close(state)
+        socket_path.unlink(missing_ok=True)
+    return number
+
+
+_collecting: set[asyncio.Task[None]] = set()
+
+
+def _collect(process: Process) -> None:
+    """So that it is no zombie once it ended; a home that ends before leaves that to init."""
+
+    async def wait() -> None:
+        with process:
+            await process.wait()
+
+    task = asyncio.create_task(wait(), name=f"swtpm {process.identity.pid}")
+    _collecting.add(task)
+    task.add_done_callback(_collecting.discard)
+
+
+def argv(program: str) -> tuple[str, ...]:
+    """Pure."""
+    return (
+        program, "socket", "--tpm2",
+        "--ctrl", f"type=unixio,clientfd={CONTROL_FD}",
+        "--tpmstate", f"dir=/proc/self/fd/{STATE_FD},mode=0600",
+        "--terminate",
+    )  # fmt: skip
+
+
+def _own(directory: Path, user: int | None) -> int:
+    """The directory, opened, with all in it the TPM's user's: a machine that is started anew may have got another."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if user is not None:
+        for name in os.listdir(descriptor):
+            os.chown(name, user, user, dir_fd=descriptor, follow_symlinks=False)
+        os.fchown(descriptor, user, user)
+    return descriptor
