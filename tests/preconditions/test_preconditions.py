@@ -45,7 +45,7 @@ VMI = {
     },
     "status": {
         "nodeName": "node1",
-        "memory": {"guestAtBoot": "1Gi"},
+        "memory": {"guestAtBoot": "1Gi", "guestCurrent": "1Gi"},
         "currentCPUTopology": {"sockets": 2},
         "conditions": [
             {"type": "AgentConnected", "status": "True"},
@@ -58,7 +58,7 @@ VMI = {
 ALL = {PATCH_VM: True, READ_CLAIM: True, MAKE_CLAIM: True}
 KNOWN = Facts(
     claims={"store": Claim(size="1Gi")}, claim_users={}, room=Demand(cpu=9000, memory=64 * GIB),
-    attachments=frozenset({"lan"}), places=Places(ports=1, scsi=9), caller=Caller(name="ann", may=ALL),
+    attachments=frozenset({"lan"}), spare=2 * GIB, places=Places(ports=1, scsi=9), caller=Caller(name="ann", may=ALL),
     quotas=(Quota(name="q", resource="memory", hard=64 * GIB, used=0),
             Quota(name="q", resource="cpu", hard=9000, used=0)),
 )  # fmt: skip
@@ -66,7 +66,8 @@ ADD = VolumeAdd(volume=CLAIM, disk=DISK)
 ADD_VIRTIO = VolumeAdd(volume=CLAIM, disk={"name": "data", "disk": {"bus": "virtio"}})
 NIC = NicAdd({"name": "lan", "bridge": {}}, {"name": "lan", "multus": {"networkName": "lan"}})
 CHANGES = {
-    "memory": MemoryChange(2 * GIB), "cpu": CpuChange(4), "fewer cpus": CpuChange(1), "add": ADD,
+    "memory": MemoryChange(2 * GIB), "less memory": MemoryChange(512 << 20), "cpu": CpuChange(4),
+    "fewer cpus": CpuChange(1), "add": ADD,
     "add virtio": ADD_VIRTIO, "remove": VolumeRemove("log"),
 }  # fmt: skip
 NICS = {"nic": NIC, "no nic": NicRemove("dmz"), "link": NicLink("default", "down")}
@@ -160,6 +161,10 @@ FAILS = {
         "the guest's kernel cannot take up CPUs (use a kernel with CONFIG_HOTPLUG_CPU)"),
     "a kernel without PCI hotplug": (ADD_VIRTIO, saying("PCIHotplugAvailable", "False"), KNOWN, "guest.pci-hotplug",
         "cannot take up PCI devices (put the disk on bus scsi"),
+    "a guest that needs its memory": (
+        MemoryChange(512 << 20), VMI, known(spare=164 << 20), "guest.memory-spare",
+        ("the guest can do without 100Mi now, and is to have 512Mi less "
+        "(free memory in the guest, or ask for less of a change)")),
     "a node without memory": (CHANGES["memory"], VMI, known(room=Demand(9000, GIB)), "node.memory",
         "node1 has 1Gi of memory free, and 1026Mi more are needed (stop another machine, or ask for less)"),
     "a node without CPUs": (CHANGES["cpu"], VMI, known(room=Demand(100, GIB)), "node.cpu",
@@ -302,7 +307,8 @@ def test_what_is_not_known_forbids_nothing_and_says_what_would_help(change, vmi,
 
 def test_what_nobody_asked_is_not_told():
     told = {each.id for change in CHANGES.values() for each in check(change, VMI, Facts())}
-    asked = {"node.memory", "node.cpu", "quota.memory", "quota.cpu", "disk.place", "disk.claim", "disk.claim-bound",
+    asked = {"node.memory", "node.cpu", "quota.memory", "quota.cpu", "guest.memory-spare", "disk.place",
+             "disk.claim", "disk.claim-bound",
              "disk.access-mode", "disk.claim-free", "caller.patch-vm", "caller.read-claim"}  # fmt: skip
     assert told & asked == set()
 
@@ -317,6 +323,13 @@ def test_shrinking_asks_nothing_of_node_and_quota():
     full = known(room=Demand(), quotas=(Quota(name="q", resource="memory", hard=GIB, used=GIB),))
     assert blockers(check(MemoryChange(512 << 20), VMI, full)) == []
     assert blockers(check(CpuChange(1), VMI, known(room=Demand()))) == []
+
+
+def test_a_cluster_that_overcommits_asks_less_of_the_node():
+    tight = known(room=Demand(9000, 600 << 20), memory_overcommit=200)
+    assert found(MemoryChange(2 * GIB), "node.memory", facts=tight).required == "514Mi free"
+    requests = instance(resources={"requests": {"memory": "1Gi"}})
+    assert found(MemoryChange(2 * GIB), "node.memory", vmi=requests, facts=tight).required == "1026Mi free"
 
 
 def test_a_disk_that_is_only_read_may_be_on_a_claim_that_is():

@@ -54,6 +54,11 @@ class Guests:
             raise self.error
         return {"ports": 2, "scsi": 7}
 
+    async def facts(self, namespace, name):
+        if self.error:
+            raise self.error
+        return {"memAvailableBytes": 364 << 20}
+
 
 FULL = {
     "virtualmachineinstances": [VMI], "persistentvolumeclaims": [CLAIM], "nodes": [NODE], "pods": [],
@@ -103,6 +108,23 @@ async def test_what_cannot_be_read_is_not_told():
 async def test_a_node_that_does_not_answer_leaves_its_places_open(error):
     report = await asked(Store(**FULL), "disk=data", guests=Guests(error))
     assert "disk.place" not in findings(report)
+
+
+async def test_what_the_guest_can_spare_is_asked_of_it():
+    answers = [{"type": "AgentConnected", "status": "True"}]
+    status = {**VMI["status"], "memory": {"guestCurrent": "1Gi"}, "conditions": answers}
+    store = Store(**{**FULL, "virtualmachineinstances": [{**VMI, "status": status}]})
+    report = await asked(store, "memory=768Mi", "memory=512Mi", "memory=2Gi")
+    assert findings(report, 0)["guest.memory-spare"]["status"] == "pass"
+    said = findings(report, 1)["guest.memory-spare"]
+    assert (said["status"], said["message"]) == (
+        "fail",
+        "the guest can do without 300Mi now, and is to have 512Mi less",
+    )
+    assert "guest.memory-spare" not in findings(report, 2)
+    assert (await asked(store))["changes"][0]["least"] == "724Mi"
+    silent = await asked(store, "memory=512Mi", guests=Guests(InternalError("it hangs")))
+    assert "guest.memory-spare" not in findings(silent)
 
 
 async def test_a_machine_that_does_not_run():

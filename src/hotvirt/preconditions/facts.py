@@ -51,13 +51,16 @@ PATCH_VM, READ_CLAIM, MAKE_CLAIM = (
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """`rollout_strategy` to `cpu_ratio` are of the KubeVirt object; the rest of the VM's namespace, node and caller."""
+    """`rollout_strategy` to `memory_overcommit` are of the KubeVirt object; the rest of the VM's namespace and node, of
+    its guest and of the caller."""
 
     rollout_strategy: str = "LiveUpdate"
     disabled_gates: frozenset[str] = frozenset()
     """Feature gates that are switched off by name; the ones live changes need are on otherwise."""
     cpu_ratio: int = 10
     """How many vCPUs share one CPU of a node."""
+    memory_overcommit: int = 100
+    """Percent: how much memory guests have of what is asked of the node for it."""
     claims: Mapping[str, Claim] | None = None
     """The claims in the VM's namespace."""
     claim_users: Mapping[str, str] | None = None
@@ -67,6 +70,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     room: Demand | None = None
     """What the VM's node has left."""
     quotas: tuple[Quota, ...] | None = None
+    spare: int | None = None
+    """Bytes the guest has available, as it says itself."""
     places: Places | None = None
     caller: Caller | None = None
 
@@ -79,4 +84,5 @@ class Facts(Struct, frozen=True, kw_only=True):
             rollout_strategy=str(configuration.get("vmRolloutStrategy") or "LiveUpdate"),
             disabled_gates=frozenset(developer.get("disabledFeatureGates") or ()),
             cpu_ratio=int(developer.get("cpuAllocationRatio") or 10),
+            memory_overcommit=int(developer.get("memoryOvercommit") or 100),
         )

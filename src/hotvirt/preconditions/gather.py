@@ -30,6 +30,7 @@ class Read(Struct, frozen=True, kw_only=True):
     node: Document | None = None
     pods: Documents | None = None
     quotas: Documents | None = None
+    spare: int | None = None
     places: Places | None = None
     caller: Caller | None = None
 
@@ -43,6 +44,7 @@ def facts(read: Read, name: str) -> Facts:
         attachments=None if read.attachments is None else frozenset(map(_name, read.attachments)),
         room=None if read.pods is None or read.node is None else room(read.node, read.pods),
         quotas=None if read.quotas is None else tuple(line for each in read.quotas for line in quota(each)),
+        spare=read.spare,
         places=read.places,
         caller=read.caller,
     )

@@ -11,6 +11,8 @@ from hotvirt.preconditions.findings import Finding, verdict
 
 Document = dict[str, Any]
 LEAST = 32 << 20
+RESERVE = 64 << 20
+"""Bytes that a guest keeps available when it shrinks."""
 FIELD = "domain.memory.guest"
 
 
@@ -75,7 +77,26 @@ def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
     )
 
 
+def spare(change: MemoryChange, vmi: Document, facts: Facts) -> Finding | None:
+    """A guest that is to have less must be able to do without, or its kernel would end programs for want of memory. No
+    more is taken from it than it has available, less a reserve."""
+    current = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
+    if facts.spare is None or current is None or (less := quantity.parse_bytes(current) - change.guest) <= 0:
+        return None
+    can = max(0, facts.spare - RESERVE)
+    has, needs = (f"{amount >> 20}Mi" for amount in (can, less))
+    return Finding(
+        id="guest.memory-spare",
+        status=verdict(less <= can),
+        message=f"the guest can do without {has} now, and is to have {needs} less",
+        actual=f"{has} to spare",
+        required=f"{needs} to spare",
+        mend="" if less <= can else "free memory in the guest, or ask for less of a change",
+        field=FIELD,
+    )
+
+
 FACTS = (
     alignment, least, maximum, space.node, space.quota, guest.standing, guest.agent, guest.memory_hotplug,
-    guest.memory_release,
+    spare, guest.memory_release,
 )  # fmt: skip

@@ -100,7 +100,7 @@ _CHANGES: dict[str, tuple[tuple[Change, ...], str]] = {
 _NOTHING = Facts(
     rollout_strategy="Stage", disabled_gates=frozenset(names[0] for names in cluster.GATES.values()),
     claims={"lost": Claim(phase="Lost", modes=("ReadOnlyMany",))}, claim_users={"store": "VM db", "lost": "VM db"},
-    attachments=frozenset(), room=Demand(), places=Places(ports=0, scsi=0),
+    attachments=frozenset(), room=Demand(), spare=0, places=Places(ports=0, scsi=0),
     quotas=(Quota(name="small", resource="memory", hard=2 << 30, used=2 << 30),
             Quota(name="small", resource="cpu", hard=1000, used=1000)),
     caller=Caller(name="ann", may={PATCH_VM: False, READ_CLAIM: False, MAKE_CLAIM: False}),

@@ -115,9 +115,16 @@ def _memory(vmi: Document, facts: Facts) -> Judgement:
     most = max(defaults.whole_blocks(most), memory.LEAST)
     now = status.get("guestCurrent") or quantity.format_bytes(asked_for)
     return judgement(
-        "memory", check(MemoryChange(most), vmi, facts), now=str(now), least=quantity.format_bytes(memory.LEAST),
+        "memory", check(MemoryChange(most), vmi, facts), now=str(now), least=_least(quantity.parse_bytes(now), facts),
         most=quantity.format_bytes(most),
     )  # fmt: skip
+
+
+def _least(current: int, facts: Facts) -> str:
+    """As far down as the guest can go now."""
+    keeps = memory.LEAST if facts.spare is None else current - max(0, facts.spare - memory.RESERVE)
+    blocks = -(-max(memory.LEAST, keeps) // defaults.BLOCK)
+    return quantity.format_bytes(blocks * defaults.BLOCK)
 
 
 def _cpus(vmi: Document, facts: Facts) -> Judgement:

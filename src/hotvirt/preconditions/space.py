@@ -20,11 +20,14 @@ WAITS = "stop another machine, or ask for less"
 
 
 def more(change: MemoryChange | CpuChange, vmi: Document, facts: Facts) -> Demand:
-    """What the instance's pod would ask for beyond what it does."""
+    """What the instance's pod would ask for beyond what it does. A request of the VM's own follows the guest; else the
+    cluster may have less asked for than the guest has."""
     domain = vmi["spec"].get("domain") or {}
     if isinstance(change, MemoryChange):
         growth = defaults.whole_blocks(change.guest) - (defaults.guest_memory(domain) or 0)
-        return Demand(memory=growth + growth // PAGE_TABLES)
+        named = ((domain.get("resources") or {}).get("requests") or {}).get("memory") is not None
+        share = growth if named else growth * 100 // facts.memory_overcommit
+        return Demand(memory=share + growth // PAGE_TABLES)
     cpu = domain.get("cpu") or {}
     each = int(cpu.get("cores") or 1) * int(cpu.get("threads") or 1)
     return Demand(cpu=(change.sockets - defaults.sockets(domain)) * each * 1000 // facts.cpu_ratio)

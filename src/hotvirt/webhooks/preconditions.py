@@ -26,6 +26,8 @@ ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", 
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 ATTACHMENTS = Resource("k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition")
 MOST_CHANGES = 32
+PATIENCE = 3.0
+"""Seconds that the guest's own word is waited for."""
 
 
 async def report(
@@ -50,7 +52,7 @@ async def _read(
 ) -> Read:
     space = context.namespace
     node_name = str(((vmi or {}).get("status") or {}).get("nodeName") or "")
-    caller, kubevirts, claims, vmis, attachments, pods, node, quotas, places = await asyncio.gather(
+    caller, kubevirts, claims, vmis, attachments, pods, node, quotas, places, spare = await asyncio.gather(
         _caller(client, context.user, space),
         _items(client, KUBEVIRTS),
         _items(client, CLAIMS, space),
@@ -60,13 +62,15 @@ async def _read(
         _unless_refused(client.get(NODES, node_name)) if node_name else _nothing(),
         _items(client, QUOTAS, space),
         _places(guests, context) if reports.is_running(vmi) else _nothing(),
+        _spare(guests, context) if states.has(vmi or {}, "AgentConnected") else _nothing(),
     )
     may_read = caller.may.get(READ_CLAIM, False)
     return Read(
         kubevirt=next(iter(kubevirts or ()), None),
         claims=claims if may_read else None,
         vmis=vmis if may_read else None,
-        attachments=attachments, node=node, pods=pods, quotas=quotas, places=places, caller=caller,
+        attachments=attachments, node=node, pods=pods, quotas=quotas, places=places, spare=spare,
+        caller=caller,
     )  # fmt: skip
 
 
@@ -89,6 +93,16 @@ async def _places(guests: Callable[[], GuestAccess], context: RequestContext) ->
     except ApiError:
         return None  # its node does not answer: not known
     return Places(ports=found["ports"], scsi=found["scsi"])
+
+
+async def _spare(guests: Callable[[], GuestAccess], context: RequestContext) -> int | None:
+    """What the guest has available at this moment; None when it does not say so soon."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            found = (await guests().facts(context.namespace, context.name)).get("memAvailableBytes")
+    except (ApiError, TimeoutError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 async def _items(client: Client, resource: Resource, space: str | None = None) -> list[Document] | None:
