@@ -111,6 +111,17 @@ def test_a_json_patch_whose_test_fails_changes_nothing(
     assert client.get("widgets", "a", ns)["spec"]["color"] == "red"
 
 
+def test_a_json_patch_can_ask_that_something_is_not_there(
+    client: Any, ns: str, widget: Callable[..., Doc], refused: type[Any]
+) -> None:
+    """As virtctl does before it adds the first of a list."""
+    client.create(widget("a"), ns)
+    patch = [{"op": "test", "path": "/spec/order", "value": None}, {"op": "add", "path": "/spec/order", "value": ["x"]}]
+    assert client.patch("widgets", "a", ns, patch, form="json")["spec"]["order"] == ["x"]
+    with pytest.raises(refused):
+        client.patch("widgets", "a", ns, patch, form="json")
+
+
 def test_strategic_merge_patch_knows_the_keys_of_lists(client: Any, ns: str) -> None:
     containers = [{"name": "one", "image": "a:1"}, {"name": "two", "image": "b:1"}]
     template = {"metadata": {"labels": {"app": "d"}}, "spec": {"containers": containers}}

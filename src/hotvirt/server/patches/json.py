@@ -58,13 +58,18 @@ def _apply(document: Any, ops: Any) -> Any:
     try:
         return _Patch(ops).apply(document, in_place=True)
     except jsonpatch.JsonPatchTestFailed as error:
-        raise errors.Invalid(f"the JSON patch's test failed: {error}") from error
+        raise errors.Invalid(f"the JSON patch's test failed: {_short(error)}") from error
     except jsonpatch.InvalidJsonPatch as error:
         raise errors.BadRequest(f"the JSON patch is malformed: {error}") from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
-        raise errors.Invalid(f"the JSON patch does not fit the object: {error}") from error
+        raise errors.Invalid(f"the JSON patch does not fit the object: {_short(error)}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise errors.Invalid(f"the JSON patch does not fit the object: {error!r}") from error
+
+
+def _short(error: Exception) -> str:
+    """Without the part of the object that the library shows after what it did not find."""
+    return str(error).partition(" not found in {")[0][:300] + (" not found" if " not found in {" in str(error) else "")
 
 
 def _copied(document: Any, op: dict[str, Any]) -> int:
