@@ -14,7 +14,9 @@ from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import EVENTS, NODES, VMIS, VMS
 
-NOTABLE = ("RestartRequired", "HotMemoryChange", "HotVCPUChange", "Failure")
+NOTABLE = (
+    "RestartRequired", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "HotInterfaceChange", "Failure",
+)  # fmt: skip
 
 
 @verb()
