@@ -113,7 +113,7 @@ def test_a_password_is_set_in_the_guest(virtctl, home, debian):
 
     home.wait("vm/deb", "condition=AccessCredentialsSynchronized")
     first = stored()
-    assert first.startswith("$")
+    assert "$" in first  # cloud-init may have locked it after the agent set it
     words = ["credentials", "set-password", "deb", "--user=ada", "--password=second"]
     assert "owner" in virtctl.fails(*words) or virtctl.is_ours
     virtctl(*words, "--force")
