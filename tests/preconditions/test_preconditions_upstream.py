@@ -153,11 +153,19 @@ def test_surroundings_out_of_documents():
     migrations = [{"spec": {"vmiName": "web"}, "status": {"phase": "Running"}}]
     found = surroundings(kubevirt, nodes=nodes, migrations=migrations, name="web", facts=Facts())
     assert (found.update_methods, found.schedulable_nodes, found.migrating) == (("LiveMigrate",), 1, True)
-    assert found.kubevirt == "kv -n cnv"
+    assert found.edit == "kubectl edit kubevirt kv -n cnv"
     nothing = surroundings(None, nodes=None, migrations=None, name="web", facts=Facts())
     assert nothing == Surroundings()
     over = [{"spec": {"vmiName": "web"}, "status": {"phase": "Succeeded"}}, {"spec": {"vmiName": "db"}}]
     assert not surroundings(None, nodes=None, migrations=over, name="web", facts=Facts()).migrating
+
+
+def test_on_openshift_the_owner_of_the_settings_is_edited():
+    owner = {"kind": "HyperConverged", "name": "kubevirt-hyperconverged"}
+    metadata = {"name": "kv", "namespace": "openshift-cnv", "ownerReferences": [owner]}
+    found = surroundings({"metadata": metadata, "spec": {}}, nodes=None, migrations=None, name="web", facts=Facts())
+    mend = next(each for each in check(GROW, VM, VMI, found) if each.id == "upstream.update-methods").mend
+    assert "kubectl edit hyperconverged kubevirt-hyperconverged -n openshift-cnv" in mend
 
 
 def test_how_far_it_could_go():

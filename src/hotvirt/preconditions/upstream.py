@@ -29,8 +29,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     update_methods: tuple[str, ...] | None = None
     schedulable_nodes: int | None = None
     migrating: bool | None = None
-    kubevirt: str = "kubevirt -n kubevirt"
-    """Name and namespace of the KubeVirt object, for commands."""
+    edit: str = "kubectl edit kubevirt kubevirt -n kubevirt"
+    """How the cluster's settings are changed."""
     facts: Facts = Facts()
 
 
@@ -47,7 +47,7 @@ def surroundings(
         update_methods=None if kubevirt is None else tuple(map(str, methods)),
         schedulable_nodes=None if nodes is None else sum(_is_schedulable(each) for each in nodes),
         migrating=None if migrations is None else any(_is_under_way(each, name) for each in migrations),
-        kubevirt=f"{metadata.get('name') or 'kubevirt'} -n {metadata.get('namespace') or 'kubevirt'}",
+        edit=_edit(metadata),
         facts=facts,
     )
 
@@ -73,7 +73,7 @@ def rollout(_: Change, __: Document, ___: Document, around: Surroundings) -> Fin
         False: "the cluster applies changes at the next restart only",
         None: "the KubeVirt object cannot be read",
     }
-    mend = f"set spec.configuration.vmRolloutStrategy to LiveUpdate: kubectl edit kubevirt {around.kubevirt}"
+    mend = f"set spec.configuration.vmRolloutStrategy to LiveUpdate: {around.edit}"
     return Finding(
         id="cluster.rollout-strategy", status=verdict(live), message=words[live], actual=found or "not known",
         required="LiveUpdate", mend="" if live else mend,
@@ -92,7 +92,7 @@ def methods(_: Change, __: Document, ___: Document, around: Surroundings) -> Fin
     return Finding(
         id="upstream.update-methods", status=verdict(holds), message=words[holds],
         actual="not known" if found is None else ", ".join(found) or "none", required="LiveMigrate",
-        mend="" if holds else f"add LiveMigrate to {METHODS}: kubectl edit kubevirt {around.kubevirt}",
+        mend="" if holds else f"add LiveMigrate to {METHODS}: {around.edit}",
     )  # fmt: skip
 
 
@@ -292,6 +292,14 @@ SHARED: Mapping[type, tuple[Callable[[Any, Document, Facts], Finding | None], ..
     NicAdd: (cluster.patch_vm, cluster.gate, nic.name_free, nic.network, nic.binding),
 }  # fmt: skip
 """Facts that are the same here and there."""
+
+
+def _edit(metadata: Document) -> str:
+    """Where an operator of operators owns the KubeVirt object (OpenShift), that one's is edited: it has the same field,
+    and would take an edit of the other back."""
+    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("kind") == "HyperConverged"), None)
+    kind, name = ("hyperconverged", owner.get("name")) if owner else ("kubevirt", metadata.get("name") or "kubevirt")
+    return f"kubectl edit {kind} {name} -n {metadata.get('namespace') or 'kubevirt'}"
 
 
 def _is_schedulable(node: Document) -> bool:
