@@ -215,7 +215,11 @@ class Guest:
         known = self.kernel
         if view.frozen or (known is not None and known is not guestkernel.BOOTING and known.is_settled):
             return known
-        return await guestkernel.ask(self.agent, os_id=view.os.get("id", ""), commands=view.info.commands)
+        try:
+            return await guestkernel.ask(self.agent, os_id=view.os.get("id", ""), commands=view.info.commands)
+        except AgentError as error:  # what else it says of itself counts all the same
+            log.debug("guest agent of %s: %s", self.monitor.name, error)
+            return known
 
     def recount(self) -> None:
         """Have the guest's vCPUs counted again, as it may take some on- or offline by itself and no event tells. Called
