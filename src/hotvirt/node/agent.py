@@ -39,6 +39,8 @@ BY_CLAIM, BY_UID = "node-claim", "uid"
 STOP_MARGIN = 30
 """Seconds that a pod may live longer than its guest is given to shut down (as the launcher pod is rendered)."""
 RETRY_START = 15.0
+RETRY_CARD = 3.0
+"""Seconds between looks for a network that a card waits for, which no event tells of."""
 TAKE_OVER = 5.0
 """Seconds that a question about a guest waits for it to be found again after a restart of the home."""
 
@@ -255,7 +257,9 @@ class NodeAgent:
             await self._patch(vmi, patch)
         again = [job.retry_at for job in guest.jobs.values() if job.error is not None and not job.is_running]
         moment = asyncio.get_running_loop().time()
-        if unplugged or any(reason == IN_USE for reason, _ in waiting.values()):
+        if unplugged:
+            again.append(moment + RETRY_CARD)
+        if any(reason == IN_USE for reason, _ in waiting.values()):
             again.append(moment + RETRY_START)  # who uses it need not be of this home, and then no event tells
         again += [moment + seconds for seconds in later if seconds is not None]
         return Result(requeue_after=max(0.1, min(again) - moment)) if again else DONE

@@ -34,8 +34,8 @@ POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHAN
 AGENT_PORT = "agent-port"
 """The device that QEMU tells of when the guest opens or closes it."""
 RETRY = 20.0
-RETRIES = {"GuestUses": 3.0, "MemoryInUse": 300.0}
-"""Seconds by the reason: what a person in the guest may end at any moment, and what was tried long enough."""
+RETRIES = {"GuestUses": 3.0, "NetworkNotFound": 3.0, "MemoryInUse": 300.0}
+"""Seconds by the reason: what a person may end at any moment, and what was tried long enough."""
 PRESS_AGAIN = 3.0
 LOOK = 10.0
 HASTENED = 1.0
