@@ -1,0 +1,80 @@
+"""A shrink that a guest does not finish: it is tried until the deadline, and then only what is true is asked for."""
+
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+
+from hotvirt.qemu import ids
+from hotvirt.qemu.errors import HotplugError, QmpError
+from hotvirt.qemu.machine import GIB, MIB
+from hotvirt.qemu.memory import resize_memory
+
+pytestmark = pytest.mark.looptime
+
+
+class Events:
+    async def get_within(self, seconds):
+        await asyncio.sleep(seconds)
+
+
+class Monitor:
+    """QEMU with a guest that gives back memory down to `least`, and takes none when it has `no_driver`."""
+
+    def __init__(self, *, size=0, least=0, no_driver=False):
+        self.size, self.least, self.no_driver = size, least, no_driver
+        self.requested, self.asked = size, []
+
+    async def execute(self, command, arguments=None):
+        if command == "query-memory-size-summary":
+            return {"base-memory": GIB}
+        if command == "query-balloon":
+            raise QmpError(command, "GenericError", "no balloon")
+        if command == "query-memory-devices":
+            data = {
+                "id": ids.MEMORY_DEVICE, "size": self.size, "requested-size": self.requested, "max-size": 3 * GIB,
+                "block-size": 2 * MIB, "memaddr": 4 * GIB,
+            }  # fmt: skip
+            return [{"type": "virtio-mem", "data": data}]
+        assert (command, arguments["property"]) == ("qom-set", "requested-size")
+        self.asked.append(arguments["value"])
+        self.requested = arguments["value"]
+        if not self.no_driver:
+            self.size = max(self.requested, self.least) if self.requested < self.size else self.requested
+        return {}
+
+    @contextmanager
+    def events(self, *_):
+        yield Events()
+
+
+class Agent:
+    """Of a guest that has plenty to spare, and whose memory is all online."""
+
+    async def files_read(self, paths):
+        return [b"MemTotal: 4000000 kB\nMemAvailable: 3000000 kB\n"]
+
+    async def get_memory(self):
+        return 128 * MIB, []
+
+
+async def test_a_stuck_shrink_settles_on_what_the_guest_kept():
+    monitor = Monitor(size=2 * GIB, least=GIB + 512 * MIB)
+    with pytest.raises(HotplugError) as caught:
+        await resize_memory(monitor, Agent(), GIB, timeout=30)
+    assert caught.value.reason == "MemoryInUse"
+    assert str(caught.value) == (
+        "after 30 s it has 2560 MiB of the 1024 MiB asked for: "
+        "the rest is in use in the guest; free it, or ask for more"
+    )
+    assert monitor.asked[0] == 0
+    assert len(monitor.asked) > 5, "it was tried again and again"
+    assert monitor.asked[-1] == monitor.size == monitor.requested, "the guest's driver has nothing left to try"
+
+
+async def test_growth_that_waits_for_a_driver_stays_asked_for():
+    monitor = Monitor(no_driver=True)
+    with pytest.raises(HotplugError, match="does the guest have the virtio_mem driver") as caught:
+        await resize_memory(monitor, None, 2 * GIB, timeout=30)
+    assert caught.value.reason == "TimedOut"
+    assert monitor.requested == GIB, "a driver that comes later finds it"
