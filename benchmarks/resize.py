@@ -12,6 +12,7 @@ milliseconds and ratios; nothing here passes or fails.
 import argparse
 import asyncio
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -185,7 +186,8 @@ async def compare(image: catalog.ImageFiles, *, count: int, rounds: int, added: 
             ours = [Ours(home, name) for name in names]
             for one in ours:
                 await one.prepare()
-            for _ in range(rounds):
+            for number in range(rounds):
+                print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
                 for index, (what, _) in enumerate(changes(floors[0], added)):
                     bare, mine = results.setdefault(what, ([], []))
                     bare += await asyncio.gather(*(changes(one, added)[index][1]() for one in floors))
