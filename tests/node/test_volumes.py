@@ -257,9 +257,9 @@ async def test_a_raw_disk_in_which_a_guest_wrote_a_header_is_raw_all_the_same(pl
 
 
 async def test_an_image_nobody_has_is_named_with_its_field(places, place):
-    reason, sentence = await refused(vmi({"name": "root", "containerDisk": {"image": "quay.io/x"}}), places, place)
+    reason, sentence = await refused(vmi({"name": "root", "containerDisk": {"image": "fedora:40"}}), places, place)
     assert reason == "FailedVolume"
-    assert sentence.startswith("volume 'root': containerDisk.image quay.io/x: there is no image 'quay.io/x'; ")
+    assert sentence.startswith("volume 'root': containerDisk.image fedora:40: there is no image 'fedora:40'; ")
     assert "hotvirt images import" in sentence
 
 

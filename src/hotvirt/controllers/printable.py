@@ -35,7 +35,7 @@ def _of_instance(vmi: Document) -> str:
         (scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable", "ErrorUnschedulable"),
         (waits and waits.get("reason") != WAITS_FOR_CLAIM, "Provisioning"),
         (waits, "WaitingForVolumeBinding"),
-        (why == "ErrImagePull", "ErrImagePull"),
+        (why in ("ErrImagePull", "ErrImageNeverPull"), "ErrImagePull"),
         (why == "ImagePullBackOff", "ImagePullBackOff"),
         (specs.phase(vmi) in BEFORE_RUNNING, "Starting"),
         (specs.phase(vmi) == "WaitingForSync", "WaitingForReceiver"),

@@ -26,6 +26,8 @@ from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.node.podrunner import read_identity, read_outcome
+from hotvirt.node.pulls import REASONS as PULL_REASONS
+from hotvirt.node.pulls import Pulls
 from hotvirt.node.volumes import IN_USE, VolumeError, Volumes
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import QemuError, QemuTimeout
@@ -56,7 +58,8 @@ class NodeAgent:
         self._vmis, self._pods = informers.of(VMIS), informers.of(PODS)
         self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
         self._kubevirts = informers.of(KUBEVIRTS)
-        self._volumes = Volumes(places)
+        pulls = Pulls(places.images, say=recorder.event, wake=lambda vmi: self._poked(key_of(vmi)))
+        self._volumes = Volumes(places, pulls)
         self.guests: dict[Key, Guest] = {}
         self._moved = asyncio.Event()  # replaced whenever it is set
         self._vmis.add_index(BY_CLAIM, _claim_keys)
@@ -75,6 +78,7 @@ class NodeAgent:
         for guest in list(self.guests.values()):
             await guest.close()
         self.guests.clear()
+        await self._volumes.close()
 
     async def guest_of(self, key: Key, *, answering: bool = False) -> Guest | None:
         """The guest, if there is one. One that the VMI tells of and that is not found again yet, or whose agent did
@@ -193,7 +197,8 @@ class NodeAgent:
         patch = status.out_of_sync(vmi, reason, message, now=self._clock())
         if patch is not None:
             await self._patch(vmi, patch)
-            self._recorder.event(vmi, "Warning", "SyncFailed", message)
+            if reason not in PULL_REASONS:  # of those, events tell already
+                self._recorder.event(vmi, "Warning", "SyncFailed", message)
         return Result(requeue_after=RETRY_START)
 
     # A guest that is there

@@ -17,6 +17,7 @@ from hotvirt.node.guest import AgentView, Job
 from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import attachment_names
+from hotvirt.node.pulls import REASONS as PULL_REASONS
 from hotvirt.node.volumes import IN_USE, is_empty_drive, is_hotplugged
 from hotvirt.qemu.state import Observed
 
@@ -252,6 +253,7 @@ def _several(found: list[Document], seen: Seen, kind: Several, now: datetime) ->
 
 START_REASONS = (
     SILENT, "FailedStart", "FailedVolume", "FailedPvcNotFound", "FailedNetwork", "QemuMissing", "Pending", IN_USE,
+    *PULL_REASONS,
 )  # fmt: skip
 
 

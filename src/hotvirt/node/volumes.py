@@ -15,10 +15,10 @@ from msgspec import Struct, structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api import quantity
-from hotvirt.images import catalog, disks, inspect, seed
+from hotvirt.images import catalog, disks, inspect, reference, registry, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
-from hotvirt.node import contents, firmware, hostdisks
+from hotvirt.node import contents, firmware, hostdisks, pulls
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu import locks
 from hotvirt.qemu.launch import Descriptors
@@ -114,8 +114,8 @@ def is_empty_drive(state: DiskState) -> bool:
 
 
 class Volumes:
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, places: Places, images: pulls.Pulls | None = None) -> None:
+        self._places, self._pulls = places, images or pulls.Pulls(places.images)
 
     @property
     def places(self) -> Places:
@@ -155,7 +155,7 @@ class Volumes:
                 how = structs.replace(how, block_size=_of_volume(layers, descriptors))
             found.append(machine_disk(name, how, layers, read_only=read_only))
         found += [machine_disk(each["name"], shown(each), ()) for each in empty_drives(spec)]
-        return tuple(found), await self._kernel(spec, descriptors)
+        return tuple(found), await self._kernel(vmi, place, descriptors, lookup)
 
     async def _layers(
         self, vmi: Document, volume: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
@@ -165,7 +165,7 @@ class Volumes:
         disk = disk_of(vmi["spec"], name)
         read_only = disk is not None and shown(disk).read_only
         if source := volume.get("containerDisk"):
-            files = await self._image_disk(name, source["image"])
+            files = await self._image_disk(name, vmi, source, place, lookup)
             return await _container_disk(place.disk(name), files, descriptors, read_only=read_only), False
         if source := volume.get("persistentVolumeClaim"):
             claim = await self.claim_file(name, source, lookup)
@@ -207,14 +207,42 @@ class Volumes:
             return path
         raise VolumeError("FailedVolume", f"volume {name!r} has a source that is not supported: use a claim")
 
-    async def _image_disk(self, name: str, image: str) -> Layer:
+    async def _image_disk(
+        self, name: str, vmi: Document, source: Document, place: PodPlace, lookup: Lookup
+    ) -> Layer:  # fmt: skip
         """An image's disk, by its path."""
+        image = source["image"]
+        if reference.is_of_registry(image):
+            wanted = [source["path"]] if source.get("path") else []
+            found = await self._pulled(f"volume {name!r}", vmi, source, place, lookup, wanted=wanted)
+            assert found.disk is not None
+            return Layer(File(str(found.disk)), "qcow2" if found.disk_format == "qcow2" else "raw")
         files = await catalog.ensure(image, self._places.images)
         if files.disk is None:
             raise VolumeError(
                 "FailedVolume", f"volume {name!r}: image {image} has no disk: use it in firmware.kernelBoot"
             )
         return Layer(File(str(files.disk)), "qcow2" if files.disk_format == "qcow2" else "raw")
+
+    async def _pulled(
+        self, what: str, vmi: Document, source: Document, place: PodPlace, lookup: Lookup, *, wanted: list[str]
+    ) -> registry.Pulled:
+        """A registry's image, once it is here; VolumeError while it is not."""
+        auths = None
+        if secret_name := source.get("imagePullSecret"):
+            secret = await lookup("secret", secret_name)
+            if secret is None:
+                problem = f"imagePullSecret is {secret_name!r}, but there is no such Secret: create it"
+                raise VolumeError("ErrImagePull", f"{what}: {problem}")
+            auths = pulls.credentials(secret)
+        uid = place.directory.name
+        try:
+            return await self._pulls.image(vmi, uid, source, wanted=wanted, auths=auths)
+        except pulls.NotHere as error:
+            raise VolumeError(error.reason, f"{what}: {error}") from error
+
+    async def close(self) -> None:
+        await self._pulls.close()
 
     async def claim_file(self, name: str, source: Document, lookup: Lookup) -> ClaimFile:
         """The file behind a claim. VolumeError with reason Pending while it has none yet."""
@@ -278,12 +306,17 @@ class Volumes:
             raise VolumeError("FailedVolume", f"volume {name!r}: {ref} is {secret_name!r}, but that Secret {problem}")
         return base64.b64decode(value)
 
-    async def _kernel(self, spec: Document, descriptors: Descriptors) -> Kernel | None:
+    async def _kernel(
+        self, vmi: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
+    ) -> Kernel | None:  # fmt: skip
+        spec = vmi["spec"]
         boot = ((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
         container = boot.get("container")
         if not container:
             return None
         field = "domain.firmware.kernelBoot.container"
+        if reference.is_of_registry(container["image"]):
+            return await self._pulled_kernel(field, boot, vmi, place, descriptors, lookup)
         try:
             files = await catalog.ensure(container["image"], self._places.images)
         except ImageError as error:
@@ -297,6 +330,21 @@ class Volumes:
         return Kernel(
             descriptors.open(kernel, read_only=True), initrd, str(boot.get("kernelArgs") or files.kernel_args)
         )
+
+    async def _pulled_kernel(
+        self, field: str, boot: Document, vmi: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
+    ) -> Kernel | None:
+        container = boot["container"]
+        kernel, initrd = container.get("kernelPath"), container.get("initrdPath")
+        wanted = [registry.KERNEL, *(path for path in (kernel, initrd) if path)]
+        try:
+            found = await self._pulled(field, vmi, container, place, lookup, wanted=wanted)
+        except ImageError as error:
+            raise VolumeError("ErrImagePull", f"{field}: {error}") from error
+        if not kernel:
+            raise VolumeError("FailedVolume", f"{field}: an initial RAM disk boots nothing: set kernelPath too")
+        opened = {path: descriptors.open(file, read_only=True) for path, file in found.files.items()}
+        return Kernel(opened[kernel], opened[initrd] if initrd else None, str(boot.get("kernelArgs") or ""))
 
 
 async def capacity(volume: Document, lookup: Lookup) -> int:
