@@ -56,7 +56,8 @@ async def os_information(guest: Guest, agent: GuestAgent) -> Document:
     return {
         "guestAgentVersion": view.info.version,
         "supportedCommands": [{"name": each, "enabled": True} for each in sorted(view.info.commands)],
-        "hostname": view.hostname,
+        # Not the view's: a guest that has just booted gets its name only now, by DHCP or cloud-init.
+        "hostname": await _told(agent.hostname()) or view.hostname,
         "os": os_info(view),
         "timezone": await _told(agent.timezone()) or "",
         "userList": await users(agent),
