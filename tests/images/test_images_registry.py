@@ -189,7 +189,13 @@ def test_a_sparse_file_of_any_size(take):
         take(gzip.compress(bytes(header) + bytes(1024)))
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 1000, gzip.compress(b"junk" * 1000), layer(("disk/a", b"x"))[:40]])
+DAMAGED = {
+    "nothing": b"", "junk": b"junk" * 1000, "packed junk": gzip.compress(b"junk" * 1000),
+    "cut short": layer(("disk/a", b"x"))[:40],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_layers_are_said_to_be(content, tmp_path, capsys, monkeypatch):
     (tmp_path / "l").write_bytes(content)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -1,4 +1,4 @@
-"""images: what guests can be made from without a registry. Works on the home's files, so only where the home is."""
+"""images: what guests can be made from on this machine. Works on the home's files, so only where the home is."""
 
 import asyncio
 from pathlib import Path
@@ -12,6 +12,9 @@ from hotvirt.cli.targets import home_option
 from hotvirt.cli.verbs import Verbs
 from hotvirt.home import paths
 
+JUST_PULLED = 5.0
+"""Seconds after a pull, or another use, in which a guest may be about to open an image."""
+
 
 @click.group(cls=Verbs)
 def images() -> None:
@@ -22,6 +25,7 @@ def images() -> None:
       hotvirt images list
       hotvirt images build hotvirt/debian:12
       hotvirt images import disk.vmdk --name web      then use local/web in a VM
+      hotvirt images prune
     """
 
 
@@ -96,6 +100,30 @@ def import_(file: Path, *, name: str | None, home: str | None) -> None:
 
     files = _run(work)
     click.echo(f"imported as {files.name} ({tables.size(files.virtual_size)})")
+
+
+@images.command()
+@tables.output_option
+@home_option
+def prune(*, output: str | None, home: str | None) -> None:
+    """Remove pulled images that no guest has open. A VM that names one pulls it again.
+
+    \b
+    Example:
+      hotvirt images prune
+    """
+    from msgspec import to_builtins
+
+    from hotvirt.images import registry
+
+    removed = registry.prune(paths.here(home).images, fresh=JUST_PULLED)
+    if output:
+        click.echo(tables.document(to_builtins(removed, enc_hook=str), output))
+        return
+    for image in removed:
+        click.echo(f"removed {image.name} ({image.digest[:19]})")
+    freed = sum(image.size_on_disk for image in removed)
+    click.echo(f"{len(removed)} images removed, {tables.size(freed) if freed else '0'} freed")
 
 
 def _run(work: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from hotvirt.images import debian, disks, publish, tiny
+from hotvirt.images import debian, disks, publish, registry, tiny
 from hotvirt.images.errors import ImageError, ImageNotFound
 from hotvirt.images.inspect import inspect
 from hotvirt.images.tools import Progress, no_progress
@@ -135,7 +135,9 @@ def list_images(cache: Path) -> list[ImageEntry]:
                 size_on_disk=sum(_allocated(file) for file in path.parent.iterdir()),
             )  # fmt: skip
         entries.append(entry)
-    return entries + [_local_entry(path) for path in local_files(cache)]
+    return (
+        entries + [_local_entry(path) for path in local_files(cache)] + [_kept(each) for each in registry.kept(cache)]
+    )
 
 
 async def import_local(path: Path, name: str, cache: Path, progress: Progress | None = None) -> ImageFiles:
@@ -180,6 +182,7 @@ def unknown(name: str, cache: Path) -> str:
     offered = [*BUILTIN, *(LOCAL + path.stem for path in local_files(cache))]
     return (
         f"there is no image {name!r}; this machine offers {', '.join(offered)}. "
+        f"One of a registry is named with its host (docker.io/library/NAME:TAG). "
         f"To add your own: `hotvirt images import FILE --name NAME`, then use local/NAME"
     )
 
@@ -194,6 +197,16 @@ def _local_entry(path: Path) -> ImageEntry:
         disk_format=_LOCAL_FORMATS[path.suffix] or "",
         size_on_disk=_allocated(path),
     )
+
+
+def _kept(image: registry.Kept) -> ImageEntry:
+    """A pulled image. Its name may mean another one by now, see its directory."""
+    return ImageEntry(
+        name=image.name, description=f"Pulled ({image.digest[:19]})",
+        use="containerDisk" if image.disk_format else "domain.firmware.kernelBoot.container", ready=True,
+        path=image.directory, disk_format=image.disk_format, virtual_size=image.virtual_size,
+        size_on_disk=image.size_on_disk,
+    )  # fmt: skip
 
 
 def _published(name: str, builtin: Builtin, cache: Path) -> ImageFiles | None:
