@@ -177,6 +177,30 @@ async def test_an_instance_may_always_be_removed():
     assert await judged(VMIS, None, vmi(), operation="DELETE") == Verdict()
 
 
+# Feature gates
+
+HOST_DISK = {"volumes": [{"name": "a", "hostDisk": {"path": "/srv/a.img", "type": "Disk"}}]}
+GATES = {
+    "no KubeVirt object": (None, True),
+    "off": ({"spec": {"configuration": {"developerConfiguration": {"featureGates": ["Root"]}}}}, True),
+    "on": ({"spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk"]}}}}, False),
+}
+
+
+@pytest.mark.parametrize(("kubevirt", "is_refused"), GATES.values(), ids=GATES)
+async def test_a_host_disk_needs_its_gate(kubevirt, is_refused):
+    machine, instance = vm(), vmi()
+    machine["spec"]["template"]["spec"] |= HOST_DISK
+    instance["spec"] |= HOST_DISK
+    found = {
+        "spec.template.spec.": await plugin(VMS, kubevirt).validate(asked(VMS, machine)),
+        "spec.": await plugin(VMIS, kubevirt).validate(asked(VMIS, instance)),
+    }
+    for path, verdict in found.items():
+        fields = [cause.field for cause in verdict.causes]
+        assert fields == ([f"{path}volumes[0].hostDisk"] if is_refused else [])
+
+
 # The KubeVirt object
 
 

@@ -166,6 +166,9 @@ class Volumes:
         read_only = disk is not None and shown(disk).read_only
         if source := volume.get("containerDisk"):
             files = await self._image_disk(name, vmi, source, place, lookup)
+            if reference.is_of_registry(source["image"]):
+                # Of a start that failed, and its name may mean another image by now. No guest has written to it yet.
+                place.disk(name).unlink(missing_ok=True)
             return await _container_disk(place.disk(name), files, descriptors, read_only=read_only), False
         if source := volume.get("persistentVolumeClaim"):
             claim = await self.claim_file(name, source, lookup)
