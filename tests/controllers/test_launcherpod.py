@@ -57,10 +57,34 @@ def test_the_manifest(make):
                     "volumeMounts": [{"name": "root", "mountPath": "/var/run/kubevirt-private/vmi-disks/root"}],
                 }
             ],
+            "initContainers": [
+                {
+                    "name": "guest-console-log",
+                    "image": "hotvirt/launcher",
+                    "imagePullPolicy": "IfNotPresent",
+                    "restartPolicy": "Always",
+                    "resources": {"requests": {"cpu": "0", "memory": "0"}},
+                }
+            ],
             "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "web-root"}}],
             "tolerations": [{"key": "a", "operator": "Exists"}],
         },
     }  # fmt: skip
+
+
+LOGGED = {
+    "silent": (None, {}, True),
+    "asked for": (True, {"virtualMachineOptions": {"disableSerialConsoleLog": {}}}, True),
+    "declined": (False, {}, False),
+    "nowhere": (None, {"virtualMachineOptions": {"disableSerialConsoleLog": {}}}, False),
+}
+
+
+@pytest.mark.parametrize(("asked", "configuration", "expected"), LOGGED.values(), ids=LOGGED)
+def test_what_the_guest_prints_has_a_container_to_ask_for_it(asked, configuration, expected, make):
+    vmi = make.vmi("web", domain={"devices": {"logSerialConsole": asked}})
+    settings = Settings.of({"spec": {"configuration": configuration}})
+    assert ("initContainers" in launcherpod.render(vmi, settings)["spec"]) is expected
 
 
 def test_ports_of_the_interfaces_are_the_pods(make):

@@ -15,9 +15,9 @@ POD = {"metadata": {"name": "virt-launcher-web-x"}, "spec": {"containers": [{"na
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ({}, Wish()),
-        ({"container": "compute", "follow": "true", "tailLines": "5"}, Wish(tail=5, follow=True)),
-        ({"limitBytes": "9", "previous": "false", "timestamps": "false"}, Wish(limit=9)),
+        ({}, Wish(container="compute")),
+        ({"container": "compute", "follow": "true", "tailLines": "5"}, Wish(container="compute", tail=5, follow=True)),
+        ({"limitBytes": "9", "previous": "false", "timestamps": "false"}, Wish(container="compute", limit=9)),
     ],
 )
 def test_what_is_asked_for(query, expected):
@@ -29,8 +29,8 @@ def test_what_is_asked_for(query, expected):
     [
         ({"container": "sidecar"}, "container sidecar is not valid for pod virt-launcher-web-x: it has compute"),
         ({"previous": "true"}, 'previous terminated container "compute"'),
-        ({"timestamps": "true"}, "timestamps: QEMU's log has no times"),
-        ({"sinceSeconds": "60"}, "sinceSeconds: QEMU's log has no times"),
+        ({"timestamps": "true"}, "timestamps: these logs have no times"),
+        ({"sinceSeconds": "60"}, "sinceSeconds: these logs have no times"),
         ({"tailLines": "-1"}, "tailLines: '-1' is not a number of at least 0"),
         ({"limitBytes": "0"}, "limitBytes: '0' is not a number of at least 1"),
     ],
@@ -59,7 +59,7 @@ async def test_the_log_over_http(tmp_path):
 
         assert await get() == (
             400,
-            'container "compute" in pod "virt-launcher-web-x" is waiting to start: no process was started yet',
+            'container "compute" in pod "virt-launcher-web-x" is waiting to start: nothing was started yet',
         )
         place.log.write_text("one\ntwo\nthree\n")
         assert await get() == (200, "one\ntwo\nthree\n")

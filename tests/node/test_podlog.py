@@ -49,7 +49,7 @@ def say(process, text):
 
 
 async def follow(place, into, **how):
-    async for data in podlog.read(place, follow=True, **how):
+    async for data in podlog.read(place, place.log, follow=True, **how):
         into.feed_data(data)
     into.feed_eof()
 
@@ -104,9 +104,9 @@ async def test_a_follower_that_is_cancelled_leaves_nothing(pod):
 async def test_a_pod_whose_process_is_gone_is_not_waited_for(tmp_path):
     place = PodPlace(tmp_path)
     place.log.write_bytes(b"why it ended\n")
-    assert [data async for data in podlog.read(place, follow=True)] == [b"why it ended\n"]
+    assert [data async for data in podlog.read(place, place.log, follow=True)] == [b"why it ended\n"]
 
 
 async def test_no_log_is_said(tmp_path):
     with pytest.raises(FileNotFoundError):
-        await anext(podlog.read(PodPlace(tmp_path)))
+        await anext(podlog.read(PodPlace(tmp_path), tmp_path / "log"))

@@ -138,6 +138,7 @@ WORDS = {
     "Input.type": "tablet.",
     "Input.bus": "usb (the default) or virtio.",
     "Devices.blockMultiQueue": "A queue a vCPU for each virtio disk.",
+    "Devices.logSerialConsole": "Keep the last of what the guest prints on its serial port, for kubectl logs POD -c guest-console-log. Default true.",
     "Devices.sound": "A sound card that nobody hears, for guests that want one.",
     "SoundDevice.name": "Name of the card.",
     "SoundDevice.model": "ich9 (the default) or ac97.",

@@ -50,7 +50,6 @@ NO_EFFECT: dict[str, str] = {
     "PITTimer.tickPolicy": _QEMU_DEFAULT,
     "Devices.networkInterfaceMultiqueue": "one queue for each interface",
     "Devices.autoattachSerialConsole": _ALWAYS,
-    "Devices.logSerialConsole": "the console is not logged yet",
     "Devices.useVirtioTransitional": "virtio 1.0 devices, which guests since 2014 know",
     "Disk.tag": "not passed to cloud-init yet",
     "Interface.tag": "not passed to cloud-init yet",

@@ -61,7 +61,7 @@ NO_EFFECT: dict[str, str] = {
     "KubeVirtConfiguration.tlsConfiguration": "TLS 1.2 and newer, with the ciphers OpenSSL finds safe",
     "KubeVirtConfiguration.virtTemplateDeployment": _OPERATOR,
     "KubeVirtConfiguration.virtualMachineInstancesPerNode": "memory and CPU are what limits a node",
-    "KubeVirtConfiguration.virtualMachineOptions": "a console is not logged, and free pages are given back as said",
+    "VirtualMachineOptions.disableFreePageReporting": "free pages are always given back",
     "KubeVirtConfiguration.vmStateStorageClass": "firmware and TPM keep their state in the home's directory",
     "KubeVirtConfiguration.webhookConfiguration": _ONE_PROCESS,
     "DeveloperConfiguration.clusterProfiler": _ONE_PROCESS,
@@ -92,6 +92,8 @@ NO_EFFECT: dict[str, str] = {
 WORDS = {
     "KubeVirtConfiguration.cpuRequest": "CPU a guest's pod asks for when its machine names none, such as 100m.",
     "KubeVirtConfiguration.instancetype": "How machines refer to their instancetype.",
+    "KubeVirtConfiguration.virtualMachineOptions": "What guests have that do not say.",
+    "VirtualMachineOptions.disableSerialConsoleLog": "What guests print on their serial ports is not kept.",
     "KubeVirtConfiguration.smbios": "What guests read of their maker in their DMI tables, where hotvirt's own names are not wanted.",  # noqa: E501
     "SMBiosConfiguration.family": "Family.",
     "SMBiosConfiguration.manufacturer": "Manufacturer. Default hotvirt.",

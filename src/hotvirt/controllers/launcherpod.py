@@ -23,7 +23,8 @@ TRANSLATION = 32 * MIB
 KERNEL_COPIES = 96 * MIB
 PER_VCPU = 2 * MIB
 DISPLAY = 16 * MIB
-COMPUTE = "compute"
+COMPUTE, CONSOLE_LOG = "compute", "guest-console-log"
+LEAST = {"cpu": "1m", "memory": "1Mi"}
 LAUNCHER_IMAGE = "hotvirt/launcher"
 SCHEDULABLE = "kubevirt.io/schedulable"
 UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
@@ -51,6 +52,12 @@ class Settings(Struct, frozen=True):
     cpu_allocation_ratio: int = 10
     cpu_request: str = ""
     launcher_image: str = LAUNCHER_IMAGE
+    console_log: bool = True
+    """Whether guests are logged that do not say."""
+
+    def logs_console(self, spec: Document) -> bool:
+        asked = (specs.domain(spec).get("devices") or {}).get("logSerialConsole")
+        return self.console_log if asked is None else bool(asked)
 
     @classmethod
     def of(cls, kubevirt: Document | None) -> "Settings":
@@ -60,6 +67,7 @@ class Settings(Struct, frozen=True):
             memory_overcommit=int(developer.get("memoryOvercommit") or 100),
             cpu_allocation_ratio=int(developer.get("cpuAllocationRatio") or 10),
             cpu_request=str(configuration.get("cpuRequest") or ""),
+            console_log=(configuration.get("virtualMachineOptions") or {}).get("disableSerialConsoleLog") is None,
         )
 
 
@@ -127,6 +135,8 @@ def render(vmi: Document, settings: Settings) -> Document:
             ],
         },
     }
+    if settings.logs_console(spec):
+        pod["spec"]["initContainers"] = [_console_log(pod["spec"]["containers"][0], settings)]
     pod["spec"] |= {field: spec[field] for field in PASSED_ON if spec.get(field)}
     return pod
 
@@ -176,6 +186,22 @@ def _compute(vmi: Document, settings: Settings) -> Document:
     }
     optional = {"volumeMounts": mounts, "ports": _ports(spec)}
     return {**container, **{key: value for key, value in optional.items() if value}}
+
+
+def _console_log(compute: Document, settings: Settings) -> Document:
+    """A name to ask for what the guest printed. The home keeps that, so it takes nothing: it asks for none, and has
+    limits where the pod has, or it would not be Guaranteed."""
+    limits = (compute["resources"].get("limits") or {}).keys() & LEAST.keys()
+    amounts: Document = {"requests": {each: LEAST[each] if each in limits else "0" for each in LEAST}}
+    if limits:
+        amounts["limits"] = {each: LEAST[each] for each in LEAST if each in limits}
+    return {
+        "name": CONSOLE_LOG,
+        "image": settings.launcher_image,
+        "imagePullPolicy": "IfNotPresent",
+        "restartPolicy": "Always",
+        "resources": amounts,
+    }
 
 
 def _ports(spec: Document) -> list[Document]:

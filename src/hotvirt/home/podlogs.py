@@ -1,4 +1,4 @@
-"""`kubectl logs` of a launcher pod, over HTTP: what its QEMU printed.
+"""`kubectl logs` of a launcher pod, over HTTP: what its QEMU printed, and what its guest did on its serial port.
 
 What kubelets offer and this log cannot give (times, an earlier container's log) is refused with its reason rather than
 answered with something else. A client that goes away ends its request, and that the following.
@@ -15,12 +15,14 @@ from hotvirt.kube.errors import BadRequest
 from hotvirt.node import podlog
 from hotvirt.node.places import PodPlace
 
+CONSOLE_LOG = "guest-console-log"
 UNTIMED = ("timestamps", "sinceSeconds", "sinceTime")
 
 
 class Wish(Struct, frozen=True, kw_only=True):
     """`limit` in bytes. None is no limit."""
 
+    container: str
     tail: int | None = None
     limit: int | None = None
     follow: bool = False
@@ -29,7 +31,8 @@ class Wish(Struct, frozen=True, kw_only=True):
 def wish(query: Mapping[str, str], pod: Document) -> Wish:
     """What is asked for. BadRequest for what cannot be had. Pure."""
     name = pod["metadata"]["name"]
-    containers = [each["name"] for each in pod["spec"]["containers"]]
+    spec = pod["spec"]
+    containers = [each["name"] for each in (*spec["containers"], *(spec.get("initContainers") or ()))]
     container = query.get("container") or containers[0]
     if container not in containers:
         raise BadRequest(f"container {container} is not valid for pod {name}: it has {', '.join(containers)}")
@@ -40,22 +43,23 @@ def wish(query: Mapping[str, str], pod: Document) -> Wish:
         )
     for option in UNTIMED:
         if query.get(option) and (option != "timestamps" or _is_true(query[option])):
-            raise BadRequest(f"{option}: QEMU's log has no times; leave it out, or use tailLines")
+            raise BadRequest(f"{option}: these logs have no times; leave it out, or use tailLines")
     return Wish(
-        tail=_number(query, "tailLines", least=0), limit=_number(query, "limitBytes", least=1),
+        container=container, tail=_number(query, "tailLines", least=0), limit=_number(query, "limitBytes", least=1),
         follow=_is_true(query.get("follow")),
     )  # fmt: skip
 
 
 async def serve(request: web.Request, pod: Document, place: PodPlace) -> web.StreamResponse:
     wanted = wish(request.query, pod)
-    if not place.log.exists():
-        container, name = pod["spec"]["containers"][0]["name"], pod["metadata"]["name"]
-        raise BadRequest(f'container "{container}" in pod "{name}" is waiting to start: no process was started yet')
+    log_file = place.console_log if wanted.container == CONSOLE_LOG else place.log
+    if not log_file.exists():
+        name = pod["metadata"]["name"]
+        raise BadRequest(f'container "{wanted.container}" in pod "{name}" is waiting to start: nothing was started yet')
     response = web.StreamResponse(headers={"Content-Type": "text/plain", "X-Content-Type-Options": "nosniff"})
     await response.prepare(request)
     left = wanted.limit
-    async with aclosing(podlog.read(place, tail=wanted.tail, follow=wanted.follow)) as log:
+    async with aclosing(podlog.read(place, log_file, tail=wanted.tail, follow=wanted.follow)) as log:
         async for data in log:
             await response.write(data if left is None else data[:left])
             if left is not None and (left := left - len(data)) <= 0:

@@ -19,7 +19,7 @@ from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, PODS, SERVICE_ACCOUNTS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
-from hotvirt.node import attachments, cards, changes, contents, freezing, power, start, status
+from hotvirt.node import attachments, cards, changes, consolelog, contents, freezing, power, start, status
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
@@ -53,6 +53,7 @@ class NodeAgent:
         recorder: Recorder, clock: Clock, cgroups: Cgroups | None = None,
     ) -> None:  # fmt: skip
         self._cgroups = cgroups or Cgroups(None)
+        self._console_logs = consolelog.ConsoleLogs()
         self._client, self._facts, self._places = client, facts, places
         self._network, self._recorder, self._clock = network, recorder, clock
         self._vmis, self._pods = informers.of(VMIS), informers.of(PODS)
@@ -79,6 +80,7 @@ class NodeAgent:
             await guest.close()
         self.guests.clear()
         await self._volumes.close()
+        self._console_logs.close()
 
     async def guest_of(self, key: Key, *, answering: bool = False) -> Guest | None:
         """The guest, if there is one. One that the VMI tells of and that is not found again yet, or whose agent did
@@ -153,7 +155,7 @@ class NodeAgent:
             await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
                 volumes=self._volumes, lookup=self._lookup(key, uid), now=self._clock(), cgroups=self._cgroups,
-                smbios=self._smbios(),
+                smbios=self._settings().get("smbios"), console_log=self._console_log(vmi),
             )  # fmt: skip
             guest = await self._connect(key, place, uid)
         except VolumeError as error:
@@ -176,6 +178,7 @@ class NodeAgent:
             poke=lambda: self._poked(key), timeout=timeout,
         )  # fmt: skip
         place.launch.unlink(missing_ok=True)  # left by a home that died just as QEMU began
+        self._console_logs.resume(place)
         self.guests[key] = guest
         self._tell_waiting()
         return guest
@@ -348,10 +351,13 @@ class NodeAgent:
         identity = read_identity(place.pid)
         return identity is not None and alive(identity)
 
-    def _smbios(self) -> Document:
-        """What the cluster wants its guests to read in their DMI tables."""
-        settings = next((each["spec"].get("configuration") or {} for each in self._kubevirts.list()), {})
-        return dict(settings.get("smbios") or {})
+    def _settings(self) -> Document:
+        """The KubeVirt object's configuration."""
+        return next(((each.get("spec") or {}).get("configuration") or {} for each in self._kubevirts.list()), {})
+
+    def _console_log(self, vmi: Document) -> Callable[[PodPlace], int] | None:
+        options = self._settings().get("virtualMachineOptions") or {}
+        return self._console_logs.writer if consolelog.is_wanted(vmi["spec"], options) else None
 
     def _lookup(self, key: Key, uid: str) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
         namespace = key.namespace

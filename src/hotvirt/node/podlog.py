@@ -1,4 +1,5 @@
-"""A launcher pod's log: what its receiver and QEMU print. Read from the pod's directory, for any number of readers.
+"""A launcher pod's logs: what its receiver and QEMU print, and what its guest does. Read from the pod's directory, for
+any number of readers.
 
 Following waits for the kernel to tell of a write (inotify) or of the process's end (pidfd): nothing is polled, and a
 follower costs nothing while QEMU is silent. A follower that is cancelled leaves nothing behind.
@@ -21,25 +22,28 @@ IN_MODIFY = 0x2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-async def read(place: PodPlace, *, tail: int | None = None, follow: bool = False) -> AsyncGenerator[bytes, None]:
-    """The log, or its last `tail` lines; with `follow` what is printed later too, until the pod's process has ended.
+async def read(
+    place: PodPlace, log: Path, *, tail: int | None = None, follow: bool = False
+) -> AsyncGenerator[bytes, None]:
+    """A log in the pod's directory, or its last `tail` lines; with `follow` what is printed later too, until the pod's
+    process has ended.
     FileNotFoundError when there is none, as the pod was not started here. Whoever stops before its end closes it."""
-    with place.log.open("rb") as file:
+    with log.open("rb") as file:
         if tail is not None:
             file.seek(tail_offset(file, tail))
         if not follow:
             while data := file.read(CHUNK):
                 yield data
             return
-        async with aclosing(_follow(place, file)) as following:
+        async with aclosing(_follow(place, log, file)) as following:
             async for data in following:
                 yield data
 
 
-async def _follow(place: PodPlace, file: BinaryIO) -> AsyncGenerator[bytes, None]:
+async def _follow(place: PodPlace, log: Path, file: BinaryIO) -> AsyncGenerator[bytes, None]:
     identity = read_identity(place.pid)
     process = Process.open(identity, collect=False) if identity else None
-    with _writes(place.log) as written, process or nullcontext():
+    with _writes(log) as written, process or nullcontext():
         end = asyncio.ensure_future(process.ended() if process else asyncio.sleep(0))
         end.add_done_callback(lambda _: written.set())
         try:

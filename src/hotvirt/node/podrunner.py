@@ -289,10 +289,19 @@ def running(pod: Document, address: str, now: datetime) -> Document:
         "hostIP": "127.0.0.1",
         "startTime": stamp(now),
         "conditions": found,
-        "containerStatuses": [
-            {**_container(pod), "ready": True, "started": True, "state": {"running": {"startedAt": stamp(now)}}}
-        ],
+        "containerStatuses": [{**_container(pod), **_started(now)}],
+        **_beside(pod, _started(now)),
     }
+
+
+def _started(now: datetime) -> Document:
+    return {"ready": True, "started": True, "state": {"running": {"startedAt": stamp(now)}}}
+
+
+def _beside(pod: Document, state: Document) -> Document:
+    """Statuses of what runs beside the first container: nothing of its own, the home does its work."""
+    found = pod["spec"].get("initContainers") or ()
+    return {"initContainerStatuses": [{**_status_of(each), **state} for each in found]} if found else {}
 
 
 def gates(pod: Document) -> list[str]:
@@ -337,9 +346,14 @@ def ended(
         "phase": phase,
         "conditions": found,
         "containerStatuses": [{**_container(pod), "ready": False, "started": False, "state": {"terminated": finished}}],
-    }
+        **_beside(pod, {"ready": False, "started": False, "state": {"terminated": {
+            "exitCode": 0, "reason": "Completed", "finishedAt": finished["finishedAt"]}}}),
+    }  # fmt: skip
 
 
 def _container(pod: Document) -> Document:
-    first = pod["spec"]["containers"][0]
-    return {"name": first["name"], "image": first.get("image", ""), "imageID": "", "restartCount": 0}
+    return _status_of(pod["spec"]["containers"][0])
+
+
+def _status_of(container: Document) -> Document:
+    return {"name": container["name"], "image": container.get("image", ""), "imageID": "", "restartCount": 0}

@@ -2,6 +2,7 @@
 
 import logging
 import zlib
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from ipaddress import IPv4Address
@@ -45,6 +46,7 @@ def user_of(address: str) -> int:
 async def start(
     vmi: Document, place: PodPlace, *, uid: str, address: str, facts: HostFacts, network: Network, volumes: Volumes,
     lookup: Lookup, now: datetime, cgroups: Cgroups, smbios: Document | None = None,
+    console_log: Callable[[PodPlace], int] | None = None,
 ) -> None:  # fmt: skip
     """Returns once the pod's process is QEMU. Idempotent until then: may be called again after a failure or a crash.
 
@@ -78,6 +80,7 @@ async def start(
                 channels=render.Channels(
                     qmp=descriptors.listen(place.qmp), agent=descriptors.listen(place.agent),
                     serial=descriptors.listen(place.serial), tpm=tpm_fd,
+                    serial_log=descriptors.add(console_log(place)) if console_log else None,
                 ),
                 cluster_smbios=smbios, now=now,
             )  # fmt: skip
