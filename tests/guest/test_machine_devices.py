@@ -1,0 +1,114 @@
+"""What a guest finds of the firmware and the devices that its manifest names, asked of the guest itself."""
+
+import datetime as dt
+
+import pytest
+
+pytestmark = pytest.mark.guest
+
+CONTAINER = {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}
+VARIABLE = "/sys/firmware/efi/efivars/Kept-5ed29a2c-6bcf-4a1c-9d2a-3f2b7a3c0001"
+DOMAIN = {
+    "memory": {"guest": "256Mi", "maxGuest": "256Mi"},
+    "cpu": {"sockets": 1, "maxSockets": 1},
+    "firmware": {
+        "kernelBoot": {"container": CONTAINER},
+        "bootloader": {"efi": {"secureBoot": False, "persistent": True}},
+        "serial": "S-42",
+    },
+    "chassis": {"asset": "shelf 7", "serial": "C-1"},
+    "clock": {"utc": {"offsetSeconds": 86400}, "timer": {"hpet": {"present": False}, "hyperv": {}}},
+    "features": {
+        "acpi": {}, "smm": {}, "kvm": {"hidden": True},
+        "hyperv": {"relaxed": {}, "vapic": {}, "vpindex": {}, "synic": {}, "synictimer": {"direct": {}},
+                   "spinlocks": {"spinlocks": 8191}, "vendorid": {"vendorid": "somebody"}},
+    },
+    "ioThreadsPolicy": "auto",
+}  # fmt: skip
+DEVICES = {
+    "disks": [
+        {"name": "scratch", "disk": {"bus": "virtio"}, "errorPolicy": "report", "dedicatedIOThread": True,
+         "blockSize": {"custom": {"logical": 4096, "physical": 4096}}},
+    ],
+    "interfaces": [{"name": "default", "masquerade": {}, "acpiIndex": 7}],
+    "blockMultiQueue": True,
+    "tpm": {"persistent": True},
+    "watchdog": {"name": "dog", "i6300esb": {"action": "poweroff"}},
+    "sound": {"name": "sound", "model": "ich9"},
+    "inputs": [{"name": "pen", "type": "tablet", "bus": "virtio"}],
+    "video": {"type": "bochs"},
+}  # fmt: skip
+READ_CLOCK = r"\200\001\0\0\0\012\0\0\001\201"
+"""TPM2_ReadClock. Bytes 26 to 30 of the answer are how often this TPM was reset: a new one begins to count anew."""
+BITE = (
+    "d=/sys/bus/pci/devices/0000:00:0a.0; printf '\\002' | dd of=$d/config bs=1 seek=4 conv=notrunc 2>/dev/null; "
+    "b=$(head -1 $d/resource | cut -d' ' -f1); u() { devmem $((b+12)) 16 0x80; devmem $((b+12)) 16 0x86; }; "
+    "u; devmem $b 32 10; u; devmem $((b+4)) 32 10; printf '\\002' | dd of=$d/config bs=1 seek=104 conv=notrunc"
+)
+"""The tiny guest has no driver for its watchdog, so this is one: memory on, both timers short, and it runs."""
+QUESTIONS = {
+    "efi": "ls /sys/firmware/efi | grep -x runtime",
+    "tpm": "cat /sys/class/tpm/tpm0/tpm_version_major",
+    "pci": "cat /sys/bus/pci/devices/*/uevent | grep PCI_ID | tr '\\n' ' '",
+    "serial": "cat /sys/class/dmi/id/product_serial",
+    "asset": "cat /sys/class/dmi/id/chassis_asset_tag",
+    "block": "cat /sys/block/vda/queue/logical_block_size",
+    "index": "cat /sys/bus/pci/devices/*/acpi_index",
+    "time": "date +%s",
+    "hpet": "grep -c hpet /sys/devices/system/clocksource/clocksource0/available_clocksource",
+    "kept": "modprobe efivarfs; mount -t efivarfs none /sys/firmware/efi/efivars; "
+    f"tail -c 4 {VARIABLE} 2>&1; printf '\\007\\0\\0\\0kept' >{VARIABLE}",
+    # In one write, as the TPM takes a command.
+    "resets": f"printf '{READ_CLOCK}' >/tmp/q; exec 3<>/dev/tpm0; dd if=/tmp/q bs=10 2>/dev/null >&3; "
+    "head -c 64 <&3 | hexdump -v -e '/1 \"%02x\"'; exec 3>&-",
+}
+
+
+def answers(home, name):
+    """Each question typed at the guest's console, and what came between two marks that its echo does not show."""
+    home.wait_agent(name)
+    found = {}
+    with home.console(name) as console:
+        for question, command in QUESTIONS.items():
+            console.type(f"\necho B-$((1+1)); {command}; echo E-$((1+1))\n")
+            console.read_until("B-2")
+            found[question] = console.read_until("E-2").removesuffix("E-2").replace("\r", "").strip()
+    return found
+
+
+def resets(answer):
+    return int(answer[52:60], 16)
+
+
+def test_a_guest_finds_what_its_manifest_names(home):
+    home.apply_vm("odd", strategy="Manual", extra={"domain": DOMAIN, "devices": DEVICES})
+    home.hotvirt("start", "odd")
+    found = answers(home, "odd")
+    assert (found["efi"], found["tpm"], found["hpet"]) == ("runtime", "2", "0")
+    for device in ("8086:25AB", "8086:293E", "1234:1111", "1AF4:1052"):  # watchdog, sound, bochs, a virtio tablet
+        assert device in found["pci"]
+    assert (found["serial"], found["asset"], found["block"], found["index"]) == ("S-42", "shelf 7", "4096", "7")
+    ahead = int(found["time"]) - dt.datetime.now(tz=dt.UTC).timestamp()
+    assert 86400 - 120 < ahead < 86400 + 120
+    assert "No such file" in found["kept"]
+
+    pod = home.kubectl_json("get", "pods")["items"][0]["metadata"]["name"]
+    assert "B-2" in home.kubectl("logs", pod, "-c", "guest-console-log").stdout
+
+    old = home.vmi("odd")["metadata"]["uid"]
+    home.hotvirt("stop", "odd")
+    home.wait("vm/odd", "jsonpath={.status.printableStatus}=Stopped")
+    home.assert_nothing_left_of_guests()  # its TPM's process neither
+    home.hotvirt("start", "odd")
+    home.wait_new_instance("odd", old)
+    again = answers(home, "odd")
+    assert again["kept"].startswith("kept")
+    assert resets(again["resets"]) > resets(found["resets"])
+
+    with home.console("odd") as console:
+        console.type(f"\n{BITE}\n")
+        home.wait("vmi/odd", "jsonpath={.status.phase}=Failed")
+    assert "the guest's watchdog was not fed" in home.messages("vmi/odd")
+
+    home.kubectl("delete", "vm", "odd")
+    home.wait_until("nothing kept of a machine that is gone", lambda: not list((home.directory / "machines").iterdir()))
