@@ -19,12 +19,14 @@ from hotvirt.images import catalog
 
 pytestmark = pytest.mark.guest
 MIB = 1 << 20
+PASSWORD_HASH = "$2b$04$hLCJtI/HzckSI7ZxI08vBu4RnPMRFct/pWSLkG3.Yv8R.nSGhtoxS"
+"""bcrypt of p, at its least cost."""
 MARK = b"the disk of a registry's image\n"
 
 
 @pytest.fixture
 def registry():
-    """Debian's registry, on a free port of loopback."""
+    """Debian's registry, on a free port of loopback; user u has the password p."""
     missing = [tool for tool in ("docker-registry", "skopeo") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: scripts/setup --dev")
@@ -34,6 +36,8 @@ def registry():
         address = free.getsockname()
     host = f"127.0.0.1:{address[1]}"
     settings = {"version": 0.1, "http": {"addr": host}, "storage": {"filesystem": {"rootdirectory": f"{folder}/s"}}}
+    settings["auth"] = {"htpasswd": {"realm": "test", "path": f"{folder}/users"}}
+    (folder / "users").write_text(f"u:{PASSWORD_HASH}\n")
     (folder / "config.yml").write_text(json.dumps(settings))
     process = subprocess.Popen(
         ["docker-registry", "serve", f"{folder}/config.yml"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -88,7 +92,15 @@ class Registry:
         layout = self._folder / "layout"
         (layout / "index.json").write_text(json.dumps(index))
         (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-        copy = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false", f"oci:{layout}"]
+        copy = [
+            "skopeo",
+            "--insecure-policy",
+            "copy",
+            "-q",
+            "--dest-tls-verify=false",
+            "--dest-creds=u:p",
+            f"oci:{layout}",
+        ]
         subprocess.run([*copy, f"docker://{self.host}/{name}"], check=True, capture_output=True)
 
 
@@ -143,7 +155,7 @@ def test_a_guest_sees_all_its_discs(home, registry):
         "held": {"ephemeral": {"persistentVolumeClaim": {"claimName": "base"}}},
         "none": {"configMap": {"name": "nobody", "optional": True}},
     }
-    container = {"image": image, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}
+    container = {"image": image, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd", "imagePullSecret": "pull"}
     home.apply_vm("many", extra={
         "domain": {"firmware": {"kernelBoot": {"container": container, "kernelArgs": arguments}}},
         "devices": {"disks": [{"name": each, "serial": each, "disk": {"bus": "virtio"}} for each in volumes]},
@@ -183,8 +195,8 @@ def test_a_guest_sees_all_its_discs(home, registry):
     events = home.kubectl_json("get", "events", "--field-selector", "involvedObject.name=many")["items"]
     assert {"Pulling", "Pulled"} <= {event["reason"] for event in events}
 
-    home.apply_vm("lacking", image=f"{registry.host}/none:1")
-    home.wait_message("vmi/lacking", "manifest unknown")
+    home.apply_vm("lacking", image=f"{registry.host}/other:1")
+    home.wait_message("vmi/lacking", "authentication required")
     failing = ("ErrImagePull", "ImagePullBackOff")
     home.wait_until(
         "the VM says that its image does not come",

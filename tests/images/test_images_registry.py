@@ -247,6 +247,8 @@ def test_of_several_platforms_ours_is_taken():
 def test_the_registrys_words():
     complaint = r'skopeo failed (exit code 1): time="t" level=fatal msg="reading manifest x: \"manifest\" unknown"'
     assert registry.said(complaint) == 'reading manifest x: "manifest" unknown'
+    parsing = r'level=fatal msg="Error parsing image name \"docker://a:1/b:1\": reading manifest 1: unknown"'
+    assert registry.said(parsing) == "reading manifest 1: unknown"
     assert registry.said("skopeo did not finish within 60 s") == "skopeo did not finish within 60 s"
 
 

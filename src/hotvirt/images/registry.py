@@ -45,6 +45,8 @@ _MOST_LAYERS = 128
 _LARGEST_MANIFEST = 4 << 20
 _LISTS = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _PACKINGS = {"tar": "", "tar+gzip": "gzip", "tar.gzip": "gzip", "tar+zstd": "zstd"}
+_MISLEADING = 'Error parsing image name "docker://'
+"""How skopeo begins whatever went wrong with an image."""
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"?')
 
 Auths = Mapping[str, Mapping[str, str]]
@@ -240,6 +242,7 @@ def said(complaint: str) -> str:
     """The registry's words in what skopeo complains, on a line. Pure."""
     found = _MESSAGE.findall(complaint)
     text = found[-1].replace('\\"', '"').replace("\\\\", "\\") if found else complaint
+    text = text.partition('": ')[2] if text.startswith(_MISLEADING) else text
     return "".join(c if c.isprintable() else " " for c in text)[-300:]
 
 
