@@ -20,7 +20,9 @@ _NAMED = {
 
 
 def source(kind: str, given: Document, path: str) -> Iterator[Fault]:
-    """Faults of one volume's source."""
+    """Faults of one volume's source. One that is no object is the schema's to refuse."""
+    if not isinstance(given, dict):
+        return
     if kind in _NAMED:
         field, mend = _NAMED[kind]
         if not given.get(field):
