@@ -206,7 +206,7 @@ WORDS = {
     "Firmware.bootloader": "BIOS (the default) or UEFI.",
     "Bootloader.bios": "Boot by SeaBIOS.",
     "Bootloader.efi": "Boot by UEFI: OVMF, of the package ovmf. The display is then bochs unless video says otherwise.",
-    "EFI.secureBoot": "Start only what is signed by a key that Microsoft's firmware set trusts. Default true; a kernel booted directly needs false.",
+    "EFI.secureBoot": "Start only what is signed by a key that Microsoft's firmware set trusts. Default true. A kernel booted directly is not checked.",
     "EFI.persistent": "Keep the firmware's variables, such as boot entries and enrolled keys, while the machine is off.",
     "KernelBoot.container": "Image that holds the kernel and initrd.",
     "KernelBoot.kernelArgs": "Kernel command line; without it the image's own.",
