@@ -13,6 +13,7 @@ from hotvirt.qemu.memory import (
     Balloon,
     Request,
     Stop,
+    _goes_on,
     blocks_suffice,
     blocks_to_online,
     is_steep,
@@ -150,3 +151,16 @@ def test_only_our_device_is_read() -> None:
     found = parse_virtio_mem([other, {"type": "virtio-mem", "data": ours}])
     assert found == VirtioMem(size=1, requested=2, capacity=3, step=4, address=5)
     assert parse_virtio_mem([other]) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "step", "available", "goes_on"),
+    [
+        (Request(0), Request(128 * MIB), RESERVE, True), (Request(0), Request(128 * MIB), RESERVE - 1, False),
+        (Request(0), Request(128 * MIB), None, False), (Request(128 * MIB), Request(0), PLENTY, False),
+        (Request(0), Request(2 * GIB), PLENTY, False), (None, Request(0), PLENTY, False),
+        (Request(0), Stop(), PLENTY, False),
+    ],
+)  # fmt: skip
+def test_a_shrink_goes_on_while_the_guest_has_its_reserve(asked, step, available, goes_on) -> None:
+    assert _goes_on(asked, step, _state(GIB), available) is goes_on
