@@ -112,3 +112,13 @@ def test_a_guest_finds_what_its_manifest_names(home):
 
     home.kubectl("delete", "vm", "odd")
     home.wait_until("nothing kept of a machine that is gone", lambda: not list((home.directory / "machines").iterdir()))
+
+
+def test_secure_boot_is_on_unless_declined(home):
+    firmware = {"kernelBoot": {"container": CONTAINER}, "bootloader": {"efi": {}}}
+    home.apply_vm("sealed", extra={"domain": {**DOMAIN, "firmware": firmware}, "devices": {}})
+    home.wait_agent("sealed")
+    with home.console("sealed") as console:
+        console.type("\necho B-$((1+1)); dmesg | grep secureboot; echo E-$((1+1))\n")
+        console.read_until("B-2")
+        assert "Secure boot enabled" in console.read_until("E-2")
