@@ -142,6 +142,7 @@ def failing(run, *changes):
     return code, {each["id"] for one in found["changes"] for each in one["findings"] if each["status"] == "fail"}
 
 
+@pytest.mark.server
 def test_on_upstream_its_own_rules_are_explained(run, upstream):
     assert failing(run, "memory=4Gi") == (3, {"upstream.update-methods"})
     assert failing(run, "cpu=1") == (3, {"upstream.update-methods", "upstream.cpu-never-fewer"})
@@ -151,6 +152,7 @@ def test_on_upstream_its_own_rules_are_explained(run, upstream):
     assert failing(run, "disk=data") == (3, {"disk.claim"})
 
 
+@pytest.mark.server
 def test_on_upstream_the_mends_are_upstreams(run, upstream):
     _, out, _ = run("why", "vm/web", "memory=4Gi")
     assert "by the rules of upstream KubeVirt" in out
@@ -158,6 +160,7 @@ def test_on_upstream_the_mends_are_upstreams(run, upstream):
     assert "nodes cannot be read with these rights" in out
 
 
+@pytest.mark.server
 def test_on_upstream_what_holds_works(run, upstream):
     spec = {"workloadUpdateStrategy": {"workloadUpdateMethods": ["LiveMigrate"]}}
     upstream.answers["GET", "/apis/kubevirt.io/v1/kubevirts"] = {"items": [{**KUBEVIRT, "spec": spec}]}
@@ -169,6 +172,7 @@ def test_on_upstream_what_holds_works(run, upstream):
     assert "now 2Gi; 2Gi to 8Gi" in out
 
 
+@pytest.mark.server
 def test_on_upstream_a_stopped_machine_and_a_wrong_change(run, upstream):
     del upstream.answers["GET", f"{BASE}/virtualmachineinstances/web"]
     assert failing(run, "memory=16Gi") == (0, set())

@@ -21,6 +21,8 @@ from hotvirt.node.network import NetworkError
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.process import identify
 
+pytestmark = pytest.mark.server
+
 NEW_NETWORK = 0x40000000
 MAC = "02:00:00:00:00:01"
 VMI = {

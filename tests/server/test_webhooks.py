@@ -19,6 +19,8 @@ from hotvirt.server.calls import Call
 from hotvirt.server.inprocess import LocalClient
 from hotvirt.server.pki import Pki
 
+pytestmark = pytest.mark.server
+
 GROUP = "admissionregistration.k8s.io"
 MUTATING = Resource(GROUP, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False)
 VALIDATING = Resource(
