@@ -262,9 +262,10 @@ def read_outcome(place: PodPlace) -> str:
         return ""
 
 
-def holders(place: PodPlace) -> list[int]:
-    """Processes that have one of the pod's logs open: every one that was ever started for it, noted or not."""
-    wanted, found = {str(place.log), str(place.tpm_log)}, []
+def holders(place: PodPlace, *, of: tuple[Path, ...] = ()) -> list[int]:
+    """Processes that have one of the pod's logs open (`of`: one of these): every one that was ever started for it,
+    noted or not."""
+    wanted, found = {str(log) for log in of or (place.log, place.tpm_log)}, []
     if not place.log.exists():
         return []
     for process in Path("/proc").iterdir():

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from hotvirt.kube.client import Document
 from hotvirt.node.places import PodPlace
+from hotvirt.node.podrunner import holders
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import LaunchError
 from hotvirt.qemu.launch import Descriptors, Request
@@ -62,6 +63,8 @@ async def start(
             f"devices.tpm: {PROGRAM} is not installed on this machine; "
             f"run: apt-get install --no-install-recommends {PACKAGE} (or remove the tpm)"
         )
+    for pid in holders(place, of=(place.tpm_log,)):  # of a start that failed: it would hold on to the state
+        os.kill(pid, signal.SIGKILL)
     user = None if guest_user is None else user_of(guest_user)
     state = _own(keep / "tpm2", user)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
