@@ -169,10 +169,14 @@ class Home:
 
     # -- behind the home's back ------------------------------------------------------------------------------------
     def guest_processes(self) -> list[int]:
-        """QEMU and receiver processes that hold this home's pod directories, asked of /proc."""
+        """QEMU and receiver processes that hold this home's pod directories, asked of /proc. Not the home, which reads
+        what its guests print there."""
         pods, found = str(self.directory / "run" / "pods"), []
+        lock = self.directory / "home.lock"
+        holder = lock.read_text() if lock.exists() else ""  # empty once the home is down
+        others = {os.getpid(), *([json.loads(holder)["pid"]] if holder else [])}
         for process in Path("/proc").iterdir():
-            if not process.name.isdigit() or int(process.name) == os.getpid():
+            if not process.name.isdigit() or int(process.name) in others:
                 continue
             try:
                 links = [os.readlink(fd) for fd in (process / "fd").iterdir()]
