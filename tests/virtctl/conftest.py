@@ -180,8 +180,8 @@ class Web:
 
     @property
     def process(self) -> int:
-        """Of its QEMU, from the pod's directory."""
-        [pod] = self._home.kubectl_json("get", "pods", "-l", "vm.kubevirt.io/name=web")["items"]
+        """Of its QEMU, from the pod's directory: of this instance's pod, as the one before it may still be leaving."""
+        [pod] = self._home.kubectl_json("get", "pods", "-l", f"kubevirt.io/created-by={self.uid}")["items"]
         place = self._home.directory / "run" / "pods" / pod["metadata"]["uid"] / "pid"
         return int(json.loads(place.read_text())["pid"])
 
