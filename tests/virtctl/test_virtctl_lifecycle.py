@@ -65,7 +65,8 @@ def test_stop_and_start(virtctl, home, web):
     virtctl("stop", "web", "--dry-run")
     assert virtctl("stop", "web") == "VM web was scheduled to stop\n"
     web.wait("Stopped")
-    assert home.kubectl("get", "vmi", "web", check=False).returncode == 1
+    # Stopped is said of a guest that has ended; its instance goes the moment after.
+    home.wait_until("its instance is gone", lambda: home.kubectl("get", "vmi", "web", check=False).returncode == 1)
     home.wait_until("its process is gone", lambda: process not in home.guest_processes())
     assert "not running" in virtctl.fails("stop", "web")
     for verb in ("pause vm", "console", "reset", "soft-reboot"):
