@@ -247,6 +247,17 @@ def test_a_finished_instance_loses_its_pod_and_its_readiness(make):
     assert decide(Seen(merge(vmi, plan)), NOW).patch is None
 
 
+@pytest.mark.parametrize(
+    ("phase", "kind", "begins"), [("Failed", "Warning", "QEMU ended: "), ("Succeeded", "Normal", "")]
+)
+def test_the_end_of_a_running_guest_is_told_also_when_its_pods_end_is_seen_first(make, phase, kind, begins):
+    vmi, pod = running(make)
+    pod["status"] |= {"phase": phase, "containerStatuses": [{"state": {"terminated": {"message": "last words"}}}]}
+    plan = decide(Seen(vmi, pod), NOW)
+    assert plan.patch["status"]["phase"] == phase
+    assert [(note.kind, note.reason, note.message) for note in plan.notes] == [(kind, "Stopped", f"{begins}last words")]
+
+
 def test_a_refused_pod_is_said(make):
     plan = failed_to_create(Seen(make.vmi()), "exceeded quota", NOW)
     assert condition(plan, "Synchronized")["reason"] == "FailedCreate"

@@ -158,7 +158,16 @@ def _watched(seen: Seen, phase: str, now: datetime) -> Plan:
     pod_phase = (pod.get("status") or {}).get("phase")
     if pod_phase in specs.FINAL:
         ended = str(pod_phase) if phase in specs.ON_A_NODE else "Failed"
-        return Plan(patch=_ended(seen, ended, "GuestNotRunning", _last_words(pod), now))
+        words = _last_words(pod)
+        # The node agent, which knows the guest, tells of its end as a rule; the pod's end may be seen first.
+        note = (
+            Note("Normal", "Stopped", words)
+            if ended == "Succeeded"
+            else Note("Warning", "Stopped", f"QEMU ended: {words}")
+        )
+        return Plan(
+            patch=_ended(seen, ended, "GuestNotRunning", words, now), notes=(note,) if phase == "Running" else ()
+        )
     if phase == "Scheduling":
         if specs.is_deleting(pod):
             return Plan(patch=_ended(seen, "Failed", "PodTerminating", "the launcher pod was deleted", now))
