@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,17 @@ class Home:
         return self.kubectl("get", what, check=False).returncode == 0
 
     # -- behind the home's back ------------------------------------------------------------------------------------
+    def fetched(self, url: str) -> str:
+        """What a server in a guest answers; asked again until it is up."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                with urllib.request.urlopen(url, timeout=10) as answer:
+                    return answer.read().decode()
+            except OSError:
+                assert time.monotonic() < deadline, f"nobody answers at {url}"
+                time.sleep(0.3)
+
     def guest_processes(self) -> list[int]:
         """QEMU and receiver processes that hold this home's pod directories, asked of /proc. Not the home, which reads
         what its guests print there."""

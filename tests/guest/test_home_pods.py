@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
 
@@ -63,18 +62,6 @@ def near_port(process):
     return re.search(r":(\d+) ->", line)[1]
 
 
-def fetched(url, patience):
-    """Asked again until the server in the guest is up."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return answer.read().decode()
-        except OSError:
-            assert time.monotonic() < deadline, f"nobody answers at {url}"
-            time.sleep(0.3)
-
-
 def test_a_launcher_pod_is_an_ordinary_pod(home):
     interface = {"name": "default", "masquerade": {}, "ports": [{"name": "http", "port": 80}]}
     home.apply_vm("web", extra={"domain": {"devices": {"disks": [DISK], "interfaces": [interface]}}})
@@ -92,10 +79,10 @@ def test_a_launcher_pod_is_an_ordinary_pod(home):
         refused = home.kubectl("attach", name, check=False)
         assert "is in use" in refused.stderr
     with forwarded(home, f"pod/{name}", 80) as url:
-        assert fetched(url, home.patience) == "it-works\n"
-        assert fetched(url, home.patience) == "it-works\n"
+        assert home.fetched(url) == "it-works\n"
+        assert home.fetched(url) == "it-works\n"
     with forwarded(home, "svc/web", 8000) as url:
-        assert fetched(url, home.patience) == "it-works\n"
+        assert home.fetched(url) == "it-works\n"
     with started(home, "port-forward", name, ":81") as process:
         with pytest.raises(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{near_port(process)}/", timeout=home.patience)

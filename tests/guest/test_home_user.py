@@ -6,8 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -80,18 +78,6 @@ def user_home(home_class, tiny_cache):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def fetched(url: str, *, patience: float) -> str:
-    """What a server there answers; asked again until it is up."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return answer.read().decode()
-        except OSError:
-            assert time.monotonic() < deadline, f"nobody answers at {url}"
-            time.sleep(0.3)
-
-
 def test_an_ordinary_user_runs_grows_and_reaches_a_guest(user_home):
     home = user_home
     home.up()
@@ -116,12 +102,12 @@ def test_an_ordinary_user_runs_grows_and_reaches_a_guest(user_home):
         console.type("\nmkdir -p /run/www && echo it-works >/run/www/index.html; httpd -p 80 -h /run/www; echo $?-up\n")
         console.read_until("0-up")
     # An ordinary user cannot listen on port 80.
-    assert fetched(f"http://{address}:10080/", patience=home.patience) == "it-works\n"
+    assert home.fetched(f"http://{address}:10080/") == "it-works\n"
     # kubectl's way needs no such port, and a command would have the home's own rights.
     argv = [str(home.bin / "kubectl"), "port-forward", name, ":80"]
     with subprocess.Popen(argv, env=home.env, stdout=subprocess.PIPE, text=True) as forward:
         near = forward.stdout.readline().split("127.0.0.1:")[1].split()[0]
-        assert fetched(f"http://127.0.0.1:{near}/", patience=home.patience) == "it-works\n"
+        assert home.fetched(f"http://127.0.0.1:{near}/") == "it-works\n"
         forward.kill()
     refused = home.kubectl("exec", name, "--", "id", check=False)
     assert "has no user of its own" in refused.stderr

@@ -11,10 +11,8 @@ from hotvirt.cli.errors import CliError
 from hotvirt.cli.targets import connected
 from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
-from hotvirt.kube.resources import VMIS, VMS, Resource
+from hotvirt.kube.resources import REPLICA_SETS, SERVICES, VMIS, VMS, Resource
 
-SERVICES = Resource("", "v1", "services", "Service")
-REPLICA_SETS = Resource("kubevirt.io", "v1", "virtualmachineinstancereplicasets", "VirtualMachineInstanceReplicaSet")
 KINDS = {
     "vm": VMS, "vms": VMS, "virtualmachine": VMS, "virtualmachines": VMS,
     "vmi": VMIS, "vmis": VMIS, "virtualmachineinstance": VMIS, "virtualmachineinstances": VMIS,

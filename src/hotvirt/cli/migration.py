@@ -8,9 +8,8 @@ from hotvirt.cli.lifecycle import ask, dry_run_option
 from hotvirt.cli.targets import Target, connected, machine, only_vm
 from hotvirt.cli.verbs import verb
 from hotvirt.kube.errors import NotFound
-from hotvirt.kube.resources import VMIS, Resource
+from hotvirt.kube.resources import MIGRATIONS, VMIS
 
-MIGRATIONS = Resource("kubevirt.io", "v1", "virtualmachineinstancemigrations", "VirtualMachineInstanceMigration")
 OF_VMI = "kubevirt.io/vmi-name"
 OVER = ("Succeeded", "Failed")
 

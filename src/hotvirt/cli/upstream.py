@@ -7,7 +7,7 @@ from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import ApiError, Forbidden, NotFound, Unauthorized
-from hotvirt.kube.resources import CLAIMS, KUBEVIRTS, MIGRATIONS, NODES, VMIS, VMS, Resource
+from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, MIGRATIONS, NODES, VMIS, VMS, Resource
 from hotvirt.preconditions import asked, gather, upstream
 from hotvirt.preconditions import report as reports
 from hotvirt.preconditions.changes import Change, CpuChange, MemoryChange
@@ -16,7 +16,6 @@ from hotvirt.preconditions.facts import Caller
 from hotvirt.preconditions.gather import REVIEWS, Read
 
 T = TypeVar("T")
-ATTACHMENTS = Resource("k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition")
 SELF_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 EXPANDED = "/apis/subresources.kubevirt.io/v1/namespaces/{}/virtualmachines/{}/expand-spec"
 

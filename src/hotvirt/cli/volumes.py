@@ -10,9 +10,7 @@ from hotvirt.cli.lifecycle import ask, dry_run_option
 from hotvirt.cli.targets import Target, connected, machine, subresource
 from hotvirt.cli.verbs import verb
 from hotvirt.kube.errors import NotFound
-from hotvirt.kube.resources import CLAIMS, VMIS, VMS, Resource
-
-DATA_VOLUMES = Resource("cdi.kubevirt.io", "v1beta1", "datavolumes", "DataVolume")
+from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, VMIS, VMS, Resource
 
 
 @verb()

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from hotvirt.api import quantity
 from hotvirt.api.quantity import QuantityError
 from hotvirt.controllers.phasetimes import BUCKETS, PhaseTimes
+from hotvirt.kube import conditions
 from hotvirt.kube.times import parse
 
 Document = dict[str, Any]
@@ -160,7 +161,7 @@ def instances(vmis: Iterable[Document]) -> Iterator[Metric]:
             _annotated(vmi, "instancetype"),
         )
         system = status.get("guestOSInfo") or {}
-        evictable = _condition(vmi, "LiveMigratable") == "True" or not _moves(vmi)
+        evictable = conditions.is_true(status.get("conditions"), "LiveMigratable") or not _moves(vmi)
         info.add_metric(
             (
                 node, namespace, name, phase.lower(), kind, _annotated(vmi, "preference"),
@@ -243,11 +244,6 @@ def _annotated(vmi: Document, what: str) -> str:
     annotations = vmi["metadata"].get("annotations") or {}
     names = (f"kubevirt.io/{what}-name", f"kubevirt.io/cluster-{what}-name")
     return next((str(annotations[name]) for name in names if name in annotations), "")
-
-
-def _condition(obj: Document, kind: str) -> str:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return next((str(each.get("status")) for each in conditions if each.get("type") == kind), "")
 
 
 def _moves(vmi: Document) -> bool:

@@ -18,11 +18,10 @@ from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result, owner, owner_reference
-from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, POOLS, VMIS, VMS, Resource
+from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, DATA_VOLUMES, POOLS, VMIS, VMS, Resource
 from hotvirt.kube.times import Clock
 
 BY_POOL = "pool"
-DATA_VOLUMES = Resource("cdi.kubevirt.io", "v1beta1", "datavolumes", "DataVolume")
 PAUSED = Failure("SuccessfulPaused", "the pool is paused: nothing is made, changed or deleted")
 
 

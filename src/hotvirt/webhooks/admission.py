@@ -9,11 +9,11 @@ from typing import Any
 
 from hotvirt.api import defaults, schemas, validation, validation_settings, validation_volumes
 from hotvirt.api.defaults import ClusterSettings
-from hotvirt.api.faults import Fault
 from hotvirt.kube.admission import Admission, AdmissionRequest, Read, User, Verdict
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
 from hotvirt.webhooks import livewarnings
+from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.instancetypes import SizeKinds, Sizes
 from hotvirt.webhooks.migrations import MigrationPolicies, Migrations
 from hotvirt.webhooks.sets import Sets
@@ -139,10 +139,6 @@ def _gated(spec: Document, path: str, kubevirt: Document | None) -> tuple[Cause,
     configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
     gates = (configuration.get("developerConfiguration") or {}).get("featureGates") or ()
     return causes([*validation_volumes.gated(spec, path, gates)])
-
-
-def causes(faults: tuple[Fault, ...] | list[Fault]) -> tuple[Cause, ...]:
-    return tuple(Cause(fault.reason, fault.message, fault.field) for fault in faults)
 
 
 def _finalized(vm: Document) -> Document:

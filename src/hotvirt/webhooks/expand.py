@@ -11,6 +11,7 @@ from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import ApiError, BadRequest, Cause, NotFound
 from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMS, Resource
 from hotvirt.webhooks import options
+from hotvirt.webhooks.causes import causes
 
 LARGEST = 3 << 20
 _META = ("name", "generateName", "namespace", "labels", "annotations", "uid", "resourceVersion", "generation",
@@ -65,8 +66,7 @@ async def expanded(client: Client, vm: Document) -> Document:
     try:
         return sizes.expand(vm, size, taste)
     except sizes.ConflictError as error:
-        causes = [Cause(fault.reason, fault.message, fault.field) for fault in error.faults]
-        raise BadRequest(f"cannot expand instancetype to VM: {error}", causes=causes) from error
+        raise BadRequest(f"cannot expand instancetype to VM: {error}", causes=causes(error.faults)) from error
 
 
 async def _named(client: Client, vm: Document, what: str) -> Document | None:

@@ -13,22 +13,23 @@ from hotvirt.api.faults import Fault
 from hotvirt.api.instancetype_matchers import Matcher
 from hotvirt.api.validation import Checked
 from hotvirt.kube.admission import AdmissionRequest, Read, Verdict
-from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import (
     CLAIMS,
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
     CONTROLLER_REVISIONS,
+    DATA_VOLUMES,
     INSTANCETYPES,
     PREFERENCES,
     Resource,
 )
+from hotvirt.webhooks.causes import causes
 
 Document = dict[str, Any]
 RESOURCES = {each.kind: each for each in (INSTANCETYPES, CLUSTER_INSTANCETYPES, PREFERENCES, CLUSTER_PREFERENCES)}
 _SOURCES = {
     "PersistentVolumeClaim": CLAIMS,
-    "DataVolume": Resource("cdi.kubevirt.io", "v1beta1", "datavolumes", "DataVolume"),
+    "DataVolume": DATA_VOLUMES,
     "DataSource": Resource("cdi.kubevirt.io", "v1beta1", "datasources", "DataSource"),
     "VolumeSnapshot": Resource("snapshot.storage.k8s.io", "v1", "volumesnapshots", "VolumeSnapshot"),
 }
@@ -101,8 +102,7 @@ class SizeKinds:
             return Verdict()
         is_size = request.resource in (INSTANCETYPES, CLUSTER_INSTANCETYPES)
         checked = (validation_instancetype.instancetype if is_size else validation_instancetype.preference)(request.obj)
-        causes = tuple(Cause(fault.reason, fault.message, fault.field) for fault in checked.faults)
-        return Verdict(causes=causes, warnings=checked.warnings)
+        return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
 
 
 def _with_taste(vm: Document, taste: Document) -> Document:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from hotvirt.kube import conditions
 from hotvirt.kube.aggregated import RequestContext
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
@@ -188,8 +189,7 @@ class MachineVerbs:
 
 
 def _why_not_migratable(vmi: Document) -> str:
-    found = (vmi.get("status") or {}).get("conditions") or ()
-    known: Document = next((each for each in found if each.get("type") == "LiveMigratable"), {})
+    known = conditions.of(vmi, "LiveMigratable") or {}
     reason = known.get("reason") or "Unknown"
     return (
         f"Cannot migrate VMI, Reason: {reason}, Message: {known.get('message') or 'it is not known to be migratable'}"

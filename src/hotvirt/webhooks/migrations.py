@@ -10,9 +10,10 @@ from typing import Any
 from hotvirt.api import quantity
 from hotvirt.api.faults import Fault, invalid, required
 from hotvirt.api.quantity import QuantityError
+from hotvirt.kube import conditions
 from hotvirt.kube.admission import AdmissionRequest, Read, Verdict
-from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import MIGRATION_POLICIES, MIGRATIONS, VMIS, Resource
+from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.lifecycle import FINAL_PHASES
 
 Document = dict[str, Any]
@@ -37,13 +38,13 @@ class Migrations:
         if old is not None:
             changed = spec != (old.get("spec") or {})
             return Verdict(
-                causes=_causes([invalid("spec", "a migration cannot be changed: delete it")] if changed else [])
+                causes=causes([invalid("spec", "a migration cannot be changed: delete it")] if changed else [])
             )
         name = spec.get("vmiName")
         if not isinstance(name, str) or not name:
-            return Verdict(causes=_causes([required("spec.vmiName", "name the instance to move")]))
+            return Verdict(causes=causes([required("spec.vmiName", "name the instance to move")]))
         if spec.get("priority"):
-            return Verdict(causes=_causes([invalid("spec.priority", "is set by hotvirt alone: remove it")]))
+            return Verdict(causes=causes([invalid("spec.priority", "is set by hotvirt alone: remove it")]))
         vmi = self._read(VMIS, name, str(obj["metadata"].get("namespace") or ""))
         return Verdict(denied=_obstacle(vmi, name))
 
@@ -55,8 +56,7 @@ def _obstacle(vmi: Document | None, name: str) -> str:
     status = vmi.get("status") or {}
     if status.get("phase") in FINAL_PHASES:
         return f'Cannot migrate VMI in finalized state: "{name}" has ended'
-    conditions = status.get("conditions") or ()
-    found = next((each for each in conditions if each.get("type") == "LiveMigratable"), None)
+    found = conditions.of(vmi, "LiveMigratable")
     if found is not None and found.get("status") == "True":
         return ""
     reason, message = ("NotReady", "it is not known yet whether it can") if found is None else (
@@ -74,7 +74,7 @@ class MigrationPolicies:
     async def validate(self, request: AdmissionRequest) -> Verdict:
         if request.obj is None or request.subresource:
             return Verdict()
-        return Verdict(causes=_causes(policy_faults(request.obj.get("spec") or {})))
+        return Verdict(causes=causes(policy_faults(request.obj.get("spec") or {})))
 
 
 def policy_faults(spec: Document) -> Iterator[Fault]:
@@ -89,7 +89,3 @@ def policy_faults(spec: Document) -> Iterator[Fault]:
                 yield invalid("spec.bandwidthPerMigration", f"must not be negative: {bandwidth}")
         except QuantityError as error:
             yield invalid("spec.bandwidthPerMigration", str(error))
-
-
-def _causes(faults: Iterator[Fault] | list[Fault]) -> tuple[Cause, ...]:
-    return tuple(Cause(fault.reason, fault.message, fault.field) for fault in faults)

@@ -13,7 +13,7 @@ from hotvirt.kube.admission import User
 from hotvirt.kube.aggregated import RequestContext
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import ApiError, BadRequest, NotFound
-from hotvirt.kube.resources import CLAIMS, KUBEVIRTS, NODES, PODS, VMIS, Resource
+from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, NODES, PODS, QUOTAS, VMIS, Resource
 from hotvirt.preconditions import gather
 from hotvirt.preconditions import report as reports
 from hotvirt.preconditions.facts import READ_CLAIM, Caller, Places
@@ -23,8 +23,6 @@ from hotvirt.webhooks.guests import GuestAccess
 
 T = TypeVar("T")
 ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
-QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
-ATTACHMENTS = Resource("k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition")
 MOST_CHANGES = 32
 PATIENCE = 3.0
 """Seconds that the guest's own word is waited for."""

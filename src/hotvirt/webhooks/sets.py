@@ -4,8 +4,8 @@ from typing import Any
 
 from hotvirt.api import validation_sets
 from hotvirt.kube.admission import AdmissionRequest, Verdict
-from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import POOLS, REPLICA_SETS, Resource
+from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.instancetypes import Sizes
 
 Document = dict[str, Any]
@@ -32,5 +32,4 @@ class Sets:
             checked = validation_sets.replica_set(obj)
         else:
             checked = validation_sets.pool(obj, old, lambda vm: self._sizes.check(vm, None))
-        causes = tuple(Cause(fault.reason, fault.message, fault.field) for fault in checked.faults)
-        return Verdict(causes=causes, warnings=checked.warnings)
+        return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
