@@ -45,6 +45,7 @@ SCALE = {
 }
 V1, POOL, SIZE = ("kubevirt.io", ["v1", "v1alpha3"]), ("pool.kubevirt.io", ["v1beta1", "v1alpha1"]), (
     "instancetype.kubevirt.io", ["v1beta1"])  # fmt: skip
+SNAP = ("snapshot.kubevirt.io", ["v1beta1", "v1alpha1"])
 NAMES = {
     "VirtualMachine": (V1, "virtualmachines", ["vm", "vms"], {"status": {}}),
     "VirtualMachineInstance": (V1, "virtualmachineinstances", ["vmi", "vmis"], None),
@@ -61,6 +62,16 @@ NAMES = {
         ["vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"], None),
     "VirtualMachinePreference": (SIZE, "virtualmachinepreferences", ["vmpref", "vmprefs", "vmp", "vmps"], None),
     "VirtualMachineClusterPreference": (SIZE, "virtualmachineclusterpreferences", ["vmcp", "vmcps"], None),
+    "VirtualMachineSnapshot": (SNAP, "virtualmachinesnapshots", ["vmsnapshot", "vmsnapshots"], {"status": {}}),
+    "VirtualMachineSnapshotContent": (
+        SNAP, "virtualmachinesnapshotcontents", ["vmsnapshotcontent", "vmsnapshotcontents"], {"status": {}}),
+    "VirtualMachineRestore": (SNAP, "virtualmachinerestores", ["vmrestore", "vmrestores"], {"status": {}}),
+    "VirtualMachineClone": (
+        ("clone.kubevirt.io", ["v1beta1", "v1alpha1"]), "virtualmachineclones", ["vmclone", "vmclones"],
+        {"status": {}}),
+    "VirtualMachineExport": (
+        ("export.kubevirt.io", ["v1", "v1beta1"]), "virtualmachineexports", ["vmexport", "vmexports"],
+        {"status": {}}),
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Columns, short names and categories are KubeVirt's. `VirtualMachineInstance` has
 admission restores the status for people instead.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -74,6 +75,32 @@ _REPLICA_COLUMNS = [
     _column("Ready", ".status.readyReplicas", "integer", description="How many are ready"),
     _AGE,
 ]
+_DATA_VOLUME_COLUMNS = [
+    _column("Phase", ".status.phase", description="How far it is"),
+    _column("Progress", ".status.progress", description="In percent, while something is copied"),
+    _column("Restarts", ".status.restartCount", "integer", description="How often it was begun anew"),
+    _AGE,
+]
+_PROFILE_COLUMNS = [_column("StorageClass", ".status.storageClass"), _AGE]
+_READY = _column("ReadyToUse", ".status.readyToUse", "boolean")
+_MADE = _column("CreationTime", ".status.creationTime", "date")
+_ERROR = _column("Error", ".status.error.message")
+_SOURCE_COLUMNS = [
+    _column("SourceKind", ".spec.source.kind"),
+    _column("SourceName", ".spec.source.name"),
+    _column("Phase", ".status.phase"),
+]
+_RESTORE_COLUMNS = [
+    _column("TargetKind", ".spec.target.kind"),
+    _column("TargetName", ".spec.target.name"),
+    _column("Complete", ".status.complete", "boolean"),
+    _column("RestoreTime", ".status.restoreTime", "date"),
+]
+_CLONE_COLUMNS = [
+    _column("Phase", ".status.phase"),
+    _column("SourceVirtualMachine", ".spec.source.name"),
+    _column("TargetVirtualMachine", ".spec.target.name"),
+]
 _SUBRESOURCES: dict[str, Document] = {
     "status": {},
     "scale": {
@@ -96,6 +123,10 @@ _KUBEVIRT = _Group("kubevirt.io", "v1", "v1alpha3")
 _MIGRATIONS = _Group("migrations.kubevirt.io", "v1alpha1")
 _POOL = _Group("pool.kubevirt.io", "v1beta1", "v1alpha1")
 _INSTANCETYPE = _Group("instancetype.kubevirt.io", "v1beta1")
+_SNAPSHOT = _Group("snapshot.kubevirt.io", "v1beta1", "v1alpha1")
+_CLONE = _Group("clone.kubevirt.io", "v1beta1", "v1alpha1")
+_EXPORT = _Group("export.kubevirt.io", "v1", "v1beta1")
+_CDI = _Group("cdi.kubevirt.io", "v1beta1")
 
 
 @cache
@@ -122,7 +153,41 @@ def crds() -> tuple[Document, ...]:
             _crd(kind, f"{kind.lower()}s", short_names, [], group=_INSTANCETYPE)
             for kind, short_names in _SIZES.items()
         ),
+        _crd(
+            "VirtualMachineSnapshot", "virtualmachinesnapshots", ("vmsnapshot", "vmsnapshots"),
+            [*_SOURCE_COLUMNS, _READY, _MADE, _ERROR], group=_SNAPSHOT, subresources=("status",),
+        ),
+        _crd(
+            "VirtualMachineSnapshotContent", "virtualmachinesnapshotcontents",
+            ("vmsnapshotcontent", "vmsnapshotcontents"), [_READY, _MADE, _ERROR], group=_SNAPSHOT,
+            subresources=("status",),
+        ),
+        _crd(
+            "VirtualMachineRestore", "virtualmachinerestores", ("vmrestore", "vmrestores"), _RESTORE_COLUMNS,
+            group=_SNAPSHOT, subresources=("status",),
+        ),
+        _crd(
+            "VirtualMachineClone", "virtualmachineclones", ("vmclone", "vmclones"), _CLONE_COLUMNS, group=_CLONE,
+            subresources=("status",),
+        ),
+        _crd(
+            "VirtualMachineExport", "virtualmachineexports", ("vmexport", "vmexports"), _SOURCE_COLUMNS,
+            group=_EXPORT, subresources=("status",),
+        ),
+        *_storage(),
     )  # fmt: skip
+
+
+def _storage() -> Iterator[Document]:
+    yield _crd("DataVolume", "datavolumes", ("dv", "dvs"), _DATA_VOLUME_COLUMNS, group=_CDI, subresources=("status",))
+    yield _crd("DataSource", "datasources", ("das",), [_AGE], group=_CDI, subresources=("status",))
+    yield _crd("StorageProfile", "storageprofiles", (), _PROFILE_COLUMNS, group=_CDI, subresources=("status",))
+    yield _crd(
+        "CDI", "cdis", ("cdi", "cdis"), [_AGE, _column("Phase", ".status.phase")], group=_CDI, subresources=("status",)
+    )
+    yield _crd("CDIConfig", "cdiconfigs", (), [_AGE], group=_CDI, subresources=("status",))
+    for kind in ("VolumeImportSource", "VolumeUploadSource", "VolumeCloneSource"):
+        yield _crd(kind, f"{kind.lower()}s", (), [_AGE], group=_CDI)
 
 
 def _crd(
@@ -196,7 +261,10 @@ _SIZES = {
     "VirtualMachinePreference": ("vmpref", "vmprefs", "vmp", "vmps"),
     "VirtualMachineClusterPreference": ("vmcp", "vmcps"),
 }
-_OF_CLUSTER = ("VirtualMachineClusterInstancetype", "VirtualMachineClusterPreference", "MigrationPolicy")
+_OF_CLUSTER = (
+    "VirtualMachineClusterInstancetype", "VirtualMachineClusterPreference", "MigrationPolicy", "StorageProfile", "CDI",
+    "CDIConfig",
+)  # fmt: skip
 _OF_KIND = {
     "VirtualMachine": "A virtual machine: what it is, and whether it shall run.",
     "VirtualMachineInstance": "One running guest. Made from its VM, and edited there.",
@@ -206,9 +274,22 @@ _OF_KIND = {
     "VirtualMachineInstanceMigration": "A move of a running guest to another node.",
     "MigrationPolicy": "How guests are moved, for those that its selectors match.",
     "VirtualMachineInstancetype": "CPU and memory of machines by name, for this namespace.",
+    "VirtualMachineSnapshot": "A machine's disks and settings as they were at one moment.",
+    "VirtualMachineSnapshotContent": "What a snapshot holds. Made by hotvirt.",
+    "VirtualMachineRestore": "A snapshot put back into its machine, or into a new one.",
+    "VirtualMachineClone": "A new machine that begins as a copy of another, or of a snapshot.",
+    "VirtualMachineExport": "A machine's or snapshot's disks, or a claim, to be downloaded.",
     "VirtualMachineClusterInstancetype": "CPU and memory of machines by name, for all namespaces.",
     "VirtualMachinePreference": "What a guest works best with, for this namespace. Machines' words come first.",
     "VirtualMachineClusterPreference": "What a guest works best with, for all namespaces. Machines' words come first.",
+    "DataVolume": "A claim and what is to be in it: an image from somewhere, a copy of another claim, or nothing.",
+    "DataSource": "A name for a claim or snapshot to make copies of, such as the newest image of a distribution.",
+    "StorageProfile": "What claims of a storage class get when a data volume leaves it open.",
+    "CDI": "That data volumes are offered here.",
+    "CDIConfig": "Settings for data volumes, and where images are uploaded to.",
+    "VolumeImportSource": "An image that claims may name as their dataSourceRef.",
+    "VolumeUploadSource": "Claims that name this as their dataSourceRef wait for an upload.",
+    "VolumeCloneSource": "A claim that claims may name as their dataSourceRef to become a copy of it.",
 }
 
 

@@ -4,7 +4,7 @@ Keyed `Type.field` by the names of `api.schemas`. A field without words here is 
 """
 # ruff: noqa: E501 (a sentence a line)
 
-from hotvirt.api import explain_sets, explain_volumes, support_settings
+from hotvirt.api import explain_sets, explain_snapshots, explain_volumes, support_settings
 
 _ENLIGHTENMENTS = {
     "evmcs": "hv_evmcs", "frequencies": "hv_frequencies", "ipi": "hv_ipi", "reenlightenment": "hv_reenlightenment",
@@ -15,6 +15,7 @@ _ENLIGHTENMENTS = {
 
 WORDS = {
     **explain_sets.WORDS,
+    **explain_snapshots.WORDS,
     **explain_volumes.WORDS,
     **support_settings.WORDS,
     "VirtualMachine.spec": "The desired state of the machine.",
@@ -53,6 +54,25 @@ WORDS = {
     "UserPasswordAccessCredential.propagationMethod": "How the guest gets them.",
     "UserPasswordAccessCredentialSource.secret": "A secret of users and their passwords.",
     "UserPasswordAccessCredentialPropagationMethod.qemuGuestAgent": "By the guest's agent, while it runs.",
+    "VirtualMachineInstanceSpec.readinessProbe": "While it fails, the guest is not ready, and no service sends it anything.",
+    "VirtualMachineInstanceSpec.livenessProbe": "When it fails, the guest is stopped as a failed one, which run strategies but Manual, Once and Halted start again.",
+    "Probe.exec": "Runs a program in the guest by its agent: exit status 0 is success. Not while its filesystems are frozen.",
+    "Probe.guestAgentPing": "Success is when the guest's agent answers.",
+    "Probe.httpGet": "Asks a web server in the guest: any status from 200 to 399 is success. Certificates are not checked.",
+    "Probe.tcpSocket": "Success is when the guest takes a connection.",
+    "Probe.initialDelaySeconds": "Seconds after the guest began to run before it is asked first. Default 0.",
+    "Probe.timeoutSeconds": "Seconds for an answer. Default 1.",
+    "Probe.periodSeconds": "Seconds between two questions. Default 10.",
+    "Probe.successThreshold": "Successes in a row after a failure that count as one. Default 1.",
+    "Probe.failureThreshold": "Failures in a row that count as one. Default 3.",
+    "core.ExecAction.command": "The program's path in the guest and its arguments; no shell is between.",
+    "core.HTTPGetAction.port": "Number, or name that an interface gives it.",
+    "core.HTTPGetAction.path": "What is asked for. Default /.",
+    "core.HTTPGetAction.scheme": "HTTP (the default) or HTTPS.",
+    "core.HTTPGetAction.httpHeaders": "Headers to send along.",
+    "core.HTTPHeader.name": "A header's name.",
+    "core.HTTPHeader.value": "A header's value.",
+    "core.TCPSocketAction.port": "Number, or name that an interface gives it.",
     "VirtualMachineInstanceSpec.nodeSelector": "Labels a node must have to run the guest.",
     "VirtualMachineInstanceSpec.affinity": "Node affinity: the nodes that may run the guest. Required pod (anti-)affinity leaves it pending, with that reason, in a home.",
     "VirtualMachineInstanceSpec.tolerations": "Taints of a node that the guest puts up with.",
