@@ -72,13 +72,25 @@ NAMES = {
     "VirtualMachineExport": (
         ("export.kubevirt.io", ["v1", "v1beta1"]), "virtualmachineexports", ["vmexport", "vmexports"],
         {"status": {}}),
+    **{
+        kind: (("cdi.kubevirt.io", ["v1beta1"]), f"{kind.lower()}s", short, {"status": {}})
+        for kind, short in (
+            ("DataVolume", ["dv", "dvs"]), ("DataSource", ["das"]), ("StorageProfile", []), ("CDI", ["cdi", "cdis"]),
+            ("CDIConfig", []),
+        )
+    },
+    **{
+        kind: (("cdi.kubevirt.io", ["v1beta1"]), f"{kind.lower()}s", [], None)
+        for kind in ("VolumeImportSource", "VolumeUploadSource", "VolumeCloneSource")
+    },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", CRDS)
 def test_names_and_subresources_are_kubevirts(kind):
     (group, versions), plural, short_names, subresources = NAMES[kind]
-    spec, cluster = CRDS[kind]["spec"], "Cluster" in kind or kind == "MigrationPolicy"
+    spec = CRDS[kind]["spec"]
+    cluster = "Cluster" in kind or kind in ("MigrationPolicy", "StorageProfile", "CDI", "CDIConfig")
     assert (spec["names"]["plural"], spec["names"]["shortNames"]) == (plural, short_names)
     assert (spec["scope"], spec["names"].get("categories")) == (
         ("Cluster", None) if cluster else ("Namespaced", ["all"])

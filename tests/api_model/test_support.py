@@ -79,8 +79,9 @@ REFUSED = {
     "zero is said": ({"domain": {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}},
                      ["spec.domain.memory.hugepages"]),
     "all of them": (
-        {"livenessProbe": {"x": 1}, "domain": {"cpu": {"numa": {}}, "devices": {"gpus": [{"name": "g"}]}}},
-        ["spec.livenessProbe", "spec.domain.cpu.numa", "spec.domain.devices.gpus"]),
+        {"livenessProbe": {"tcpSocket": {"host": "h"}},
+         "domain": {"cpu": {"numa": {}}, "devices": {"gpus": [{"name": "g"}]}}},
+        ["spec.livenessProbe.tcpSocket.host", "spec.domain.cpu.numa", "spec.domain.devices.gpus"]),
     "what promises nothing": (
         {"livenessProbe": None, "accessCredentials": [], "domain": {"devices": {"autoattachVSOCK": False}}}, []),
     "below what is without effect": ({"domain": {"features": {"smm": {"enabled": True}}}}, []),

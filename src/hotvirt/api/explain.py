@@ -4,7 +4,7 @@ Keyed `Type.field` by the names of `api.schemas`. A field without words here is 
 """
 # ruff: noqa: E501 (a sentence a line)
 
-from hotvirt.api import explain_sets, explain_snapshots, explain_volumes, support_settings
+from hotvirt.api import explain_sets, explain_snapshots, explain_storage, explain_volumes, support_settings
 
 _ENLIGHTENMENTS = {
     "evmcs": "hv_evmcs", "frequencies": "hv_frequencies", "ipi": "hv_ipi", "reenlightenment": "hv_reenlightenment",
@@ -16,6 +16,7 @@ _ENLIGHTENMENTS = {
 WORDS = {
     **explain_sets.WORDS,
     **explain_snapshots.WORDS,
+    **explain_storage.WORDS,
     **explain_volumes.WORDS,
     **support_settings.WORDS,
     "VirtualMachine.spec": "The desired state of the machine.",

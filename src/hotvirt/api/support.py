@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import explain, explain_volumes, schemas, support_settings
+from hotvirt.api import explain, explain_storage, explain_volumes, schemas, support_settings
 
 Document = dict[str, Any]
 
@@ -36,6 +36,7 @@ _QEMU_DEFAULT = "QEMU's default is used, which guests work with"
 
 NO_EFFECT: dict[str, str] = {
     **support_settings.NO_EFFECT,
+    **explain_storage.NO_EFFECT,
     **explain_volumes.NO_EFFECT,
     "VirtualMachineInstanceSpec.priorityClassName": _PLACEMENT,
     "VirtualMachineInstanceSpec.dnsConfig": _POD_NAMES,
@@ -63,7 +64,12 @@ NO_EFFECT: dict[str, str] = {
     "PodNetwork.vmIPv6NetworkCIDR": "the guest has its pod's address",
 }
 
-_PASSED_WHOLE = frozenset(("core.Affinity", "core.Toleration", "core.TopologySpreadConstraint"))
+_PASSED_WHOLE = frozenset(
+    (
+        "core.Affinity", "core.Toleration", "core.TopologySpreadConstraint", "core.PersistentVolumeClaimSpec",
+        "cdi.StorageSpec",
+    )
+)  # fmt: skip
 """Types that whoever acts on the field reads whole."""
 
 _OPEN = frozenset[str]()
@@ -71,13 +77,10 @@ _OPEN = frozenset[str]()
 
 _MEND = {
     "useSerial": "have the guest's boot loader use its port",
-    "dataVolumeTemplates": "make a PersistentVolumeClaim and name it in volumes",
     "default": "the pod network stays the default one: leave default out",
     "noCloud": "use qemuGuestAgent, or put the keys into cloud-init's user data",
     "configDrive": "use qemuGuestAgent, or put the keys into cloud-init's user data",
-    "dataVolume": "name its claim as persistentVolumeClaim",
-    "livenessProbe": "remove it, and watch the condition AgentConnected",
-    "readinessProbe": "remove it, and watch the condition AgentConnected",
+    "host": "leave host out: the guest itself is asked, at its own address",
 }
 
 

@@ -16,7 +16,7 @@ Document = dict[str, Any]
 
 SOURCES = (
     "containerDisk", "persistentVolumeClaim", "emptyDisk", "ephemeral", "cloudInitNoCloud", "cloudInitConfigDrive",
-    "configMap", "secret", "serviceAccount", "downwardAPI", "sysprep", "hostDisk",
+    "configMap", "secret", "serviceAccount", "downwardAPI", "sysprep", "hostDisk", "dataVolume",
 )  # fmt: skip
 CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 SATA_PORTS = 6
@@ -130,13 +130,13 @@ def _volumes(volumes: Sequence[Document], disks: Sequence[Document], path: str) 
             continue
         kind, source = sources[0], volume[sources[0]]
         yield from _source(kind, source, f"{here}.{kind}")
-        if kind == "persistentVolumeClaim":
-            if (claim := source.get("claimName") or "") in claims:
-                yield duplicate(f"{here}.{kind}.claimName", f"claim {claim!r} is used twice: one volume per claim")
-            claims.add(source.get("claimName") or "")
+        if (field := api_disks.HOTPLUG_SOURCES.get(kind)) is not None:
+            if (claim := source.get(field) or "") in claims:
+                yield duplicate(f"{here}.{kind}.{field}", f"claim {claim!r} is used twice: one volume per claim")
+            claims.add(source.get(field) or "")
             disk = of_disk.get(str(volume.get("name")))
             if source.get("hotpluggable"):
-                yield from _hotpluggable(disk, here)
+                yield from _hotpluggable(disk, f"{here}.{kind}")
             elif (
                 source.get("readOnly")
                 and api_disks.target(disk or {}) == "disk"
@@ -150,9 +150,7 @@ def _hotpluggable(disk: Document | None, path: str) -> Iterator[Fault]:
         return  # it will be on a bus that can
     bus = api_disks.bus(disk)
     if api_disks.target(disk) != "cdrom" and bus not in api_disks.HOTPLUG_BUSES:
-        yield invalid(
-            f"{path}.persistentVolumeClaim.hotpluggable", f"bus {bus} cannot hot-plug: set the disk's bus to scsi"
-        )
+        yield invalid(f"{path}.hotpluggable", f"bus {bus} cannot hot-plug: set the disk's bus to scsi")
 
 
 def _source(kind: str, source: Document, path: str) -> Iterator[Fault]:
@@ -160,6 +158,8 @@ def _source(kind: str, source: Document, path: str) -> Iterator[Fault]:
         yield from image(source.get("image") or "", f"{path}.image")
     elif kind == "persistentVolumeClaim" and not source.get("claimName"):
         yield required(f"{path}.claimName", "name a PersistentVolumeClaim of this namespace")
+    elif kind == "dataVolume" and not source.get("name"):
+        yield required(f"{path}.name", "name a DataVolume of this namespace")
     elif kind == "emptyDisk":
         try:
             size = quantity.parse_bytes(source.get("capacity") or "")

@@ -16,9 +16,9 @@ SCALARS = frozenset(
     ("string", "int32", "int64", "uint32", "number", "boolean", "quantity", "time", "duration", "object", "any",
      "bytes", "intstr")
 )  # fmt: skip
-TABLES = ("kubevirt", "replicas", "instancetypes", "migrations", "snapshots")
+TABLES = ("kubevirt", "replicas", "instancetypes", "migrations", "snapshots", "cdi")
 """Virtual machines and settings; replica sets and pools; instancetypes and preferences; migrations and policies;
-snapshots, clones and exports."""
+snapshots, clones and exports; data volumes."""
 
 
 class Kind(Struct, frozen=True):
