@@ -79,11 +79,11 @@ def test_a_running_pod_is_ready_as_its_gates_are():
 
     assert podrunner.readiness(pod(), NOW) is None
     for gate in (podrunner.UNPAUSED, "x/y"):
-        found = {c["type"]: c for c in podrunner.readiness(pod(**{gate: "False"}), NOW)}["Ready"]
+        found = {c["type"]: c for c in podrunner.readiness(pod(**{gate: "False"}), NOW)["conditions"]}["Ready"]
         assert (found["status"], found["reason"]) == ("False", "ReadinessGatesNotReady")
         assert gate in found["message"]
     assert podrunner.readiness(pod(Ready="False", **{"x/y": "False"}), NOW) is None
-    again = {c["type"]: c for c in podrunner.readiness(pod(Ready="False"), NOW)}["Ready"]
+    again = {c["type"]: c for c in podrunner.readiness(pod(Ready="False"), NOW)["conditions"]}["Ready"]
     assert (again["status"], again.get("reason")) == ("True", None)
 
 

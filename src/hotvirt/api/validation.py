@@ -18,6 +18,7 @@ from hotvirt.api import (
     validation_devices,
     validation_machine,
     validation_network,
+    validation_probes,
     validation_sizes,
     validation_volumes,
 )
@@ -79,6 +80,7 @@ def instance_spec(spec: Document, path: str) -> list[Fault]:
         *validation_devices.check(spec, path),
         *validation_network.check(spec, path),
         *validation_credentials.check(spec.get("accessCredentials") or (), f"{path}.accessCredentials"),
+        *validation_probes.check(spec, path),
         *_around(spec, path),
     ]
 

@@ -216,8 +216,10 @@ def _evicted(found: list[Document], vmi: Document, now: datetime) -> list[Docume
 
 def _is_up(pod: Document) -> bool:
     status = pod.get("status") or {}
-    ready = [c.get("ready") for c in status.get("containerStatuses") or () if c.get("name") == launcherpod.COMPUTE]
-    return bool(status.get("phase") == "Running" and pod["spec"].get("nodeName") and ready and ready[0])
+    # Started is enough: a readiness probe asks the guest, which is yet to be started.
+    compute = [c for c in status.get("containerStatuses") or () if c.get("name") == launcherpod.COMPUTE]
+    is_up = any(each.get("started") or each.get("ready") for each in compute)
+    return bool(status.get("phase") == "Running" and pod["spec"].get("nodeName") and is_up)
 
 
 def _image_trouble(pod: Document) -> Document | None:

@@ -24,6 +24,7 @@ KERNEL_COPIES = 96 * MIB
 PER_VCPU = 2 * MIB
 DISPLAY = 16 * MIB
 COMPUTE, CONSOLE_LOG = "compute", "guest-console-log"
+PROBES = ("readinessProbe", "livenessProbe")
 LEAST = {"cpu": "1m", "memory": "1Mi"}
 LAUNCHER_IMAGE = "hotvirt/launcher"
 SCHEDULABLE = "kubevirt.io/schedulable"
@@ -184,8 +185,26 @@ def _compute(vmi: Document, settings: Settings) -> Document:
         "imagePullPolicy": "IfNotPresent",
         "resources": resources(spec, settings),
     }
-    optional = {"volumeMounts": mounts, "ports": _ports(spec)}
+    optional = {"volumeMounts": mounts, "ports": _ports(spec), **_probes(vmi)}
     return {**container, **{key: value for key, value in optional.items() if value}}
+
+
+def _probes(vmi: Document) -> Document:
+    """The guest's probes as its pod's. Those that its agent answers are a command, of KubeVirt's form: a node of ours
+    asks the agent itself."""
+    metadata, found = vmi["metadata"], {}
+    for kind in PROBES:
+        if not (probe := vmi["spec"].get(kind)):
+            continue
+        found[kind] = {key: value for key, value in probe.items() if key not in ("exec", "guestAgentPing")}
+        seconds = str(probe.get("timeoutSeconds") or 1)
+        domain = f"{metadata['namespace']}_{metadata['name']}"
+        command = ["virt-probe", "--domainName", domain, "--timeoutSeconds", seconds]
+        if probe.get("guestAgentPing") is not None:
+            found[kind]["exec"] = {"command": [*command, "--guestAgentPing"]}
+        elif program := (probe.get("exec") or {}).get("command"):
+            found[kind]["exec"] = {"command": [*command, "--command", program[0], "--", *program[1:]]}
+    return found
 
 
 def _console_log(compute: Document, settings: Settings) -> Document:

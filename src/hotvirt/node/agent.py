@@ -19,7 +19,7 @@ from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, PODS, SERVICE_ACCOUNTS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
-from hotvirt.node import attachments, cards, changes, consolelog, contents, freezing, power, start, status
+from hotvirt.node import attachments, cards, changes, consolelog, contents, freezing, power, start, status, unhealthy
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
@@ -307,9 +307,11 @@ class NodeAgent:
             left = grace - (now - asked).total_seconds()
             return max(0.0, min(left, float(grace)))
         pod = self._pod(vmi["metadata"]["namespace"], uid)
-        if pod is None or (end := parse(pod["metadata"].get("deletionTimestamp"))) is None:
-            return None
-        return max(0.0, (end - now).total_seconds() - STOP_MARGIN)
+        if pod is not None and (end := parse(pod["metadata"].get("deletionTimestamp"))) is not None:
+            return max(0.0, (end - now).total_seconds() - STOP_MARGIN)
+        if (note := unhealthy.read(self._places.pod(uid))) is not None:
+            return min(float(grace), max(0.0, grace - (now - note.since).total_seconds()))
+        return None
 
     def _pod(self, namespace: str, uid: str) -> Document | None:
         found = self._pods.by_index(BY_UID, uid)
@@ -317,6 +319,7 @@ class NodeAgent:
 
     async def _over(self, key: Key, vmi: Document, guest: Guest, end: status.End) -> None:
         """The guest has stopped and QEMU waits to be dismissed."""
+        end = self._judged(vmi, guest.place, end)
         guest.place.outcome.write_text(end.phase)
         await self._finish(vmi, end)
         await guest.quit(end.phase)
@@ -335,7 +338,12 @@ class NodeAgent:
         pod = self._pod(key.namespace, place.directory.name)
         if not noted and not _is_going(vmi) and (pod is None or _is_going(pod)):
             end = status.WITHOUT_POD
-        await self._finish(vmi, end)
+        await self._finish(vmi, self._judged(vmi, place, end))
+
+    def _judged(self, vmi: Document, place: PodPlace, end: status.End) -> status.End:
+        """A guest that was stopped for its liveness probe has failed, however it took that."""
+        note = None if _is_going(vmi) else unhealthy.read(place)
+        return status.unhealthy(note.words) if note is not None else end
 
     async def _finish(self, vmi: Document, end: status.End) -> None:
         await self._patch(vmi, status.final(vmi, end, now=self._clock()))

@@ -80,6 +80,11 @@ class PodPlace(Struct, frozen=True):
         return self.directory / "cut-off"
 
     @property
+    def unhealthy(self) -> Path:
+        """There once its liveness probe failed, see `hotvirt.node.unhealthy`."""
+        return self.directory / "unhealthy"
+
+    @property
     def tpm_log(self) -> Path:
         """What its TPM printed."""
         return self.directory / "tpm.log"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +34,7 @@ from hotvirt.qemu.process import Identity, Process
 log = logging.getLogger(__name__)
 
 LAUNCHER = "virt-launcher"
+COMPUTE = "compute"
 UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
 FINAL = ("Succeeded", "Failed")
 TEND = 60.0
@@ -51,6 +53,8 @@ class PodRunner:
         self._limits: dict[str, Limits] = {}
         self._gone: dict[Key, set[str]] = {}
         self._watchers: set[asyncio.Task[None]] = set()
+        self.readiness: Callable[[str], bool | None] = lambda _uid: None
+        """What the readiness probe of a pod of this uid says; None when it has said nothing (yet)."""
         self.controller = Controller("pod-runner", self.reconcile)
         self.controller.watch(pods)
         pods.add_handler(self._note_gone)
@@ -96,10 +100,11 @@ class PodRunner:
             self._cgroups.join(uid, process.identity.pid, millis=requested(pod))
             self._limits[uid] = Limits()
         self._confine(pod, process)
+        ready = is_ready(pod, self.readiness(uid))
         if status.get("phase") != "Running":
-            await self._patch_status(pod, running(pod, self._address(pod), self._clock()))
-        elif (found := readiness(pod, self._clock())) is not None:
-            await self._patch_status(pod, {"conditions": found}, version=pod["metadata"]["resourceVersion"])
+            await self._patch_status(pod, running(pod, self._address(pod), self._clock(), ready=ready))
+        elif (found := readiness(pod, self._clock(), ready=ready)) is not None:
+            await self._patch_status(pod, found, version=pod["metadata"]["resourceVersion"])
         return DONE
 
     def _confine(self, pod: Document, process: Process) -> None:
@@ -278,11 +283,24 @@ def holders(place: PodPlace, *, of: tuple[Path, ...] = ()) -> list[int]:
     return found
 
 
-def running(pod: Document, address: str, now: datetime) -> Document:
+def is_ready(pod: Document, probed: bool | None) -> bool:
+    """Whether the pod's container is, by what its readiness probe says: without one it is, and before it said anything
+    it is as it was told to be."""
+    if probed is not None or "readinessProbe" not in pod["spec"]["containers"][0]:
+        return probed is not False
+    return any(
+        each.get("name") == COMPUTE and each.get("ready")
+        for each in (pod.get("status") or {}).get("containerStatuses") or ()
+    )
+
+
+def running(pod: Document, address: str, now: datetime, *, ready: bool = True) -> Document:
     """Status of a pod whose process waits or runs. Pure."""
     found = (pod.get("status") or {}).get("conditions")
-    for kind in ("PodScheduled", "Initialized", "ContainersReady", *gates(pod), "Ready"):
+    for kind in ("PodScheduled", "Initialized", *gates(pod)):
         found = conditions.put(found, kind, True, now=now)
+    for kind in ("ContainersReady", "Ready"):
+        found = conditions.put(found, kind, ready, now=now, **_unready(ready))
     return {
         "phase": "Running",
         "podIP": address,
@@ -290,7 +308,7 @@ def running(pod: Document, address: str, now: datetime) -> Document:
         "hostIP": "127.0.0.1",
         "startTime": stamp(now),
         "conditions": found,
-        "containerStatuses": [{**_container(pod), **_started(now)}],
+        "containerStatuses": [{**_container(pod), **_started(now), "ready": ready}],
         **_beside(pod, _started(now)),
     }
 
@@ -311,16 +329,32 @@ def gates(pod: Document) -> list[str]:
     return [each for each in found if each == UNPAUSED]
 
 
-def readiness(pod: Document, now: datetime) -> list[Document] | None:
-    """The conditions of a running pod with `Ready` as its readiness gates have it; None when it is so. Pure."""
-    found = list((pod.get("status") or {}).get("conditions") or ())
+def readiness(pod: Document, now: datetime, *, ready: bool = True) -> Document | None:
+    """The status of a running pod with its container ready or not, and `Ready` as that and its readiness gates have it;
+    None when it is so. Pure."""
+    status = pod.get("status") or {}
+    found = list(status.get("conditions") or ())
     asked = [str(each.get("conditionType")) for each in pod["spec"].get("readinessGates") or ()]
     closed = [each for each in asked if not conditions.is_true(found, each)]
-    if conditions.is_true(found, "Ready") is not bool(closed):
+    why = _unready(ready)
+    new = conditions.put(found, "ContainersReady", ready, now=now, **why)
+    if ready and closed:
+        words = f"these readiness gates are not True: {', '.join(closed)}"
+        why = {"reason": "ReadinessGatesNotReady", "message": words}
+    if conditions.is_true(found, "Ready") is not (ready and not closed) or not ready:
+        new = conditions.put(new, "Ready", ready and not closed, now=now, **why)
+    if new == found:
         return None
-    reason = "ReadinessGatesNotReady" if closed else ""
-    message = f"these readiness gates are not True: {', '.join(closed)}" if closed else ""
-    return conditions.put(found, "Ready", not closed, now=now, reason=reason, message=message)
+    old = status.get("containerStatuses") or ()
+    said = [{**each, "ready": ready} if each.get("name") == COMPUTE else each for each in old]
+    return {"conditions": new, **({"containerStatuses": said} if said != list(old) else {})}
+
+
+def _unready(ready: bool) -> dict[str, str]:
+    """Why a pod is not ready by its container, as a kubelet words it."""
+    if ready:
+        return {}
+    return {"reason": "ContainersNotReady", "message": f"containers with unready status: [{COMPUTE}]"}
 
 
 def ended(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hotvirt.kube.client import Client
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
-from hotvirt.kube.informer import Key, SharedInformers
+from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.resources import LEASES, NODES, PODS, VMIS, VMS
 from hotvirt.kube.times import Clock, utc_now
 from hotvirt.node import hostfacts
@@ -21,6 +21,7 @@ from hotvirt.node.network import Network
 from hotvirt.node.places import Places
 from hotvirt.node.podaccess import LocalPodStreams
 from hotvirt.node.podrunner import PodRunner
+from hotvirt.node.prober import Prober
 from hotvirt.node.provisioner import Provisioner
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ class Node:
         self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
 
     async def samples(self) -> "dict[Key, GuestSample]":
+        self._prober = Prober(
+            self._vmis, self._pods, agent=self._agent, node=facts.node_name, places=places, recorder=recorder,
+            clock=clock,
+        )  # fmt: skip
+        self._runner.readiness = self._prober.readiness
+        self._prober.changed = lambda pod: self._runner.controller.queue.add(key_of(pod))
         """What each guest of this node uses now."""
         from hotvirt.node import samples  # for who asks
 
@@ -89,6 +96,7 @@ class Node:
             self.access.close()
             await self._agent.close()
         raise AssertionError("controllers never return")
+                group.create_task(self._prober.run())
 
     async def _announce(self) -> None:
         """The Node object, written when the node starts; an idle node writes nothing."""

@@ -73,6 +73,11 @@ ENDS: dict[str, End] = {
 """By the run states in which a guest does not go on, and QEMU waits to be dismissed."""
 
 
+def unhealthy(words: str) -> End:
+    """Of a guest whose liveness probe failed."""
+    return End("Failed", "LivenessProbeFailed", f"the liveness probe failed ({words}), so the guest was stopped")
+
+
 WITHOUT_POD = End("Failed", POD_GOES, "the launcher pod was deleted, and the guest with it", POD_GOES)
 
 
