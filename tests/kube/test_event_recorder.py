@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from hotvirt.kube import events
 from hotvirt.kube.errors import InternalError
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.resources import EVENTS
@@ -89,3 +90,29 @@ async def test_what_cannot_be_written_is_dropped_and_the_next_is_written(api):
         recorder.event(VM, "Normal", "B", "b")
         await asyncio.sleep(1)
     assert [e["reason"] for e in api.all(EVENTS)] == ["B"]
+
+
+async def test_what_was_said_is_forgotten_when_the_api_has_forgotten_it(api):
+    now = Now()
+    recorder = Recorder(api, "c", clock=now)
+    async with recording(recorder):
+        for number in range(50):
+            about = {**VM, "metadata": {**VM["metadata"], "uid": f"u{number}"}}
+            recorder.event(about, "Normal", "SuccessfulCreate", "Started it")
+        await asyncio.sleep(1)
+        assert recorder.remembered == 100
+        now.time += timedelta(hours=3)
+        recorder.event(VM, "Normal", "SuccessfulCreate", "Started it")
+        await asyncio.sleep(1)
+    assert recorder.remembered == 2
+
+
+async def test_what_is_remembered_has_a_bound(api, monkeypatch):
+    monkeypatch.setattr(events, "REMEMBERED", 10)
+    recorder = Recorder(api, "c", clock=Now())
+    async with recording(recorder):
+        for number in range(30):
+            about = {**VM, "metadata": {**VM["metadata"], "uid": f"u{number}"}}
+            recorder.event(about, "Normal", "SuccessfulCreate", "Started it")
+        await asyncio.sleep(1)
+    assert recorder.remembered == 20

@@ -196,6 +196,21 @@ async def test_events_expire_after_their_last_write(server: ApiServer, client: L
     await keeper.stop()
 
 
+async def test_of_an_event_that_was_written_again_or_deleted_one_end_or_none_is_waited_for(
+    server: ApiServer, client: LocalClient
+) -> None:
+    keeper = expiry.EventExpiry(server.verbs, SERVER_USER)
+    keeper.start()
+    before = len(keeper)
+    await client.create(EVENTS, {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}}, "default")
+    for count in range(2, 5):
+        await client.patch(EVENTS, "e", {"count": count}, "default")
+    assert len(keeper) == before + 1
+    await client.delete(EVENTS, "e", "default")
+    assert len(keeper) == before
+    await keeper.stop()
+
+
 async def test_keepers_go_on_after_a_failure(server: ApiServer, client: LocalClient, monkeypatch: Any) -> None:
     delete, failures = server.verbs.delete, iter([True])
 

@@ -3,13 +3,13 @@
 `Recorder.event` only puts into a bounded queue, so that no reconcile waits for one, and a full queue drops the oldest.
 `run` (one task) writes them: an event said before raises `count` and `lastTimestamp` of the old one by a patch. A
 source that says too much about one object is cut off by a token bucket, as in client-go (25 at once, then one in
-five minutes). Events are news, not state: nothing may depend on one having been written.
+five minutes). What was said is remembered no longer than the API keeps it, nor more than so much of it. Events are
+news, not state: nothing may depend on one having been written.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Literal, NoReturn
 from uuid import uuid4
 
@@ -24,6 +24,8 @@ from hotvirt.kube.workqueue import TokenBucket
 log = logging.getLogger(__name__)
 
 QUEUE, REMEMBERED = 1000, 4096
+KEPT = 3600.0
+"""Seconds an API keeps an event that is not written again: an older one is made anew."""
 BURST, REFILL = 25, 1 / 300.0
 MESSAGE = 1024
 """Longest message the API takes."""
@@ -32,12 +34,13 @@ EventKind = Literal["Normal", "Warning"]
 _Identity = tuple[str, str, str, str, str]
 
 
-class _Said(Struct):
-    """An event as last written; `count` times altogether."""
+class _Said(Struct, gc=False):
+    """An event as last written, at `moment`; `count` times altogether."""
 
     namespace: str
     name: str
     count: int
+    moment: float
 
 
 class _Waiting(Struct):
@@ -65,9 +68,14 @@ class Recorder:
         self._client, self._component, self._host, self._clock = client, component, host, clock
         self._waiting: OrderedDict[_Identity, _Waiting] = OrderedDict()
         self._said: OrderedDict[_Identity, _Said] = OrderedDict()
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[TokenBucket, float]] = OrderedDict()
         self._arrived = asyncio.Event()
         self.dropped = 0
+
+    @property
+    def remembered(self) -> int:
+        """How many events, and objects that they are about, it still knows of."""
+        return len(self._said) + len(self._buckets)
 
     def event(self, obj: Document, kind: EventKind, reason: str, message: str) -> None:
         """Says about `obj` (a whole document or an ObjectReference-like one with metadata) what happened."""
@@ -100,6 +108,7 @@ class Recorder:
                 except (ApiError, Unreachable) as error:
                     self.dropped += 1
                     log.debug("event %s about %s not written: %s", identity[3], waiting.about.get("name"), error)
+                self._forget()
 
     async def _write(self, identity: _Identity, waiting: _Waiting) -> None:
         said = self._said.get(identity)
@@ -111,13 +120,13 @@ class Recorder:
                 del self._said[identity]  # it aged out of the API; begin anew
             else:
                 said.count += waiting.times
+                said.moment = self._seconds()
                 self._said.move_to_end(identity)
                 return
         event = self._document(identity, waiting)
         namespace = event["metadata"]["namespace"]
         await self._client.create(EVENTS, event, namespace)
-        self._said[identity] = _Said(namespace, event["metadata"]["name"], waiting.times)
-        _bound(self._said)
+        self._said[identity] = _Said(namespace, event["metadata"]["name"], waiting.times, self._seconds())
 
     def _document(self, identity: _Identity, waiting: _Waiting) -> Document:
         _, _, kind, reason, message = identity
@@ -143,17 +152,20 @@ class Recorder:
         }
 
     def _bucket(self, about: str) -> TokenBucket:
-        bucket = self._buckets.get(about)
-        if bucket is None:
-            bucket = self._buckets[about] = TokenBucket(rate=REFILL, burst=BURST, time=self._seconds())
-            _bound(self._buckets)
+        known = self._buckets.get(about)
+        bucket = known[0] if known is not None else TokenBucket(rate=REFILL, burst=BURST, time=self._seconds)
+        self._buckets[about] = bucket, self._seconds()
         self._buckets.move_to_end(about)
         return bucket
 
-    def _seconds(self) -> Callable[[], float]:
-        return lambda: self._clock().timestamp()
+    def _forget(self) -> None:
+        """What is too old to be of use, and the oldest of what is too much. Both are in the order of their moments."""
+        now = self._seconds()
+        while self._said and (len(self._said) > REMEMBERED or next(iter(self._said.values())).moment <= now - KEPT):
+            self._said.popitem(last=False)
+        full = now - BURST / REFILL  # a bucket that is full again is like none
+        while self._buckets and (len(self._buckets) > REMEMBERED or next(iter(self._buckets.values()))[1] <= full):
+            self._buckets.popitem(last=False)
 
-
-def _bound(remembered: "OrderedDict[_Identity, _Said] | OrderedDict[str, TokenBucket]") -> None:
-    while len(remembered) > REMEMBERED:
-        remembered.popitem(last=False)
+    def _seconds(self) -> float:
+        return self._clock().timestamp()

@@ -39,6 +39,8 @@ class Counters(Struct):
 class TokenBucket:
     """`rate` a second on average, `burst` at once. `reserve` says how long the taker has to wait for its turn."""
 
+    __slots__ = ("_at", "_burst", "_rate", "_time", "_tokens")
+
     def __init__(self, *, rate: float, burst: int, time: Callable[[], float]) -> None:
         self._rate, self._burst, self._time = rate, burst, time
         self._tokens, self._at = float(burst), time()

@@ -1,7 +1,7 @@
 """Events are kept for an hour after they were last written. One timer for the next one that is due."""
 
 import asyncio
-import heapq
+from collections import OrderedDict
 from collections.abc import Callable
 
 from hotvirt.kube.admission import User
@@ -21,16 +21,20 @@ class EventExpiry:
 
     def __init__(self, verbs: Verbs, user: User, *, kept: float = KEPT_SECONDS) -> None:
         self._verbs, self._user, self._kept = verbs, user, kept
-        self._due: list[tuple[float, int, Key]] = []
+        self._due: OrderedDict[Key, float] = OrderedDict()  # all are kept equally long: the first is due first
         self._timer: asyncio.TimerHandle | None = None
         self._worker: Worker[Key] = Worker("event expiry", self._remove)
         self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for entry in self._verbs.store.entries(EVENTS):
-            self._expect(entry.revision, entry.key)
+            self._expect(entry.key)
         self._end = self._verbs.store.listen(EVENTS, self._hear)
         self._worker.start()
+
+    def __len__(self) -> int:
+        """How many events wait for their end."""
+        return len(self._due)
 
     async def stop(self) -> None:
         if self._end:
@@ -40,23 +44,21 @@ class EventExpiry:
         await self._worker.stop()
 
     def _hear(self, event: Event) -> None:
+        self._due.pop(event.key, None)
         if event.type != "DELETED":
-            self._expect(event.revision, event.key)
+            self._expect(event.key)
 
-    def _expect(self, revision: int, key: Key) -> None:
+    def _expect(self, key: Key) -> None:
         loop = asyncio.get_running_loop()
-        heapq.heappush(self._due, (loop.time() + self._kept, revision, key))
+        self._due[key] = loop.time() + self._kept
         if self._timer is None:
-            self._timer = loop.call_at(self._due[0][0], self._ring)
+            self._timer = loop.call_later(self._kept, self._ring)
 
     def _ring(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._due and self._due[0][0] <= loop.time():
-            _, revision, key = heapq.heappop(self._due)
-            entry = self._verbs.store.get(key)
-            if entry is not None and entry.revision == revision:
-                self._worker.add(key)
-        self._timer = loop.call_at(self._due[0][0], self._ring) if self._due else None
+        while self._due and next(iter(self._due.values())) <= loop.time():
+            self._worker.add(self._due.popitem(last=False)[0])
+        self._timer = loop.call_at(next(iter(self._due.values())), self._ring) if self._due else None
 
     async def _remove(self, key: Key) -> None:
         served = self._verbs.registry.by_store(EVENTS)
