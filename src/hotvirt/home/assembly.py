@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from hotvirt import __version__, controllers
-from hotvirt.api import attachments
+from hotvirt.api import attachments, volumesnapshots
 from hotvirt.api.crds import crds
 from hotvirt.controllers.phasetimes import PhaseTimes
 from hotvirt.home import podlogs
@@ -71,7 +71,7 @@ class Home:
                 KubeVirtSubresources(lambda: self.client("api"), self._access, version=version_document()),
                 HotvirtSubresources(lambda: self.client("api"), self._access),
             ),
-            crds=[*crds(), attachments.crd()],
+            crds=[*crds(), attachments.crd(), *volumesnapshots.crds()],
             pod_logs=self._pod_logs,
             metrics=self._metrics_text,
             pod_streams=HomePodStreams(lambda: self._pods, lambda: self._server.access),

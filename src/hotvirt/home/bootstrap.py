@@ -15,6 +15,7 @@ from hotvirt.kube.resources import (
     KUBEVIRTS,
     NAMESPACES,
     STORAGE_CLASSES,
+    VOLUME_SNAPSHOT_CLASSES,
     Resource,
 )
 
@@ -28,6 +29,7 @@ def made_once() -> list[tuple[Resource, str | None, Document]]:
         *((NAMESPACES, None, _object(NAMESPACES, name)) for name in ("default", "kube-system", NAMESPACE)),
         (KUBEVIRTS, NAMESPACE, _object(KUBEVIRTS, "kubevirt", spec={"configuration": {}})),
         (STORAGE_CLASSES, None, _storage_class()),
+        (VOLUME_SNAPSHOT_CLASSES, None, _snapshot_class()),
     ]
 
 
@@ -75,6 +77,12 @@ def _storage_class() -> Document:
     )  # fmt: skip
     storage["metadata"]["annotations"] = {"storageclass.kubernetes.io/is-default-class": "true"}
     return storage
+
+
+def _snapshot_class() -> Document:
+    made = _object(VOLUME_SNAPSHOT_CLASSES, STORAGE_CLASS, driver="hotvirt.io/directory", deletionPolicy="Delete")
+    made["metadata"]["annotations"] = {"snapshot.storage.kubernetes.io/is-default-class": "true"}
+    return made
 
 
 def _object(resource: Resource, name: str, **fields: Any) -> Document:

@@ -23,6 +23,8 @@ from hotvirt.kube.informer import Key, SharedInformers
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CLAIMS, STORAGE_CLASSES, VOLUMES
 from hotvirt.kube.times import Clock
+from hotvirt.node import claimsources
+from hotvirt.node.claimsources import ClaimSources, Image, NotYet
 from hotvirt.node.places import Places
 from hotvirt.node.volumes import CLAIM_FILES, OWNED, PROVISIONER
 from hotvirt.qemu import locks
@@ -48,9 +50,12 @@ class Provisioner:
         self._client, self._node, self._places, self._recorder, self._clock = client, node, places, recorder, clock
         self._claims, self._volumes = informers.of(CLAIMS), informers.of(VOLUMES)
         self._classes = informers.of(STORAGE_CLASSES)
+        self._sources = ClaimSources(informers, places=places)
         self.controller = Controller("provisioner", self.reconcile, workers=2)
         self.controller.watch(self._claims)
         self.controller.watch(self._volumes, _claim_of)
+        self.controller.watch(self._sources.snapshots, self._begins_as)
+        self.controller.needs(self._sources.contents)
         self.controller.watch(self._classes, lambda _: [_key(c) for c in self._claims.list() if not _bound(c)])
 
     async def reconcile(self, key: Key) -> Result:
@@ -73,7 +78,12 @@ class Provisioner:
         kind = (storage_class.get("parameters") or {}).get("format") or "raw"
         directory = self._places.volumes / name
         try:
-            await self._make(directory, size, kind)
+            source = self._sources.of(claim)
+        except NotYet as error:
+            self._recorder.event(claim, "Normal", "ExternalProvisioning", str(error))
+            return Result(requeue_after=15)
+        try:
+            await self._make(directory, size, kind, source=source)
         except (ImageError, OSError) as error:
             self._recorder.event(claim, "Warning", "ProvisioningFailed", f"the disk file could not be made: {error}")
             return Result(requeue_after=30)
@@ -151,7 +161,19 @@ class Provisioner:
             )
         )
 
-    async def _make(self, directory: Path, size: int, kind: str) -> None:
+    def _begins_as(self, snapshot: Document) -> list[Key]:
+        """Claims that wait for a snapshot to be ready."""
+        name, namespace = snapshot["metadata"]["name"], snapshot["metadata"]["namespace"]
+        return [
+            _key(c) for c in self._claims.list(namespace) if not _bound(c) and claimsources.snapshot_name(c) == name
+        ]
+
+    async def _make(self, directory: Path, size: int, kind: str, *, source: Image | None = None) -> None:
+        if source is not None and size < source.size:
+            raise ImageError(
+                f"spec.resources.requests.storage asks for {format_bytes(size)}, and the snapshot it begins as has "
+                f"{format_bytes(source.size)}: ask for at least that"
+            )
         free = shutil.disk_usage(self._places.volumes).free
         if size > free - KEEP_FREE:
             raise ImageError(
@@ -160,8 +182,12 @@ class Provisioner:
             )
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         file = directory / ("disk.qcow2" if kind == "qcow2" else "disk.img")
-        if not file.exists():
+        if file.exists():
+            return
+        if source is None:
             await disks.create(file, size, kind)
+        else:
+            await claimsources.copy(source, file, size=size, format=kind)
 
     async def _bind(self, claim: Document, volume: Document, storage_class: Document) -> None:
         metadata = claim["metadata"]

@@ -5,12 +5,14 @@ file (its block/file-posix.c: 100 + n holds permission n, 200 + n denies it to o
 with their holder, so the answer is the truth of this moment, whoever the other is. Asking takes no lock.
 """
 
+import contextlib
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
-_GET_LOCK = 36  # F_OFD_GETLK; the fcntl module has it from Python 3.13 on
+_GET_LOCK, _SET_LOCK = 36, 37  # F_OFD_GETLK, F_OFD_SETLK; the fcntl module has them from Python 3.13 on
 _FLOCK = "hhqqi4x"
 _WRITES, _DENIES_WRITING = 101, 201
 
@@ -22,6 +24,21 @@ def taken(path: Path, *, read_only: bool, shareable: bool) -> bool:
         if not shareable and _is_held(descriptor, _WRITES):
             return True
         return not read_only and _is_held(descriptor, _DENIES_WRITING)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def unwritten(path: Path) -> Iterator[int]:
+    """The file, opened to be read, while no QEMU writes to it or begins to. BlockingIOError when one does."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _is_held(descriptor, _WRITES):
+            raise BlockingIOError(f"{path} is in use by a guest")
+        fcntl.fcntl(descriptor, _SET_LOCK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, _DENIES_WRITING, 1, 0))
+        if _is_held(descriptor, _WRITES):  # in between
+            raise BlockingIOError(f"{path} is in use by a guest")
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -1,0 +1,77 @@
+"""What a new claim is to begin as: the disk of a VolumeSnapshot that its `dataSource` names; embedded home only.
+
+The file is copied before the claim is bound, so that nobody ever finds a claim with half of it.
+"""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from hotvirt.api.volumesnapshots import GROUP
+from hotvirt.images import copying, disks, publish
+from hotvirt.kube.client import Document
+from hotvirt.kube.informer import SharedInformers
+from hotvirt.kube.resources import VOLUME_SNAPSHOT_CONTENTS, VOLUME_SNAPSHOTS
+from hotvirt.node.places import Places
+from hotvirt.node.snapshotfiles import by_handle
+
+
+class NotYet(Exception):
+    """What the claim waits for; the text says what to do."""
+
+
+class Image(Struct, frozen=True):
+    path: Path
+    format: str
+    size: int
+
+
+class ClaimSources:
+    def __init__(self, informers: SharedInformers, *, places: Places) -> None:
+        self._places = places
+        self.snapshots = informers.of(VOLUME_SNAPSHOTS)
+        self.contents = informers.of(VOLUME_SNAPSHOT_CONTENTS)
+
+    def of(self, claim: Document) -> Image | None:
+        """None for a claim that begins empty. NotYet while there is nothing to copy."""
+        name = snapshot_name(claim)
+        if not name:
+            return None
+        snapshot = self.snapshots.get(name, claim["metadata"]["namespace"])
+        status = (snapshot or {}).get("status") or {}
+        if snapshot is None:
+            raise NotYet(f"spec.dataSource names VolumeSnapshot {name!r}, which does not exist: create it")
+        if not status.get("readyToUse"):
+            raise NotYet(f"VolumeSnapshot {name} is not ready yet: see kubectl describe volumesnapshot {name}")
+        content = self.contents.get(str(status.get("boundVolumeSnapshotContentName") or ""))
+        handle = str((((content or {}).get("spec") or {}).get("source") or {}).get("snapshotHandle") or "")
+        where = by_handle(self._places, handle)
+        found = where[0].image(where[1]) if where else None
+        if found is None:
+            raise NotYet(f"VolumeSnapshot {name} has no disk in this home: take it again")
+        path, about = found
+        return Image(path, about.format, about.size)
+
+
+def snapshot_name(claim: Document) -> str:
+    """The VolumeSnapshot that it begins as; "" for none. Pure."""
+    spec = claim.get("spec") or {}
+    for field in ("dataSourceRef", "dataSource"):
+        source = spec.get(field) or {}
+        if source.get("kind") == "VolumeSnapshot" and source.get("apiGroup") == GROUP:
+            return str(source.get("name") or "")
+    return ""
+
+
+async def copy(image: Image, target: Path, *, size: int, format: str) -> None:  # noqa: A002 - QEMU's own word
+    """`target` appears when it is whole, of the size asked for; an image is never cut off."""
+    temporary = target.with_name(f".new-{target.name}")
+    temporary.unlink(missing_ok=True)  # of an earlier home
+    if image.format == format and format == "raw":
+        await copying.copy_disk(image.path, temporary)
+    else:
+        await disks.convert(image.path, temporary, source_format=image.format, target_format=format)
+    if size > image.size:
+        await disks.grow(temporary, size, format)
+    temporary.rename(target)
+    publish.sync_path(target.parent)
