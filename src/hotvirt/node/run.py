@@ -23,6 +23,7 @@ from hotvirt.node.podaccess import LocalPodStreams
 from hotvirt.node.podrunner import PodRunner
 from hotvirt.node.prober import Prober
 from hotvirt.node.provisioner import Provisioner
+from hotvirt.node.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from hotvirt.node.samples import GuestSample
@@ -54,19 +55,22 @@ class Node:
         self._dumps = MemoryDumps(
             client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
         )
+        self._snapshots = Snapshots(
+            client, informers, agent=self._agent, node=facts.node_name, places=places, recorder=recorder, clock=clock
+        )
         self._credentials = Credentials(
             client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
         )
-        self.access = LocalGuestAccess(self._agent, clock=clock)
-        self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
-
-    async def samples(self) -> "dict[Key, GuestSample]":
         self._prober = Prober(
             self._vmis, self._pods, agent=self._agent, node=facts.node_name, places=places, recorder=recorder,
             clock=clock,
         )  # fmt: skip
         self._runner.readiness = self._prober.readiness
         self._prober.changed = lambda pod: self._runner.controller.queue.add(key_of(pod))
+        self.access = LocalGuestAccess(self._agent, clock=clock)
+        self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
+
+    async def samples(self) -> "dict[Key, GuestSample]":
         """What each guest of this node uses now."""
         from hotvirt.node import samples  # for who asks
 
@@ -89,14 +93,17 @@ class Node:
                 await self._machines.synced()
                 await self._vmis.synced()
                 self._keeper.sweep()
+                self._snapshots.sweep()
+                for each in (self._snapshots.controller, self._snapshots.contents):
+                    group.create_task(each.run())
                 group.create_task(self._runner.tend())
+                group.create_task(self._prober.run())
                 for part in (self._runner, self._agent, self._provisioner, self._dumps, self._credentials):
                     group.create_task(part.controller.run())
         finally:
             self.access.close()
             await self._agent.close()
         raise AssertionError("controllers never return")
-                group.create_task(self._prober.run())
 
     async def _announce(self) -> None:
         """The Node object, written when the node starts; an idle node writes nothing."""
