@@ -18,7 +18,8 @@ from hotvirt.home import paths
 def backup(api: Api, file: Path) -> None:
     """Save what the API holds to FILE, while the home runs: every object, as it is between two writes.
 
-    Disks of VMs, images and the home's keys are not in it. Secrets are: FILE is made for its owner alone.
+    Not in it are disks of VMs, what their firmware and TPM remember, images, and the home's keys. Secrets are: FILE is
+    made for its owner alone.
 
     \b
     Examples:
