@@ -47,7 +47,40 @@ def test_some_root_ports_always_stay_free() -> None:
 
 
 def test_port_addresses_are_all_different() -> None:
-    addresses = {ports.port_address(index) for index in range(ports.MAX_PORTS)}
-    assert len(addresses) == ports.MAX_PORTS
-    assert ports.port_address(0) == "0x10.0"
-    assert ports.port_address(9) == "0x11.1"
+    addresses = [ports.port(_machine(0), index)["addr"] for index in range(ports.MAX_PORTS)]
+    assert len(set(addresses)) == ports.MAX_PORTS
+    assert (addresses[0], addresses[9]) == ("0x10.0", "0x11.1")
+
+
+def _addressed(*addresses: str, kind: str = "q35") -> Machine:
+    machine = _machine(len(addresses))
+    disks = tuple(replace(d, pci_address=a) for d, a in zip(machine.disks, addresses, strict=True))
+    return replace(machine, disks=disks, machine_type=kind)
+
+
+def test_a_device_is_where_it_wants_to_be_and_others_take_what_is_left() -> None:
+    machine = _addressed("", "0000:01:00.0", "", "0000:00:0F.0", "0000:14:00.0")
+    assert ports.fault(machine) is None
+    assert ports.places(machine) == {
+        "disk-d0": {"bus": "rp1"}, "disk-d1": {"bus": "rp0"}, "disk-d2": {"bus": "rp2"},
+        "disk-d3": {"bus": "pcie.0", "addr": "0xf"}, "disk-d4": {"bus": "rp19"},
+    }  # fmt: skip
+    assert ports.root_ports(machine) == 20
+    assert list(ports.addresses(machine).values()) == [
+        "0000:02:00.0", "0000:01:00.0", "0000:03:00.0", "0000:00:0f.0", "0000:14:00.0",
+    ]  # fmt: skip
+
+
+def test_plain_pci_has_a_bridge_for_each_place() -> None:
+    machine = _addressed("", "0000:02:07.0", kind="pc-i440fx-7.2")
+    assert ports.places(machine) == {
+        "disk-d0": {"bus": "rp0", "addr": "0x1"}, "disk-d1": {"bus": "rp1", "addr": "0x7"}
+    }  # fmt: skip
+    assert list(ports.addresses(machine).values()) == ["0000:01:01.0", "0000:02:07.0"]
+
+
+def test_addresses_that_there_are_not_are_told() -> None:
+    for addresses in (("0000:81:01.0",), ("0001:01:00.0",), ("0000:00:02.0",), ("0000:01:00.1",)):
+        assert "which its machine has not: use 0000:01:00.0 to 0000:20:00.0" in str(ports.fault(_addressed(*addresses)))
+    assert "want one PCI place" in str(ports.fault(_addressed("0000:01:00.0", "0000:01:00.0")))
+    assert "more cards and virtio disks" in str(ports.fault(_addressed(*[""] * 17, kind="pc")))

@@ -7,7 +7,7 @@ from typing import Any
 
 Document = dict[str, Any]
 TARGETS = ("disk", "cdrom", "lun")
-BUSES = {"disk": ("virtio", "scsi", "sata"), "cdrom": ("sata", "scsi"), "lun": ("scsi",)}
+BUSES = {"disk": ("virtio", "scsi", "sata", "usb"), "cdrom": ("sata", "scsi"), "lun": ("scsi",)}
 HOTPLUG_BUSES = ("scsi", "virtio")
 HOTPLUG_SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
 """Volumes that may come and go, and the field that names their claim."""

@@ -4,7 +4,14 @@ Keyed `Type.field` by the names of `api.schemas`. A field without words here is 
 """
 # ruff: noqa: E501 (a sentence a line)
 
-from hotvirt.api import explain_sets, explain_snapshots, explain_storage, explain_volumes, support_settings
+from hotvirt.api import (
+    explain_machine,
+    explain_sets,
+    explain_snapshots,
+    explain_storage,
+    explain_volumes,
+    support_settings,
+)
 
 _ENLIGHTENMENTS = {
     "evmcs": "hv_evmcs", "frequencies": "hv_frequencies", "ipi": "hv_ipi", "reenlightenment": "hv_reenlightenment",
@@ -14,6 +21,7 @@ _ENLIGHTENMENTS = {
 }  # fmt: skip
 
 WORDS = {
+    **explain_machine.WORDS,
     **explain_sets.WORDS,
     **explain_snapshots.WORDS,
     **explain_storage.WORDS,
@@ -135,7 +143,7 @@ WORDS = {
     "DomainSpec.rebootPolicy": "What a reboot of the guest by itself does: Reboot (the default), or Terminate, which ends the instance, so that the run strategy decides and a new one has the edits that wait.",
     "Devices.panicDevices": "Devices through which a guest says that its kernel panicked: the instance then has failed, with that reason.",
     "PanicDevice.model": "isa (the default) or pvpanic, for guests that look for it on PCI.",
-    "DomainSpec.machine": "The machine type, q35.",
+    "DomainSpec.machine": "The machine type.",
     "CPU.sockets": "Sockets plugged. Live: raise or lower it between 1 and maxSockets. Default 1.",
     "CPU.cores": "Cores of each socket. Default 1. Needs a restart.",
     "CPU.threads": "Threads of each core. Default 1. Needs a restart.",
@@ -190,7 +198,6 @@ WORDS = {
     "CustomBlockSize.physical": "The smallest that is written at once: a power of two, not below logical.",
     "CustomBlockSize.discardGranularity": "The smallest that can be given back: a multiple of logical.",
     "Disk.shareable": "Let other guests write to the same disk.",
-    "DiskTarget.bus": "virtio, scsi or sata. Only scsi and virtio disks come and go while the guest runs.",
     "DiskTarget.readonly": "Refuse the guest's writes.",
     "CDRomTarget.bus": "sata or scsi.",
     "CDRomTarget.readonly": "A CD-ROM is read-only in any case.",
@@ -231,7 +238,6 @@ WORDS = {
     "EFI.persistent": "Keep the firmware's variables, such as boot entries and enrolled keys, while the machine is off.",
     "KernelBoot.container": "Image that holds the kernel and initrd.",
     "KernelBoot.kernelArgs": "Kernel command line; without it the image's own.",
-    "Machine.type": "q35, or one of its versions.",
     "VirtualMachineInstanceStatus.phase": "Pending, Scheduling, Scheduled, Running, Succeeded or Failed.",
     "VirtualMachineInstanceStatus.memory": "Memory at boot, asked for, and had now.",
     "VirtualMachineInstanceStatus.currentCPUTopology": "Sockets, cores and threads that are plugged and online now.",

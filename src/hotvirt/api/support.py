@@ -54,8 +54,6 @@ NO_EFFECT: dict[str, str] = {
     "Devices.useVirtioTransitional": "virtio 1.0 devices, which guests since 2014 know",
     "Disk.tag": "not passed to cloud-init yet",
     "Interface.tag": "not passed to cloud-init yet",
-    "Interface.pciAddress": "the next free slot is used",
-    "DiskTarget.pciAddress": "the next free slot is used",
     "CDRomTarget.tray": "closed at start",
     "CPU.dedicatedCpuPlacement": "vCPUs are not pinned",
     "CPU.isolateEmulatorThread": "vCPUs are not pinned",

@@ -29,7 +29,7 @@ Document = dict[str, Any]
 RUN_STRATEGIES = ("Always", "RerunOnFailure", "Manual", "Halted", "Once")
 EVICTION_STRATEGIES = ("None", "LiveMigrate", "LiveMigrateIfPossible", "External")
 LONGEST_NAME = 63
-_MACHINE = re.compile(r"(pc-)?q35(-[A-Za-z0-9._-]+)?")
+_MACHINE = re.compile(r"(pc-)?q35(-[A-Za-z0-9._-]+)?|pc(-i440fx-[A-Za-z0-9._-]+)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\.?")
@@ -175,7 +175,7 @@ def is_offered(machine_type: str) -> bool:
 def _machine(domain: Document, path: str) -> Iterator[Fault]:
     kind = (domain.get("machine") or {}).get("type") or "q35"
     if not is_offered(kind):
-        yield not_supported(f"{path}.machine.type", f"{kind[:80]} machines are not offered: use q35")
+        yield not_supported(f"{path}.machine.type", f"{kind[:80]} machines are not offered: use q35 or pc")
     firmware = domain.get("firmware") or {}
     if (uuid := firmware.get("uuid")) and not _UUID.fullmatch(uuid):
         message = f"{uuid[:80]!r} is not a UUID: write one as uuidgen prints it, or leave it out"

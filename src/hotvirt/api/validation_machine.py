@@ -16,6 +16,9 @@ VIDEOS = ("vga", "virtio", "bochs", "cirrus", "ramfb")
 TABLETS = 8
 FEWEST_SPINLOCKS = 4096
 PAGE_SIZES = ("2Mi", "1Gi")
+MOST_PORTS, MOST_BRIDGES, ROOT_SLOTS = 0x20, 0x10, (0xE, 0xF)
+_ADDRESS = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
+_PLACE = re.compile(r"0000:([0-9a-f]{2}):([0-9a-f]{2})\.0")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
 _VENDOR = re.compile(r"[A-Za-z0-9 ._-]{1,12}")
 _NEEDS = {
@@ -38,7 +41,50 @@ def check(domain: Document, path: str) -> list[Fault]:
         *_video(devices, f"{at}.video"),
         *_io_threads(domain, path),
         *_hugepages(domain.get("memory") or {}, f"{path}.memory"),
+        *_plain_pci(domain, path),
+        *_addresses(domain, at),
     ]
+
+
+def is_pcie(domain: Document) -> bool:
+    """Whether the machine is a q35; else it is an i440fx, which has plain PCI."""
+    return "q35" in str((domain.get("machine") or {}).get("type") or "q35")
+
+
+def _plain_pci(domain: Document, path: str) -> Iterator[Fault]:
+    efi = ((domain.get("firmware") or {}).get("bootloader") or {}).get("efi")
+    if not is_pcie(domain) and efi is not None and efi.get("secureBoot") is not False:
+        yield invalid(
+            f"{path}.firmware.bootloader.efi.secureBoot", "needs a q35 machine: set machine.type so, or this to false"
+        )
+
+
+def _addresses(domain: Document, path: str) -> Iterator[Fault]:
+    """PCI addresses that the machine has, each once. Bus N is what is behind its Nth port."""
+    pcie = is_pcie(domain)
+    most, first, last = (MOST_PORTS, 0, 0) if pcie else (MOST_BRIDGES, 1, 0x1F)
+    devices, taken = domain.get("devices") or {}, dict[str, str]()
+    for here, name, address in _addressed(devices, path):
+        match = _PLACE.fullmatch(address.lower())
+        bus, slot = (int(match[1], 16), int(match[2], 16)) if match else (-1, 0)
+        if not (slot in ROOT_SLOTS if bus == 0 else 1 <= bus <= most and first <= slot <= last):
+            there = f"0000:01:{first:02x}.0 to 0000:{most:02x}:{last:02x}.0, 0000:00:0e.0 and 0000:00:0f.0"
+            yield invalid(here, f"this machine has no {address} for it: use one of {there}, or leave it out")
+            continue
+        place = address.lower() if bus == 0 else f"bus {bus:02x}"
+        if place in taken:
+            yield invalid(here, f"{taken[place]} is on {place} already: each device has a bus of its own")
+        taken[place] = name
+
+
+def _addressed(devices: Document, path: str) -> Iterator[tuple[str, str, str]]:
+    """(field, device, address) of those that name a whole one."""
+    for kind in ("interfaces", "disks"):
+        for index, each in enumerate(devices.get(kind) or ()):
+            for target, field in ((each, "pciAddress"), (each.get("disk") or {}, "disk.pciAddress")):
+                address = str(target.get("pciAddress") or "")
+                if _ADDRESS.fullmatch(address):
+                    yield f"{path}.{kind}[{index}].{field}", str(each.get("name")), address
 
 
 def _is_on(feature: Document | None) -> bool:

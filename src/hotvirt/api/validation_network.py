@@ -48,7 +48,7 @@ def names(items: Sequence[Document], path: str) -> Iterator[Fault]:
 
 def pci_address(text: str, path: str) -> Iterator[Fault]:
     if not _PCI.fullmatch(text):
-        yield invalid(path, f"{text[:40]!r} is not a PCI address: write it like 0000:81:01.0")
+        yield invalid(path, f"{text[:40]!r} is not a PCI address: write it like 0000:05:00.0")
 
 
 def _boot_order(groups: list[tuple[str, Sequence[Document]]], path: str) -> Iterator[Fault]:

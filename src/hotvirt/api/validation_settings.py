@@ -47,7 +47,7 @@ def _defaults(configuration: Document) -> Iterator[Fault]:
         yield not_supported(f"{PATH}.vmRolloutStrategy", f"{rollout!r} is unknown: use LiveUpdate or Stage")
     machine = configuration.get("machineType")
     if machine and not is_offered(machine):
-        yield not_supported(f"{PATH}.machineType", f"{machine[:80]} machines are not offered: use q35")
+        yield not_supported(f"{PATH}.machineType", f"{machine[:80]} machines are not offered: use q35 or pc")
     model = configuration.get("cpuModel")
     if model and not is_qemu_name(model):
         yield invalid(

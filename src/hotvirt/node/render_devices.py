@@ -151,6 +151,11 @@ def with_threads(disks: tuple[Disk, ...], domain: Document, *, vcpus: int) -> tu
 
 
 def with_indices(nics: tuple[Nic, ...], devices: Document) -> tuple[Nic, ...]:
-    """Each network card with the number that the spec gives it."""
-    given = {each["name"]: int(each.get("acpiIndex") or 0) for each in devices.get("interfaces") or ()}
-    return tuple(structs.replace(each, acpi_index=given.get(each.name, 0)) for each in nics)
+    """Each network card with the number and the PCI address that the spec gives it."""
+    given: dict[str, Document] = {each["name"]: each for each in devices.get("interfaces") or ()}
+    return tuple(
+        structs.replace(
+            nic, acpi_index=int(given.get(nic.name, {}).get("acpiIndex") or 0),
+            pci_address=str(given.get(nic.name, {}).get("pciAddress") or ""),
+        ) for nic in nics
+    )  # fmt: skip

@@ -65,6 +65,7 @@ class Shown(Struct, frozen=True):
     on_error: ErrorPolicy | None = None
     block_size: BlockSize | None = BlockSize()
     """None: that of the volume."""
+    pci_address: str = ""
 
 
 def disk_of(spec: Document, volume: str) -> Document | None:
@@ -84,7 +85,9 @@ def shown(disk: Document) -> Shown:
         cache=disk.get("cache") or "writeback",
         native_io=disk.get("io") == "native" and disk.get("cache") == "none",
         shareable=bool(disk.get("shareable")),
-        on_error=disk.get("errorPolicy") or None,
+        # KubeVirt's word is libvirt's, and QEMU has another.
+        on_error="enospc" if disk.get("errorPolicy") == "enospace" else disk.get("errorPolicy") or None,
+        pci_address=str(target.get("pciAddress") or ""),
         block_size=_block_size(disk.get("blockSize") or {}),
     )
 
@@ -388,7 +391,7 @@ def machine_disk(name: str, how: Shown, layers: tuple[Layer, ...], *, read_only:
     return Disk(
         name=name, layers=layers, kind=how.kind, bus=how.bus, read_only=how.read_only or read_only, serial=how.serial,
         boot_index=how.boot_index, cache=how.cache, native_io=how.native_io, shareable=how.shareable,
-        on_error=how.on_error, block_size=how.block_size or BlockSize(),
+        on_error=how.on_error, block_size=how.block_size or BlockSize(), pci_address=how.pci_address,
     )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ ACTIONS = "shutdown=pause,reboot={},panic=pause"
 home is down at that moment."""
 
 
+USB_PORTS = 15
+"""As many as its controller can have; each port takes one disk or tablet."""
 NO_TIMER_CHECK = "no_timer_check"
 """Linux counts timer interrupts early in its boot. An emulated guest that waits for its turn on a busy machine misses
 some, takes its timer for broken and tries other ways to connect it; on the way the interrupt controller can be left
@@ -31,7 +33,7 @@ Linux leaves the check out by itself."""
 
 def argv(machine: Machine, *, qemu: QemuBinary) -> list[str]:
     """The whole command line, `qemu.path` first. ValueError when `machine.fault` finds something."""
-    if wrong := fault(machine):
+    if wrong := fault(machine) or ports.fault(machine):
         raise ValueError(wrong)
     return [
         qemu.path,
@@ -39,7 +41,7 @@ def argv(machine: Machine, *, qemu: QemuBinary) -> list[str]:
         *_cpu_and_memory(machine, qemu),
         *_firmware(machine, qemu),
         *_file_descriptors(machine),
-        *_pcie(machine),
+        *_ports(machine),
         *_controllers(machine),
         *_channels(machine),
         *_io_threads(machine),
@@ -63,6 +65,7 @@ def disk_device(disk: Disk, *, place: Options) -> Options:
         ("scsi", "lun"): "scsi-block",
         ("sata", "disk"): "ide-hd",
         ("sata", "cdrom"): "ide-cd",
+        ("usb", "disk"): "usb-storage",
     }[disk.bus, disk.kind]
     device: Options = {"driver": driver, "id": ids.disk_id(disk.name), **place}
     if disk.layers:
@@ -93,9 +96,9 @@ def _disk_tuning(disk: Disk) -> Options:
     return {key: value for key, value in wanted.items() if value}
 
 
-def nic_device(nic: Nic, *, bus: str) -> Options:
+def nic_device(nic: Nic, *, place: Options) -> Options:
     driver = {"virtio": "virtio-net-pci", "e1000e": "e1000e", "e1000": "e1000", "rtl8139": "rtl8139"}[nic.model]
-    device: Options = {"driver": driver, "id": ids.nic_id(nic.name), "netdev": ids.netdev_id(nic.name), "bus": bus}
+    device: Options = {"driver": driver, "id": ids.nic_id(nic.name), "netdev": ids.netdev_id(nic.name), **place}
     device["mac"] = nic.mac
     if nic.acpi_index:
         device["acpi-index"] = nic.acpi_index
@@ -104,6 +107,8 @@ def nic_device(nic: Nic, *, bus: str) -> Options:
     elif nic.model == "virtio":
         # No boot from network unless asked for: an option ROM costs the firmware time for every card.
         device["romfile"] = ""
+    if nic.mtu and nic.model == "virtio":
+        device["host_mtu"] = nic.mtu
     return device
 
 
@@ -139,6 +144,7 @@ def _comma(text: str) -> str:
 
 
 def _base(machine: Machine) -> list[str]:
+    power = "ICH9-LPC" if ports.is_pcie(machine) else "PIIX4_PM"
     return [
         "-name", f"guest={_comma(machine.name)},debug-threads=on",
         "-uuid", machine.uuid,
@@ -150,8 +156,8 @@ def _base(machine: Machine) -> list[str]:
         "-sandbox", SANDBOX,
         "-rtc", ",".join([f"base={machine.clock}", *machine.rtc_options]),
         # A guest that suspends itself to memory or disk would look hung: nothing here wakes it.
-        "-global", "ICH9-LPC.disable_s3=1",
-        "-global", "ICH9-LPC.disable_s4=1",
+        "-global", f"{power}.disable_s3=1",
+        "-global", f"{power}.disable_s4=1",
         *(["-S"] if machine.start_paused else []),
     ]  # fmt: skip
 
@@ -236,35 +242,35 @@ def _file_descriptors(machine: Machine) -> list[str]:
     return options
 
 
-def _pcie(machine: Machine) -> list[str]:
-    options: list[str] = []
-    for index in range(ports.root_ports(machine)):
-        port: Options = {"driver": "pcie-root-port", "id": ids.port_id(index), "bus": "pcie.0", "chassis": index + 1}
-        port["addr"] = ports.port_address(index)
-        if index % ports.PORTS_PER_SLOT == 0:
-            port["multifunction"] = True
-        options += _json("-device", port)
-    return options
+def _ports(machine: Machine) -> list[str]:
+    count = ports.root_ports(machine)
+    return [part for index in range(count) for part in _json("-device", ports.port(machine, index))]
 
 
 def _controllers(machine: Machine) -> list[str]:
     # Always there, also without scsi disks: hotplugged disks go onto it, it has room for 255 where ports are few.
-    options = _device("virtio-scsi-pci", ids.SCSI_CONTROLLER, ports.SCSI)
-    options += _device("virtio-serial-pci", "serial-bus0", ports.SERIAL)
+    options = _device(machine, "virtio-scsi-pci", ids.SCSI_CONTROLLER, slot=ports.SCSI)
+    options += _device(machine, "virtio-serial-pci", "serial-bus0", slot=ports.SERIAL)
+    if not ports.is_pcie(machine) and any(disk.bus == "sata" for disk in machine.disks):
+        options += _device(machine, "ich9-ahci", "sata0", slot=ports.SATA)
+    buses = {*(each.bus for each in machine.inputs), *(disk.bus for disk in machine.disks)}
+    if _has_tablet(machine) or "usb" in buses:
+        options += _device(machine, "qemu-xhci", "usb0", {"p2": USB_PORTS, "p3": USB_PORTS}, slot=ports.USB)
     if machine.growable_memory:
         options += _json("-object", {
             "qom-type": "memory-backend-memfd", "id": ids.MEMORY_BACKEND, "size": machine.growable_memory,
             "reserve": False,
         })  # fmt: skip
         memory = {"memdev": ids.MEMORY_BACKEND, "requested-size": 0, "block-size": PLUG_STEP}
-        options += _device("virtio-mem-pci", ids.MEMORY_DEVICE, ports.MEMORY, memory)
+        options += _device(machine, "virtio-mem-pci", ids.MEMORY_DEVICE, memory, slot=ports.MEMORY)
     return options
 
 
 def _device(
-    driver: str, name: str, slot: int, extra: Options | None = None, *, function: int | None = None
+    machine: Machine, driver: str, name: str, extra: Options | None = None, *, slot: int, function: int | None = None
 ) -> list[str]:
-    place = {"bus": "pcie.0", "addr": f"{slot:#x}" if function is None else f"{slot:#x}.{function}"}
+    address = f"{ports.slot(machine, slot):#x}"
+    place = {"bus": ports.root_bus(machine), "addr": address if function is None else f"{address}.{function}"}
     if function == 0:
         place["multifunction"] = True  # type: ignore[assignment]
     return _json("-device", {"driver": driver, "id": name, **place, **(extra or {})})
@@ -294,17 +300,20 @@ def _listening(name: str, fd: int) -> list[str]:
 
 def _disks(machine: Machine) -> list[str]:
     options: list[str] = []
-    used = {device: index for index, device in enumerate(ports.port_users(machine))}
+    places = ports.places(machine)
     scsi = sata = 0
+    ahci = "ide" if ports.is_pcie(machine) else "sata0"
     for disk in machine.disks:
         for node in disk_nodes(disk):
             options += _json("-blockdev", node)
         if disk.bus == "virtio":
-            place: Options = {"bus": ids.port_id(used[ids.disk_id(disk.name)])}
+            place = places[ids.disk_id(disk.name)]
         elif disk.bus == "scsi":
             place, scsi = {"bus": f"{ids.SCSI_CONTROLLER}.0", "scsi-id": scsi, "lun": 0}, scsi + 1
+        elif disk.bus == "usb":
+            place = {"bus": "usb0.0"}
         else:
-            place, sata = {"bus": f"ide.{sata}"}, sata + 1
+            place, sata = {"bus": f"{ahci}.{sata}"}, sata + 1
         options += _json("-device", disk_device(disk, place=place))
     return options
 
@@ -339,10 +348,10 @@ def _file_node(file: File, *, read_only: bool) -> Options:
 
 def _nics(machine: Machine) -> list[str]:
     options: list[str] = []
-    used = {device: index for index, device in enumerate(ports.port_users(machine))}
+    places = ports.places(machine)
     for nic in machine.nics:
         options += _json("-netdev", nic_backend(nic))
-        options += _json("-device", nic_device(nic, bus=ids.port_id(used[ids.nic_id(nic.name)])))
+        options += _json("-device", nic_device(nic, place=places[ids.nic_id(nic.name)]))
     return options
 
 
@@ -350,16 +359,16 @@ def _extras(machine: Machine) -> list[str]:
     options: list[str] = []
     if machine.rng:
         options += _json("-object", {"qom-type": "rng-builtin", "id": "rng0-source"})
-        options += _device("virtio-rng-pci", "rng0", ports.RNG, {"rng": "rng0-source"})
+        options += _device(machine, "virtio-rng-pci", "rng0", {"rng": "rng0-source"}, slot=ports.RNG)
     if machine.balloon:
         # Free pages go back to the host by themselves. No deflate-on-oom: the guest would take back what its pod no
         # longer has, and its MemTotal would not tell of the balloon.
         reporting = {"free-page-reporting": True}
-        options += _device("virtio-balloon-pci", ids.BALLOON, ports.BALLOON, reporting)
+        options += _device(machine, "virtio-balloon-pci", ids.BALLOON, reporting, slot=ports.BALLOON)
     if "isa" in machine.panic_devices:
         options += _json("-device", {"driver": "pvpanic", "id": "panic-isa"})
     if "pvpanic" in machine.panic_devices:
-        options += _device("pvpanic-pci", "panic-pci", ports.PANIC)
+        options += _device(machine, "pvpanic-pci", "panic-pci", slot=ports.PANIC)
     return [*options, *_display(machine), *_inputs(machine), *_odd_devices(machine), *_smbios(machine)]
 
 
@@ -375,23 +384,25 @@ def _display(machine: Machine) -> list[str]:
         return ["-vnc", "none", *_json("-device", {"driver": "ramfb", "id": "video0"})]
     driver = {"vga": "VGA", "virtio": "virtio-vga", "bochs": "bochs-display", "cirrus": "cirrus-vga"}[machine.video]
     extra: Options = {"vga": {"vgamem_mb": 16}, "bochs": {"vgamem": 16 * MIB}}.get(machine.video, {})
-    return ["-vnc", "none", *_device(driver, "video0", ports.VGA, extra)]
+    return ["-vnc", "none", *_device(machine, driver, "video0", extra, slot=ports.VGA)]
 
 
 def _inputs(machine: Machine) -> list[str]:
     options: list[str] = []
-    has_tablet = machine.graphics and machine.tablet
-    if has_tablet or any(each.bus == "usb" for each in machine.inputs):
-        options += _device("qemu-xhci", "usb0", ports.USB)
-    if has_tablet:
+    if _has_tablet(machine):
         options += _json("-device", {"driver": "usb-tablet", "id": "tablet0", "bus": "usb0.0"})
     place = iter(range(len(machine.inputs)))
     for each in machine.inputs:
         if each.bus == "usb":
             options += _json("-device", {"driver": "usb-tablet", "id": f"input-{each.name}", "bus": "usb0.0"})
         else:
-            options += _device("virtio-tablet-pci", f"input-{each.name}", ports.INPUTS, function=next(place))
+            name = f"input-{each.name}"
+            options += _device(machine, "virtio-tablet-pci", name, slot=ports.INPUTS, function=next(place))
     return options
+
+
+def _has_tablet(machine: Machine) -> bool:
+    return machine.graphics and machine.tablet
 
 
 def _odd_devices(machine: Machine) -> list[str]:
@@ -400,12 +411,12 @@ def _odd_devices(machine: Machine) -> list[str]:
         # To nowhere: a sound card plays on the host only when somebody built a way for it to be heard.
         options += ["-audiodev", "driver=none,id=audio0"]
     if machine.sound == "ich9":
-        options += _device("ich9-intel-hda", "sound0", ports.SOUND)
+        options += _device(machine, "ich9-intel-hda", "sound0", slot=ports.SOUND)
         options += _json("-device", {"driver": "hda-duplex", "id": "sound0-codec", "audiodev": "audio0"})
     elif machine.sound == "ac97":
-        options += _device("AC97", "sound0", ports.SOUND, {"audiodev": "audio0"})
+        options += _device(machine, "AC97", "sound0", {"audiodev": "audio0"}, slot=ports.SOUND)
     if machine.watchdog:
-        options += _device("i6300esb", "watchdog0", ports.WATCHDOG)
+        options += _device(machine, "i6300esb", "watchdog0", slot=ports.WATCHDOG)
     if machine.tpm_fd is not None:
         options += ["-chardev", f"socket,id=tpm0,fd={machine.tpm_fd}", "-tpmdev", "emulator,id=tpm0,chardev=tpm0"]
         options += _json("-device", {"driver": "tpm-crb", "id": "tpm", "tpmdev": "tpm0"})

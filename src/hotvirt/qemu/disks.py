@@ -218,9 +218,9 @@ async def _hand_over(monitor: Monitor, disk: Disk) -> Disk:
 
 
 async def _add_device(monitor: Monitor, disk: Disk) -> None:
-    if disk.bus == "sata":
+    if disk.bus in ("sata", "usb"):
         raise HotplugError(
-            "BusNotHotpluggable", f"disk {disk.name!r}: the sata bus takes no disk now; use scsi or virtio"
+            "BusNotHotpluggable", f"disk {disk.name!r}: the {disk.bus} bus takes no disk now; use scsi or virtio"
         )
     place = await _place(monitor, disk)
     try:

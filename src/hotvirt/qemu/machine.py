@@ -20,7 +20,7 @@ PLUG_STEP = 2 * MIB
 """virtio-mem's block-size: `requested-size` is a multiple of it."""
 
 AcceleratorKind = Literal["kvm", "tcg"]
-Bus = Literal["virtio", "scsi", "sata"]
+Bus = Literal["virtio", "scsi", "sata", "usb"]
 DiskKind = Literal["disk", "cdrom", "lun"]
 Cache = Literal["none", "writethrough", "writeback"]
 Format = Literal["raw", "qcow2"]
@@ -75,6 +75,8 @@ class Disk(Struct, frozen=True, kw_only=True):
     on_error: ErrorPolicy | None = None
     """None: a full host disk pauses the guest, other errors are told to it."""
     block_size: BlockSize = BlockSize()
+    pci_address: str = ""
+    """Where the guest is to find it, as 0000:05:00.0; virtio bus only. See `ports`."""
 
     def opens_read_only(self, layer: int) -> bool:
         """How QEMU opens a layer. A descriptor for it must have been opened the same way, or QEMU finds none."""
@@ -116,6 +118,9 @@ class Nic(Struct, frozen=True, kw_only=True):
     link_up: bool = True
     acpi_index: int = 0
     """The guest's firmware tables number the card: systemd then names it eno<index>. 0: none."""
+    pci_address: str = ""
+    mtu: int = 0
+    """What the guest is told, which only virtio can. 0: nothing."""
 
 
 class Topology(Struct, frozen=True, kw_only=True):
@@ -297,7 +302,7 @@ def fault(machine: Machine) -> str | None:
         _name_fault([disk.name for disk in machine.disks], "disk")
         or _name_fault([nic.name for nic in machine.nics], "nic")
         or _disk_fault(machine.disks)
-    )
+    )  # where devices sit: `ports.fault`
 
 
 def _name_fault(names: list[str], what: str) -> str | None:
@@ -313,8 +318,8 @@ def _disk_fault(disks: tuple[Disk, ...]) -> str | None:
     for disk in disks:
         if not disk.layers and disk.kind != "cdrom":
             return f"disk {disk.name!r} has no image; only a CD-ROM drive may be empty"
-        if disk.kind == "cdrom" and disk.bus == "virtio":
-            return f"CD-ROM {disk.name!r} cannot be on the virtio bus: use sata or scsi"
+        if disk.kind == "cdrom" and disk.bus not in ("sata", "scsi"):
+            return f"CD-ROM {disk.name!r} cannot be on the {disk.bus} bus: use sata or scsi"
         if disk.native_io and disk.cache != "none":
             return f"disk {disk.name!r}: native I/O needs cache none"
         if disk.kind == "lun" and disk.bus != "scsi":

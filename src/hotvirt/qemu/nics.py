@@ -36,7 +36,7 @@ async def _add(monitor: Monitor, nic: Nic) -> None:
     bus = await free_port(monitor, f"interface {nic.name!r}")
     try:
         await monitor.execute("netdev_add", await _backend(monitor, nic))
-        await monitor.execute("device_add", argv.nic_device(nic, bus=bus))
+        await monitor.execute("device_add", argv.nic_device(nic, place={"bus": bus}))
         if not nic.link_up:
             await set_link(monitor, nic.name, up=False)
     except QmpError as error:

@@ -1,32 +1,122 @@
-"""Where devices sit on q35's PCI Express tree. Pure.
+"""Where devices sit on a machine's PCI buses. Pure.
 
-Only root ports take hotplug (`pcie.0` itself never does), one device a port. So what may be unplugged, disks on the
-virtio bus and network cards, sits behind a port from the start, and spare ports wait for what is added later. Slots on
-pcie.0 are fixed numbers: a migration needs the same addresses on both sides.
+q35: only root ports take hotplug (`pcie.0` itself never does), one device a port. So what may be unplugged, disks on
+the virtio bus and network cards, sits behind a port from the start, and spare ports wait for what is added later. i440fx
+has plain PCI: there each port is a bridge, which takes hotplug by ACPI, and the rest is the same. Slots on the root bus
+are fixed numbers: a migration needs the same addresses on both sides.
+
+Firmware numbers buses in the order of their ports, so bus N of the guest is what is behind port N - 1: that is how a
+device that wants an address of its own gets it.
 """
 
-from hotvirt.qemu import ids
-from hotvirt.qemu.machine import GIB, Machine
+import re
+from typing import Any
 
-VGA, SCSI, SERIAL, RNG, BALLOON, MEMORY, USB, PANIC, SOUND, WATCHDOG, INPUTS = range(1, 12)
+from hotvirt.qemu import ids
+from hotvirt.qemu.machine import GIB, Disk, Machine, Nic
+
+Options = dict[str, Any]
+
+VGA, SCSI, SERIAL, RNG, BALLOON, MEMORY, USB, PANIC, SOUND, WATCHDOG, INPUTS, SATA = range(1, 13)
 FIRST_PORT_SLOT = 0x10
 PORTS_PER_SLOT = 8
 MAX_PORTS = PORTS_PER_SLOT * (0x1F - FIRST_PORT_SLOT)
+MAX_BRIDGES = 0x20 - FIRST_PORT_SLOT
+OWN_SLOTS = range(0xE, FIRST_PORT_SLOT)
+"""Of the root bus, for devices that want to be there."""
+_ADDRESS = re.compile(r"0000:([0-9a-f]{2}):([0-9a-f]{2})\.0")
 
 
-def port_users(machine: Machine) -> list[str]:
-    """Device ids that need a root port, in port order."""
-    return [ids.nic_id(nic.name) for nic in machine.nics] + [
-        ids.disk_id(disk.name) for disk in machine.disks if disk.bus == "virtio"
-    ]
+def is_pcie(machine: Machine) -> bool:
+    return "q35" in machine.machine_type
+
+
+def root_bus(machine: Machine) -> str:
+    return "pcie.0" if is_pcie(machine) else "pci.0"
+
+
+def slot(machine: Machine, number: int) -> int:
+    """Of one of the fixed devices. i440fx has its own at 1."""
+    return number if is_pcie(machine) else number + 1
+
+
+def port_users(machine: Machine) -> dict[str, str]:
+    """Ids of devices that need a port, in order -> the address that each wants ("": any)."""
+    disks = (disk for disk in machine.disks if disk.bus == "virtio")
+    return {ids.nic_id(nic.name): nic.pci_address for nic in machine.nics} | {
+        ids.disk_id(disk.name): disk.pci_address for disk in disks
+    }
+
+
+def places(machine: Machine) -> dict[str, Options]:
+    """Device id -> its bus, and its address there where that is not left to QEMU. Those that want an address come
+    first, the others take the ports that are left."""
+    users = port_users(machine)
+    found = {device: _wanted(machine, address) for device, address in users.items() if address}
+    taken = {place["bus"] for place in found.values()}
+    free = (port for port in map(ids.port_id, range(MAX_PORTS)) if port not in taken)
+    address = {} if is_pcie(machine) else {"addr": "0x1"}
+    return {device: found.get(device) or {"bus": next(free), **address} for device in users}
+
+
+def addresses(machine: Machine) -> dict[str, str]:
+    """Device id -> the PCI address that the guest finds it at."""
+    found = {}
+    for device, place in places(machine).items():
+        bus = 0 if place["bus"] == root_bus(machine) else int(place["bus"].removeprefix("rp")) + 1
+        found[device] = f"0000:{bus:02x}:{int(place.get('addr', '0'), 16):02x}.0"
+    return found
+
+
+def _wanted(machine: Machine, address: str) -> Options:
+    bus, number = _numbers(address)
+    if bus == 0:
+        return {"bus": root_bus(machine), "addr": f"{number:#x}"}
+    return {"bus": ids.port_id(bus - 1)} | ({} if is_pcie(machine) else {"addr": f"{number:#x}"})
+
+
+def _numbers(address: str) -> tuple[int, int]:
+    """Bus and slot."""
+    match = _ADDRESS.fullmatch(address.lower())
+    assert match is not None, "fault comes first"
+    return int(match[1], 16), int(match[2], 16)
+
+
+def fault(machine: Machine) -> str | None:
+    """Of addresses that there are not, or twice, and of more devices than there is room for."""
+    most, slots = (32, range(1)) if is_pcie(machine) else (MAX_BRIDGES, range(1, 32))
+    taken: dict[str, str] = {}
+    devices: list[Nic | Disk] = [*machine.nics, *machine.disks]
+    for device in devices:
+        if not (address := device.pci_address.lower()):
+            continue
+        match = _ADDRESS.fullmatch(address)
+        bus, number = _numbers(address) if match else (-1, 0)
+        if not (number in OWN_SLOTS if bus == 0 else 1 <= bus <= most and number in slots):
+            first, last = f"0000:01:{slots[0]:02x}.0", f"0000:{most:02x}:{slots[-1]:02x}.0"
+            mend = f"use {first} to {last}, or 0000:00:{OWN_SLOTS[0]:02x}.0 and 0000:00:{OWN_SLOTS[-1]:02x}.0"
+            return f"{device.name!r} wants the PCI address {address}, which its machine has not: {mend}"
+        place = address if bus == 0 else f"bus {bus}"
+        if place in taken:
+            return f"{device.name!r} and {taken[place]!r} want one PCI place ({place}): give each a bus of its own"
+        taken[place] = device.name
+    if len(port_users(machine)) > (MAX_PORTS if is_pcie(machine) else MAX_BRIDGES):
+        return "there are more cards and virtio disks than the machine has places: put disks on bus scsi"
+    return None
 
 
 def root_ports(machine: Machine) -> int:
-    """How many root ports to have. KubeVirt's rule: small guests 8 with at least 3 free, others 16 with 6 free.
+    """How many ports to have. KubeVirt's rule: small guests 8 with at least 3 free, others 16 with 6 free.
 
     Emulated guests have 3 free: each port adds some 45 ms to booting them.
     """
-    used = len(port_users(machine))
+    buses = [str(place["bus"]) for place in places(machine).values()]
+    used = sum(bus != root_bus(machine) for bus in buses)
+    highest = max((int(bus.removeprefix("rp")) + 1 for bus in buses if bus.startswith("rp")), default=0)
+    return min(max(_wished(machine, used), highest), MAX_PORTS if is_pcie(machine) else MAX_BRIDGES)
+
+
+def _wished(machine: Machine, used: int) -> int:
     if machine.spare_ports is not None:
         return used + machine.spare_ports
     if machine.accelerator == "tcg":
@@ -35,6 +125,12 @@ def root_ports(machine: Machine) -> int:
     return max(total, used + spare)
 
 
-def port_address(index: int) -> str:
-    """Slot and function of a root port. Eight share a slot, as pcie.0 has just 32."""
-    return f"{FIRST_PORT_SLOT + index // PORTS_PER_SLOT:#x}.{index % PORTS_PER_SLOT}"
+def port(machine: Machine, index: int) -> Options:
+    """The device that is a port. On pcie.0 eight share a slot, as it has just 32."""
+    number = {"id": ids.port_id(index), "bus": root_bus(machine)}
+    if not is_pcie(machine):
+        address = f"{FIRST_PORT_SLOT + index:#x}"
+        return {"driver": "pci-bridge", **number, "chassis_nr": index + 1, "shpc": False, "addr": address}
+    slot_, function = FIRST_PORT_SLOT + index // PORTS_PER_SLOT, index % PORTS_PER_SLOT
+    shared = {"multifunction": True} if function == 0 else {}
+    return {"driver": "pcie-root-port", **number, "chassis": index + 1, "addr": f"{slot_:#x}.{function}", **shared}
