@@ -134,7 +134,7 @@ def test_the_command_shows_each_stage(run, served):
         "asked memory 1 GiB of 2 GiB",
         "QEMU memory 1.5 GiB of 2 GiB",
         "guest memory 2 GiB of 2 GiB",
-        "verified the guest reports 2 GiB of memory, 1 CPUs online",
+        "verified the guest reports 2 GiB of memory, 1 CPU online",
     ])  # fmt: skip
 
 

@@ -252,6 +252,16 @@ async def test_a_watch_tells_everything_after_its_version(client: LocalClient) -
     assert versions == sorted(versions)
 
 
+async def test_a_watch_of_what_was_long_ago_leaves_nothing_decoded(server: ApiServer, client: LocalClient) -> None:
+    made = await client.create(WIDGETS, widget("a"), ALL)
+    await client.patch(WIDGETS, "a", {"spec": {"color": "red"}}, ALL)
+    version = made["metadata"]["resourceVersion"]
+    [event] = await server.store.events_since(int(version))
+    decoded = event.doc
+    await _collect(client, 1, resource_version=version)
+    assert event.doc is not decoded
+
+
 async def test_a_selecting_watch_sees_objects_come_and_go(client: LocalClient) -> None:
     made = await client.create(WIDGETS, widget("a"), ALL)
     version = made["metadata"]["resourceVersion"]

@@ -194,7 +194,9 @@ def _guests_word(api: Api, name: str) -> str:
         facts = guest.ask(api, name)
     except ApiError:
         return ""
-    return f"the guest reports {tables.size(facts['memTotalBytes'])} of memory, {facts['onlineCPUs']} CPUs online"
+    cpus = facts["onlineCPUs"]
+    many = "CPU" if cpus == 1 else "CPUs"
+    return f"the guest reports {tables.size(facts['memTotalBytes'])} of memory, {cpus} {many} online"
 
 
 def _memory(value: str) -> int:

@@ -49,6 +49,7 @@ class Watch:
                 if since:
                     for event in await self._store.events_since(since, resource):
                         self._pass_on(event)
+                        event.seal()  # the store keeps it: what was decoded for this watch alone must not stay with it
             waiting, self._waiting = self._waiting or [], None
             for event in waiting:
                 self._pass_on(event)
