@@ -256,7 +256,7 @@ async def test_a_watch_of_what_was_long_ago_leaves_nothing_decoded(server: ApiSe
     made = await client.create(WIDGETS, widget("a"), ALL)
     await client.patch(WIDGETS, "a", {"spec": {"color": "red"}}, ALL)
     version = made["metadata"]["resourceVersion"]
-    [event] = await server.store.events_since(int(version))
+    event = next(e for e in await server.store.events_since(int(version)) if e.key.name == "a")
     decoded = event.doc
     await _collect(client, 1, resource_version=version)
     assert event.doc is not decoded
