@@ -80,7 +80,7 @@ def told(error: OSError, target: Path) -> str:
 def _copy(source: int, target: Path, progress: Told, stop: threading.Event, *, reflink: bool, mode: int) -> Way:
     descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        way: Way = "reflink" if reflink and _shared(source, descriptor) else "sparse"
+        way: Way = "reflink" if reflink and shares(source, descriptor) else "sparse"
         if way == "sparse":
             _data(source, descriptor, progress, stop)
         os.fsync(descriptor)
@@ -89,7 +89,7 @@ def _copy(source: int, target: Path, progress: Told, stop: threading.Event, *, r
         os.close(descriptor)
 
 
-def _shared(source: int, target: int) -> bool:
+def shares(source: int, target: int) -> bool:
     try:
         fcntl.ioctl(target, _FICLONE, source)
     except OSError as error:

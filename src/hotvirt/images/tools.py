@@ -22,6 +22,8 @@ _GRACE = 3.0
 _PACKAGES = {
     "qemu-img": "qemu-utils",
     "prlimit": "util-linux",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
     "mke2fs": "e2fsprogs",
     "mmdebstrap": "mmdebstrap",
     "dpkg-deb": "dpkg",
@@ -49,6 +51,8 @@ async def run(
     *,
     deadline: float,
     stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int = asyncio.subprocess.PIPE,
+    user: int | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     memory: int | None = None,
@@ -58,7 +62,9 @@ async def run(
 ) -> str:
     """Run a program to its end and return its standard output; ToolFailed carries the last lines it complained with.
 
-    `deadline` is in seconds from now. Limits are set by prlimit(1), as a pre-exec hook is unsafe beside threads.
+    `deadline` is in seconds from now. Limits are set by prlimit(1), as a pre-exec hook is unsafe beside threads. With
+    `stdout`, a descriptor, standard error is returned. With `user` (for root only) it runs as that user, without a
+    network and without a way to more rights.
     """
     argv = [require(argv[0]), *argv[1:]]
     limits = [
@@ -66,11 +72,14 @@ async def run(
         for name, value in (("as", memory), ("cpu", cpu_seconds), ("fsize", file_size))
         if value is not None
     ]
+    if user is not None:
+        become = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs"]
+        argv = [require("unshare"), "--net", "--", require("setpriv"), *become, "--", *argv]
     command = [require("prlimit"), "--core=0", *limits, "--", *argv] if limits else argv
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         cwd=cwd,
         env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
@@ -86,8 +95,8 @@ async def run(
         if process.returncode is None:
             await _stop(process)
     if process.returncode:
-        raise ToolFailed(f"{label} failed ({_ending(process.returncode)}): {_last_lines(err or out)}")
-    return out.decode(errors="replace")
+        raise ToolFailed(f"{label} failed ({_ending(process.returncode)}): {_last_lines(err or out or b'')}")
+    return (err if out is None else out).decode(errors="replace")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -1,0 +1,306 @@
+"""Fetching a disk image over HTTP, so that a kill, a stall or a changed source costs no more than it must.
+
+`fetch` writes to a file that goes on growing over as many calls as it takes: what is there is asked for no more (Range
+with If-Range, so that it is never joined to another version), and a note beside the file says of which version it is.
+A server that sends nothing for a while, one that ends too early and a source that changed are told apart. Zeros are
+left out of the file. The file belongs to one caller at a time.
+"""
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from hotvirt.images import copying
+from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound
+
+if TYPE_CHECKING:
+    import ssl
+
+    from aiohttp import ClientResponse
+
+STALL = 60.0
+"""Seconds that a server may send nothing."""
+MARGIN = 256 << 20
+"""Bytes that stay free on the disk."""
+_CHUNK = 4 << 20
+_SYNC_EVERY = 256 << 20
+_REDIRECTS = 10
+
+Told = Callable[[int, int], None]
+"""Called with the bytes there are and, where it is known (else 0), how many there will be."""
+
+
+class SourceChanged(ImageError):
+    """The server has another version than the one that was begun with: it must be begun anew."""
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """`checksum` is as sha256:HEX. `headers` may hold secrets: they are neither kept nor told."""
+
+    url: str
+    headers: Mapping[str, str] = {}
+    user: str = ""
+    password: str = ""
+    authorities: str = ""
+    """Certificates (PEM) to trust beside the machine's."""
+    checksum: str = ""
+
+
+class _Note(Struct):
+    url: str
+    version: str = ""
+    size: int = 0
+    synced: int = 0
+    boot: str = ""
+    done: bool = False
+
+
+async def fetch(source: Source, file: Path, *, stall: float = STALL, tell: Told | None = None) -> None:
+    """The whole of it is in `file` and on disk when this returns. ImageError says what stands in the way; calling again
+    goes on where it ended."""
+    note = _read(file, source.url)
+    if note.done:
+        return
+    try:
+        await _fetch(source, file, note, stall=stall, tell=tell or (lambda _has, _all: None))
+    except SourceChanged:
+        forget(file)
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise ImageError(copying.told(error, file)) from error
+        raise ImageError(f"{shown(source.url)}: {error.strerror or error}") from error
+
+
+def forget(file: Path) -> None:
+    """Begin anew next time."""
+    file.unlink(missing_ok=True)
+    _note_file(file).unlink(missing_ok=True)
+
+
+def shown(url: str) -> str:
+    """An address as it may be told: without a password, and without a query, which may be one."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell: Told) -> None:
+    import aiohttp
+
+    has = note.size
+    digest = await _digest_so_far(source.checksum, file, has)
+    headers = {**source.headers, "Accept-Encoding": "identity"}
+    if has and note.version:
+        headers |= {"Range": f"bytes={has}-", "If-Range": note.version}
+    else:
+        has = 0
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(stall, 30.0), sock_read=stall)
+    auth = aiohttp.BasicAuth(source.user, source.password) if source.user else None
+    name = shown(source.url)
+    try:
+        connector = aiohttp.TCPConnector(ssl=_trust(source.authorities))
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout, auth=auth, trust_env=True) as session,
+            session.get(source.url, headers=headers, max_redirects=_REDIRECTS) as answer,
+        ):
+            total = _judge(answer, name, has=has)
+            if answer.status == 200 and has:
+                raise SourceChanged(f"{name} changed while it was read: it is read anew")
+            if answer.status == 200:
+                digest = _hasher(source.checksum)
+            _room(file, (total or 0) - has, name)
+            note.version = _version(answer.headers)
+            await _save(answer, file, note, digest, has=has, total=total, tell=tell)
+    except TimeoutError as error:
+        raise ImageError(f"{name}: the server sent nothing for {stall:g} s: is it overloaded?") from error
+    except aiohttp.ClientPayloadError as error:
+        raise ImageError(f"{name}: the server ended too early, after {file.stat().st_size} bytes") from error
+    except aiohttp.ClientError as error:
+        raise ImageError(f"{name}: {_cause(error)}") from error
+    if total is not None and file.stat().st_size != total:
+        raise ImageError(f"{name}: the server ended too early, after {file.stat().st_size} of {total} bytes")
+    if digest is not None:
+        _compare(source.checksum, digest.hexdigest(), name, file)
+    note.size, note.done = file.stat().st_size, True
+    await asyncio.to_thread(_write, file, note)
+
+
+async def _save(
+    answer: "ClientResponse", file: Path, note: _Note, digest: Any, *, has: int, total: int | None, tell: Told
+) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, has)
+        note.size = note.synced = has
+        _write(file, note)
+        at, synced, waiting = has, has, bytearray()
+        async for chunk in answer.content.iter_any():
+            waiting += chunk
+            if len(waiting) >= _CHUNK:
+                at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at, digest)
+                waiting.clear()
+                tell(at, total or 0)
+                if at - synced >= _SYNC_EVERY:
+                    synced = await asyncio.to_thread(_sync, descriptor, file, note, at)
+        at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at, digest)
+        tell(at, total or at)
+        await asyncio.to_thread(_sync, descriptor, file, note, at)
+    finally:
+        os.close(descriptor)
+
+
+def _append(descriptor: int, data: bytes, at: int, digest: Any) -> int:
+    if digest is not None:
+        digest.update(data)
+    copying.write_sparse(descriptor, data, at)
+    os.ftruncate(descriptor, at + len(data))
+    return at + len(data)
+
+
+def _sync(descriptor: int, file: Path, note: _Note, at: int) -> int:
+    os.fsync(descriptor)
+    note.synced = at
+    _write(file, note)
+    return at
+
+
+def _judge(answer: "ClientResponse", name: str, *, has: int) -> int | None:
+    """The size of the whole, where the server says it."""
+    if answer.status == 206:
+        begin, _, rest = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")
+        total = rest.partition("/")[2]
+        if begin != str(has):
+            raise ImageError(f"{name}: the server sent another part than the one it was asked for")
+        return int(total) if total.isdigit() else None
+    if answer.status == 416:
+        raise SourceChanged(f"{name} became shorter while it was read: it is read anew")
+    if answer.status == 404:
+        raise ImageNotFound(f"{name}: the server has no such file (404): correct the url")
+    if answer.status in (401, 403):
+        raise ImageError(f"{name}: the server asks for a user and password ({answer.status}): name them in secretRef")
+    if answer.status != 200:
+        raise ImageError(f"{name}: the server answered {answer.status} {answer.reason}")
+    return answer.content_length
+
+
+def _version(headers: Mapping[str, str]) -> str:
+    """What tells one version of the source from another, in a form that If-Range takes."""
+    etag = headers.get("ETag", "")
+    if etag and not etag.startswith("W/"):
+        return etag
+    return headers.get("Last-Modified", "")
+
+
+def _cause(error: Exception) -> str:
+    import ssl
+
+    inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
+    if isinstance(inner, ssl.SSLError) or "certificate" in str(error).lower():
+        why = getattr(inner, "verify_message", "") or getattr(inner, "reason", "") or str(inner or error)
+        return f"its certificate is not trusted ({why}): name the authority's in certConfigMap"
+    return f"the server cannot be reached: {getattr(inner, 'strerror', None) or error}"
+
+
+def _trust(authorities: str) -> "ssl.SSLContext":
+    import ssl
+
+    context = ssl.create_default_context()
+    if authorities:
+        try:
+            context.load_verify_locations(cadata=authorities)
+        except ssl.SSLError as error:
+            raise ImageError(f"certConfigMap holds no certificates in PEM form: {error.reason}") from error
+    return context
+
+
+def _room(file: Path, more: int, name: str) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    free = shutil.disk_usage(file.parent).free - MARGIN
+    if more > free:
+        raise ImageError(
+            f"{name} has {more >> 20} MiB more, and {max(0, free) >> 20} MiB are free for it in {file.parent}: "
+            "make room there"
+        )
+
+
+def _hasher(checksum: str) -> Any:
+    return hashlib.new(checksum.partition(":")[0], usedforsecurity=False) if checksum else None
+
+
+async def _digest_so_far(checksum: str, file: Path, has: int) -> Any:
+    digest = _hasher(checksum)
+    if digest is None or not has:
+        return digest
+
+    def read() -> None:
+        with file.open("rb") as opened:
+            while chunk := opened.read(_CHUNK):
+                digest.update(chunk)
+
+    await asyncio.to_thread(read)
+    return digest
+
+
+def _compare(checksum: str, found: str, name: str, file: Path) -> None:
+    kind, _, wanted = checksum.partition(":")
+    if found != wanted.lower():
+        forget(file)
+        raise CorruptImage(
+            f"{name}: its {kind} is {found} and should be {wanted}: correct the checksum, or find out who changed it"
+        )
+
+
+def _note_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.json")
+
+
+def _read(file: Path, url: str) -> _Note:
+    """What is there of this source, cut to what is surely there."""
+    import msgspec
+
+    fresh = _Note(url=url, boot=_boot())
+    try:
+        note = msgspec.json.decode(_note_file(file).read_bytes(), type=_Note)
+        size = file.stat().st_size
+    except (OSError, msgspec.MsgspecError):
+        return fresh
+    if note.url != url or (note.done and size != note.size):
+        return fresh
+    if not note.done:
+        # After a crash of the machine only what was synced is sure; after a kill, all that was written.
+        note.size = min(size, note.synced) if note.boot != fresh.boot else size
+        os.truncate(file, note.size)
+    note.boot = fresh.boot
+    return note
+
+
+def _write(file: Path, note: _Note) -> None:
+    import msgspec
+
+    temporary = file.with_name(f".{file.name}.json")
+    temporary.write_bytes(msgspec.json.encode(note))
+    temporary.rename(_note_file(file))
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def describe(file: Path) -> dict[str, Any]:
+    """The note beside a file, for tests and people."""
+    found: dict[str, Any] = json.loads(_note_file(file).read_bytes())
+    return found
