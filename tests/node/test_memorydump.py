@@ -30,6 +30,7 @@ class Monitor:
         self.content, self.dying, self.refuses, self.memory = content, dying, refuses, memory
         self.state = state or DumpState(status="none")
         self.asked, self._given = [], -1
+        self.known = {"memory": {"size": memory}}
 
     async def get_fd(self, descriptor, *, name):
         self._given = descriptor  # stays open until the dump has begun
@@ -38,8 +39,7 @@ class Monitor:
         self.asked.append(command)
         if self.dying:
             raise QemuGone("it ended")
-        memory = {"query-memory-size-summary": {"base-memory": self.memory}, "query-memory-devices": [],
-                  "query-balloon": {"actual": self.memory}}  # fmt: skip
+        memory = {"query-memory-devices": [], "query-balloon": {"actual": self.memory}}
         if command in memory:
             return memory[command]
         if command == "query-dump":

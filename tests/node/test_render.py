@@ -57,6 +57,7 @@ def test_everything():
         name="prod_web", uuid=UUID, accelerator="tcg", machine_type="pc-q35-7.2", cpu_model="Haswell",
         cpu_features=("+vmx", "-svm", "+pcid", "-mpx"),
         topology=Topology(sockets=2, cores=2, threads=2, max_sockets=4), boot_memory=GIB, max_memory=4 * GIB,
+        headroom=12 * GIB, dimm_slots=16,
         kernel=kernel, disks=(disk,), nics=(nic,),
         smbios=Smbios(manufacturer="hotvirt", product="VirtualMachine", serial="S1"),
         qmp_fd=10, agent_fd=11, serial_fd=12, graphics=False, balloon=False, start_paused=True,

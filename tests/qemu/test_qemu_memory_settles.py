@@ -24,10 +24,9 @@ class Monitor:
     def __init__(self, *, size=0, least=0, no_driver=False):
         self.size, self.least, self.no_driver = size, least, no_driver
         self.requested, self.asked = size, []
+        self.known = {"memory": {"size": GIB}}
 
     async def execute(self, command, arguments=None):
-        if command == "query-memory-size-summary":
-            return {"base-memory": GIB}
         if command == "query-balloon":
             raise QmpError(command, "GenericError", "no balloon")
         if command == "query-memory-devices":

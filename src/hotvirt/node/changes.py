@@ -7,15 +7,25 @@ jobs, from which `status` tells. Volumes: `attachments`.
 from datetime import datetime, timedelta
 
 from hotvirt.kube.client import Document
-from hotvirt.node import render
+from hotvirt.node import guestkernel, render
 from hotvirt.node.guest import Guest
 from hotvirt.node.status import SLACK
 from hotvirt.qemu import cpu
-from hotvirt.qemu.memory import resize_memory
+from hotvirt.qemu.memory import VIRTIO_MEM, Means, resize_memory
 from hotvirt.qemu.progress import Report
 from hotvirt.qemu.state import Observed, read_memory
 
 MEMORY_DEADLINE, CPU_DEADLINE = 120.0, 60.0
+MEMORY_DEVICE = "hotvirt.io/memory-device"
+"""Annotation of a VM's template: `dimm` or `virtio-mem`, for who knows better than the guest's kernel tells."""
+
+
+def means(vmi: Document, kernel: guestkernel.Kernel | None) -> Means:
+    """How this guest is given more memory: by its virtio-mem device, unless its kernel takes DIMMs only. Pure."""
+    said = (vmi["metadata"].get("annotations") or {}).get(MEMORY_DEVICE)
+    if said in ("dimm", "virtio-mem"):
+        return Means(dimms=said == "dimm")
+    return Means(dimms=True) if kernel is not None and kernel.memory.reason == guestkernel.DIMMS_ONLY else VIRTIO_MEM
 
 
 def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> None:
@@ -27,10 +37,12 @@ def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) ->
         guest.drop("memory")
         return
 
+    how = means(vmi, guest.kernel)
+
     async def run(report: Report) -> None:
         try:
             reached = await resize_memory(
-                guest.monitor, guest.answering, wanted, timeout=MEMORY_DEADLINE, report=report
+                guest.monitor, guest.answering, wanted, means=how, timeout=MEMORY_DEADLINE, report=report
             )
             guest.settled = reached.current
         except BaseException:
@@ -38,9 +50,10 @@ def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) ->
                 guest.settled = (await read_memory(guest.monitor)).current
             raise
 
-    # A job that began without an agent is begun anew with it: only the guest can say that it uses the memory.
+    # A job that began without an agent is begun anew with it: only the guest can say that it uses the memory, and how
+    # it can have more.
     until = now + timedelta(seconds=MEMORY_DEADLINE)
-    guest.want("memory", (wanted, guest.view is not None), run, until=until)
+    guest.want("memory", (wanted, guest.view is not None, how.dimms), run, until=until)
 
 
 def vcpus(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> None:

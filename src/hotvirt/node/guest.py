@@ -216,7 +216,10 @@ class Guest:
         if view.frozen or (known is not None and known is not guestkernel.BOOTING and known.is_settled):
             return known
         try:
-            return await guestkernel.ask(self.agent, os_id=view.os.get("id", ""), commands=view.info.commands)
+            waited = known is not None and known.memory.reason == "DriverNotLoaded"
+            return await guestkernel.ask(
+                self.agent, os_id=view.os.get("id", ""), commands=view.info.commands, waited=waited
+            )
         except AgentError as error:  # what else it says of itself counts all the same
             log.debug("guest agent of %s: %s", self.monitor.name, error)
             return known

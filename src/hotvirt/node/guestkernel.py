@@ -22,18 +22,21 @@ Files = Mapping[str, bytes | None]
 RELEASE = "/proc/sys/kernel/osrelease"
 DRIVER = "/sys/module/virtio_mem/parameters/unplug_online"
 POLICY = "/sys/devices/system/memory/auto_online_blocks"
+ACPI_MEMORY = "/sys/firmware/acpi/hotplug/memory/enabled"
 CPU_POSSIBLE = "/sys/devices/system/cpu/possible"
 CPU_STATES = "/sys/devices/system/cpu/hotplug/states"
 CPU_ONLINE = "/sys/devices/system/cpu/cpu1/online"
 PCIE = "/sys/module/pciehp/parameters/pciehp_poll_mode"
 ACPI_SLOTS = "/sys/module/acpiphp/parameters/disable"
-PATHS = (RELEASE, DRIVER, POLICY, CPU_POSSIBLE, CPU_STATES, CPU_ONLINE, PCIE, ACPI_SLOTS)
+PATHS = (RELEASE, DRIVER, POLICY, ACPI_MEMORY, CPU_POSSIBLE, CPU_STATES, CPU_ONLINE, PCIE, ACPI_SLOTS)
 LIMIT = 256
 MOST_MODULES = 8 << 20
 """Bytes of a list of modules that are looked through: that of a distribution's kernel has under 1 MiB."""
 MODULE = re.compile(rb"virtio[_-]mem\.ko")
 POLICIES = ("offline", "online", "online_kernel", "online_movable")
 WINDOWS = "mswindows"
+DIMMS_ONLY = "DimmsOnly"
+"""Why a guest can take memory, though not by its virtio-mem device."""
 VIRTIO_VENDOR, VIRTIO_MEM_DEVICE = 0x1AF4, 0x1058
 
 
@@ -68,8 +71,9 @@ BOOTING = Kernel(_BOOTS, _BOOTS, _BOOTS)
 """Of a guest that was reset: another kernel may come up."""
 
 
-async def ask(agent: GuestAgent, *, os_id: str, commands: frozenset[str]) -> Kernel:
-    """AgentError when the agent does not answer."""
+async def ask(agent: GuestAgent, *, os_id: str, commands: frozenset[str], waited: bool = False) -> Kernel:
+    """`waited`: it was asked before, and has had the time to load its drivers. AgentError when the agent does not
+    answer."""
     if os_id == WINDOWS:
         devices = await agent.call("guest-get-devices") if "guest-get-devices" in commands else None
         return of_windows(devices)
@@ -82,10 +86,10 @@ async def ask(agent: GuestAgent, *, os_id: str, commands: frozenset[str]) -> Ker
     if release and files[DRIVER] is None:
         on_disk = await _is_listed(agent, f"/lib/modules/{release}/modules.dep")
         on_disk = on_disk or await _is_listed(agent, f"/lib/modules/{release}/modules.builtin")
-    return of_linux(files, on_disk=on_disk)
+    return of_linux(files, on_disk=on_disk, waited=waited)
 
 
-def of_linux(files: Files, *, on_disk: bool | None) -> Kernel:
+def of_linux(files: Files, *, on_disk: bool | None, waited: bool = False) -> Kernel:
     """`on_disk`: whether the kernel's modules hold the driver, where it is not loaded; None when unknown."""
     if not kernel_release(files):
         said = Ability(
@@ -93,7 +97,7 @@ def of_linux(files: Files, *, on_disk: bool | None) -> Kernel:
             "the guest's agent does not read files; allow guest-file-open, -read and -close in its configuration",
         )  # fmt: skip
         return Kernel(said, said, said)
-    return Kernel(memory(files, on_disk=on_disk), cpu(files), pci(files))
+    return Kernel(memory(files, on_disk=on_disk, waited=waited), cpu(files), pci(files))
 
 
 def of_windows(devices: Any) -> Kernel:
@@ -111,13 +115,17 @@ def of_windows(devices: Any) -> Kernel:
     return Kernel(found, unknown, unknown)
 
 
-def memory(files: Files, *, on_disk: bool | None) -> Ability:
+def memory(files: Files, *, on_disk: bool | None, waited: bool = False) -> Ability:
+    """A kernel that still may load virtio_mem gets the time to; one that will not takes DIMMs, if it knows them."""
     release, policy = kernel_release(files), online_policy(files)
     after = f"; new blocks are brought online by {'the kernel' if policy not in ('', 'offline') else 'the agent'}"
     if files.get(POLICY) is None:
         return Ability("False", "NoMemoryHotplug", f"kernel {release} was built without CONFIG_MEMORY_HOTPLUG")
     if files.get(DRIVER) is not None:
         return Ability("True", "DriverLoaded", f"kernel {release} has loaded virtio_mem{after} (policy {policy})")
+    if files.get(ACPI_MEMORY) is not None and (waited or on_disk is False):
+        words = "has not loaded virtio_mem" if on_disk is not False else "has no driver virtio_mem"
+        return Ability("True", DIMMS_ONLY, f"kernel {release} {words}: memory comes as DIMMs{after} (policy {policy})")
     if on_disk:
         return Ability(
             "True", "DriverNotLoaded", f"kernel {release} has virtio_mem, not loaded yet: modprobe virtio_mem"

@@ -160,7 +160,7 @@ class MemoryDumps:
 async def _check_room(guest: Guest, directory: Path, path: Path) -> None:
     """Before the guest is made to stand still for a file that will not be whole."""
     memory = await read_memory(guest.monitor)
-    needed = memory.boot + (memory.device.size if memory.device else 0) + MARGIN
+    needed = memory.fixed + memory.plugged + MARGIN
     found = os.statvfs(directory)
     free = found.f_bavail * found.f_frsize + (path.stat().st_blocks * 512 if path.exists() else 0)
     if free < needed:

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hotvirt.api import defaults, quantity
 from hotvirt.kube.client import Document
-from hotvirt.node import render_devices
+from hotvirt.node import headroom, render_devices
 from hotvirt.qemu.machine import AcceleratorKind, Disk, Kernel, Machine, Nic, Topology, Uefi
 
 
@@ -38,6 +38,12 @@ def wanted_memory(spec: Document) -> int:
     return defaults.guest_memory(spec.get("domain") or {}) or 0
 
 
+def declared_maximum(spec: Document) -> int:
+    """Bytes up to which the guest is meant to grow; 0 when nobody says."""
+    most = ((spec.get("domain") or {}).get("memory") or {}).get("maxGuest")
+    return defaults.whole_blocks(quantity.parse_bytes(most)) if most else 0
+
+
 def machine(
     vmi: Document,
     *,
@@ -55,7 +61,7 @@ def machine(
     devices, memory = domain.get("devices") or {}, domain.get("memory") or {}
     topology = wanted_topology(spec)
     guest = wanted_memory(spec)
-    most = defaults.whole_blocks(quantity.parse_bytes(memory["maxGuest"])) if memory.get("maxGuest") else 0
+    most = declared_maximum(spec)
     given = domain.get("cpu") or {}
     return Machine(
         name=f"{metadata['namespace']}_{metadata['name']}",
@@ -68,9 +74,13 @@ def machine(
             # All of them are KVM's: emulation refuses some, and has none.
             *(render_devices.cpu_flags(domain) if accelerator == "kvm" else ()),
         ),
-        topology=topology,
+        topology=structs.replace(topology, headroom=headroom.sockets(topology, accelerator))
+        if given.get("maxSockets")
+        else topology,
         boot_memory=guest,
         max_memory=most if most > guest else 0,
+        headroom=headroom.memory(most),
+        dimm_slots=headroom.DIMM_SLOTS if most > guest else 0,
         hugepage_size=hugepage_size(memory),
         firmware=firmware,
         kernel=kernel,

@@ -97,7 +97,7 @@ async def sample(guest: Guest, devices: Mapping[str, str]) -> GuestSample | None
                 guest.monitor.execute("query-blockstats"),
                 guest.monitor.execute("query-cpus-fast"),
             )
-        memory, balloon = state.current, state.boot - state.ballooned
+        memory, balloon = state.current, state.fixed - state.ballooned
         disks = parse_blockstats(blocks)
         threads = [(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in cpus]
     except (QemuError, TimeoutError) as error:

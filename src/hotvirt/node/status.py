@@ -120,7 +120,7 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime, pod_r
     topology = render.wanted_topology(spec)
     memory = seen.observed.memory
     frozen = seen.view is not None and seen.view.frozen
-    requested = memory.boot - memory.ballooned + (memory.device.requested if memory.device else 0)
+    requested = memory.fixed - memory.ballooned + (memory.device.requested if memory.device else 0)
     new: Document = {
         "memory": {
             "guestAtBoot": format_bytes(memory.boot),

@@ -170,7 +170,7 @@ def _actions(machine: Machine) -> str:
 def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
     topology = machine.topology
     vcpus = _vcpus(machine, qemu)
-    shape = f"sockets={topology.max_sockets},cores={topology.cores},threads={topology.threads}"
+    shape = f"sockets={topology.all_sockets},cores={topology.cores},threads={topology.threads}"
     accelerator = f"tcg,tb-size={buffer_mib(topology)}" if machine.accelerator == "tcg" else "kvm"
     options = [
         "-accel", accelerator,
@@ -187,7 +187,8 @@ def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
         options += _json("-object", ram)
     size = f"size={machine.boot_memory // 1024}k"
     if machine.growable_memory:
-        size += f",maxmem={(machine.boot_memory + machine.growable_memory) // 1024}k"
+        most = machine.boot_memory + machine.growable_memory + machine.dimm_memory
+        size += f",{f'slots={machine.dimm_slots},' if machine.dimm_slots else ''}maxmem={most // 1024}k"
     secure = ",smm=on" if machine.firmware and machine.firmware.secure_boot else ""
     pflash = ",pflash0=uefi-code,pflash1=uefi-vars" if machine.firmware else ""
     more = "".join(f",{option}" for option in machine.machine_options)

@@ -9,6 +9,7 @@ NIC_PREFIX = "nic-"
 SCSI_CONTROLLER = "scsi0"
 MEMORY_DEVICE = "vmem0"
 MEMORY_BACKEND = "vmem0-ram"
+DIMM_PREFIX = "dimm"
 BALLOON = "balloon0"
 AGENT_PORT = "org.qemu.guest_agent.0"
 
@@ -45,6 +46,14 @@ def node_name(disk: str, layer: int = 0) -> str:
 
 
 def file_node_name(disk: str, layer: int = 0) -> str:
+def dimm_id(number: int) -> str:
+    return f"{DIMM_PREFIX}{number}"
+
+
+def dimm_backend(dimm: str) -> str:
+    return dimm + "-ram"
+
+
     """The node below `node_name`, that reads and writes the file itself."""
     return node_name(disk, layer) + ".file"
 

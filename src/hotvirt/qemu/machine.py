@@ -124,12 +124,14 @@ class Nic(Struct, frozen=True, kw_only=True):
 
 
 class Topology(Struct, frozen=True, kw_only=True):
-    """Sockets are what is plugged; `max_sockets` >= `sockets` is how many ever can be."""
+    """Sockets are what is plugged; `max_sockets` >= `sockets` is how many are meant to be, and `headroom` how many QEMU
+    has room for beyond, should that be raised."""
 
     sockets: int = 1
     cores: int = 1
     threads: int = 1
     max_sockets: int = 1
+    headroom: int = 0
 
     @property
     def per_socket(self) -> int:
@@ -142,7 +144,12 @@ class Topology(Struct, frozen=True, kw_only=True):
 
     @property
     def max_vcpus(self) -> int:
-        return self.max_sockets * self.per_socket
+        """Places for vCPUs, those of the headroom among them."""
+        return self.all_sockets * self.per_socket
+
+    @property
+    def all_sockets(self) -> int:
+        return self.max_sockets + self.headroom
 
 
 class Kernel(Struct, frozen=True):
@@ -213,7 +220,12 @@ class Machine(Struct, frozen=True, kw_only=True):
     boot_memory: int = 512 * MIB
     max_memory: int = 0
     """0: memory cannot grow. Otherwise a virtio-mem device of (at least) max_memory - boot_memory is there from the
-    start, empty."""
+    start, empty. As long as it is, it costs 0.1 MiB for each GiB."""
+    headroom: int = 0
+    """How much more than max_memory QEMU has room for, should that be raised. Nothing without a max_memory."""
+    dimm_slots: int = 0
+    """How many DIMMs can be plugged, of together as much as the virtio-mem device holds: for a guest whose kernel lacks
+    that device's driver. Address space only: an empty slot costs nothing."""
     shared_memory: bool = False
     """Boot memory as a shared memfd (vhost-user, virtiofs, handing the guest to another QEMU) rather than private."""
     hugepage_size: int = 0
@@ -265,8 +277,13 @@ class Machine(Struct, frozen=True, kw_only=True):
     @property
     def growable_memory(self) -> int:
         """Size of the virtio-mem device: what can be added, rounded up to whole Linux memory blocks."""
-        room = max(0, self.max_memory - self.boot_memory)
+        room = max(0, self.max_memory + self.headroom - self.boot_memory) if self.max_memory else 0
         return -(-room // MEMORY_BLOCK) * MEMORY_BLOCK
+
+    @property
+    def dimm_memory(self) -> int:
+        """Address space for DIMMs, beside the virtio-mem device's."""
+        return self.growable_memory if self.dimm_slots else 0
 
 
 def descriptors(machine: Machine) -> tuple[int, ...]:

@@ -1,5 +1,8 @@
 """Memory while the guest runs: by the virtio-mem device that is there from the start, below boot size by the balloon.
 
+A guest whose kernel has no driver for that device grows by DIMMs instead (`Means`, `dimms`). They come in whole blocks
+of the guest's memory, and go whole; what such steps leave over, and what the guest keeps of it, is the balloon's.
+
 Level-based, as `cpu`: read, take the next step, read again. Three parties must agree before it is done: QEMU
 (`requested`), the guest's driver (`size`), and the guest's memory management (its blocks online): a driver that has
 taken everything says nothing of memory that nobody onlined. The last is asked of the guest's agent, which also onlines
@@ -14,15 +17,15 @@ One call at a time for a guest.
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from hotvirt.qemu import facts, ids
+from hotvirt.qemu import dimms, facts, ids
 from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QmpError
 from hotvirt.qemu.guestagent import GuestAgent, MemoryBlock
-from hotvirt.qemu.machine import GIB, MIB
+from hotvirt.qemu.machine import GIB, MEMORY_BLOCK, MIB
 from hotvirt.qemu.progress import Progress, Report, pauses
 from hotvirt.qemu.qmp import Monitor
-from hotvirt.qemu.state import MemoryState, read_memory
+from hotvirt.qemu.state import Dimm, MemoryState, read_memory
 
 RESERVE = 64 * MIB
 STALLED = 2.0
@@ -53,6 +56,18 @@ class Balloon(Struct, frozen=True):
     size: int
 
 
+class Plug(Struct, frozen=True):
+    """One more DIMM of this size."""
+
+    size: int
+
+
+class Unplug(Struct, frozen=True):
+    """Take this DIMM away."""
+
+    dimm: str
+
+
 class Stop(Struct, frozen=True):
     """`reason` "" means that QEMU and the guest's driver have reached the target."""
 
@@ -60,35 +75,55 @@ class Stop(Struct, frozen=True):
     message: str = ""
 
 
-Step = Request | Balloon | Stop
+Step = Request | Balloon | Plug | Unplug | Stop
+
+
+class Means(Struct, frozen=True, kw_only=True):
+    """How the guest can be given more. `dimms`: by DIMMs, since its kernel does not drive virtio-mem."""
+
+    dimms: bool = False
+    block: int = MEMORY_BLOCK
+    """The guest's own: a DIMM's end that does not fill one stays unused."""
+    kept: frozenset[str] = frozenset()
+    """DIMMs that the guest would not let go of."""
+
+
+VIRTIO_MEM = Means()
 
 
 def shrinks(state: MemoryState, target: int) -> bool:
     """Whether the next step may take memory from the guest, and so needs to know what it can spare."""
-    size = state.device.size if state.device else 0
-    return max(0, target - state.boot) < size or target < state.boot - state.ballooned
+    return max(0, target - state.fixed) < state.plugged or target < state.fixed - state.ballooned
 
 
 def is_steep(state: MemoryState, target: int) -> bool:
     """Whether the guest may not be able to describe so much more at once."""
-    return target - state.boot - (state.device.size if state.device else 0) > STEEP
+    return target - state.fixed - state.plugged > STEEP
 
 
-def next_step(state: MemoryState, target: int, *, available: int | None) -> Step:
+def next_step(state: MemoryState, target: int, *, available: int | None, means: Means = VIRTIO_MEM) -> Step:
     """What QEMU should be asked now to get to `target` bytes (again, if it was asked already). Pure.
 
     `available`: what the guest could do without, None when unknown; used to shrink, and to grow steeply.
     """
-    size, capacity = (state.device.size, state.device.capacity) if state.device else (0, 0)
-    if target > state.boot + capacity:
-        most = (state.boot + capacity) // MIB
+    size, capacity = state.plugged, state.device.capacity if state.device else 0
+    if means.dimms and state.device and state.device.requested > size:
+        return Request(size)  # what no driver answered: the driver that may yet come is not to find it
+    if means.dimms and target > state.fixed + size:
+        return _grow_by_dimm(state, target, means)
+    if target > state.fixed + capacity:
+        most = (state.fixed + capacity) // MIB
         return Stop("AboveMaximum", f"{target // MIB} MiB is more than the {most} MiB this guest was started for")
-    plugged, ballooned = max(0, target - state.boot), max(0, state.boot - target)
+    plugged, ballooned = max(0, target - state.fixed), max(0, state.fixed - target)
+    if not size and (dimm := _dispensable(state, ballooned, available, means.kept)):
+        # What the balloon holds may be in that DIMM, and the guest would look for another place for it.
+        rest = ballooned - dimm.size
+        return Balloon(state.fixed - rest) if state.ballooned - rest >= GRAIN else Unplug(dimm.id)
     if state.device and plugged % state.device.step:
         return Stop("NotAligned", f"memory changes in steps of {state.device.step // MIB} MiB")
     # Give before taking: a balloon left full would take from the guest what is being plugged.
     if state.ballooned - ballooned >= GRAIN or (state.ballooned and not ballooned):
-        return Balloon(state.boot - ballooned)
+        return Balloon(state.fixed - ballooned)
     if plugged > size and not (state.device and state.device.requested == plugged and plugged - size < GRAIN):
         return Request(_ceiling(size, plugged, available) if is_steep(state, target) else plugged)
     if plugged < size:
@@ -100,6 +135,29 @@ def next_step(state: MemoryState, target: int, *, available: int | None) -> Step
         floor = _floor(state.current, target, available)
         return Balloon(floor) if floor < state.current else _needs_memory(available)
     return Stop()
+
+
+def _grow_by_dimm(state: MemoryState, target: int, means: Means) -> Step:
+    """The balloon gives first what it holds, and takes back in the end what a whole number of blocks is too much."""
+    if state.ballooned:
+        return Balloon(state.fixed)
+    size = -(-(target - state.fixed - state.plugged) // means.block) * means.block
+    if len(state.dimms) >= state.slots:
+        taken = f"all {state.slots} memory slots of this guest are taken"
+        none = "this guest was started without memory slots, and its kernel has no virtio_mem driver"
+        return Stop("NoFreeSlot", f"{taken if state.slots else none}: a restart gives it the memory from the start")
+    left = state.dimm_room - sum(dimm.size for dimm in state.dimms)
+    if size > left:
+        most = (state.fixed + state.plugged + left // means.block * means.block) // MIB
+        return Stop("AboveMaximum", f"{target // MIB} MiB is more than the {most} MiB that DIMMs can make of it")
+    return Plug(size)
+
+
+def _dispensable(state: MemoryState, surplus: int, available: int | None, kept: frozenset[str]) -> Dimm | None:
+    """The largest DIMM that can go whole. What the balloon holds already is the guest's no more."""
+    spare = 0 if available is None else max(0, available - RESERVE) + state.ballooned
+    whole = [dimm for dimm in state.dimms if dimm.size <= min(surplus, spare) and dimm.id not in kept]
+    return max(whole, key=lambda dimm: (dimm.size, dimm.address), default=None)
 
 
 def _ceiling(size: int, wanted: int, available: int | None) -> int:
@@ -114,11 +172,10 @@ def _goes_on(asked: Step | None, step: Step, state: MemoryState, available: int 
     """Whether to let the guest go on with a shrink it was asked for, although `step` would now ask for less of it. A
     block that is on its way out is no longer available and not yet given back, and each new wish has the guest's driver
     start over, which made shrinking three times slower. Not when the guest runs short. Pure."""
-    size = state.device.size if state.device else 0
     return (
         isinstance(asked, Request)
         and isinstance(step, Request)
-        and asked.size < step.size < size
+        and asked.size < step.size < state.plugged
         and available is not None
         and available >= RESERVE
     )
@@ -151,6 +208,16 @@ def blocks_suffice(blocks: Sequence[MemoryBlock], *, address: int, size: int, bl
     return online * block_size >= size
 
 
+def dimms_suffice(blocks: Sequence[MemoryBlock], state: MemoryState, *, block_size: int) -> bool:
+    """Whether every whole block of every DIMM is online."""
+    online = {block.index for block in blocks if block.online}
+    return all(
+        index in online
+        for dimm in state.dimms
+        for index in range(dimm.address // block_size, (dimm.address + dimm.size) // block_size)
+    )
+
+
 async def read(monitor: Monitor) -> MemoryState:
     return await read_memory(monitor)
 
@@ -160,12 +227,13 @@ async def resize_memory(
     agent: GuestAgent | None,
     target: int,
     *,
+    means: Means = VIRTIO_MEM,
     timeout: float = 120.0,
     report: Report | None = None,
 ) -> MemoryState:
     """Bring the guest to `target` bytes (boot memory and what is plugged); returns what it then has. HotplugError when
     it does not get there, with what was reached in its sentence. `agent` None: none is connected."""
-    resize = _Resize(monitor, agent, target, report)
+    resize = _Resize(monitor, agent, target, means, report)
     try:
         async with asyncio.timeout(timeout):
             await resize.run()
@@ -178,26 +246,32 @@ async def resize_memory(
 
 
 class _Resize:
-    def __init__(self, monitor: Monitor, agent: GuestAgent | None, target: int, report: Report | None) -> None:
-        self.monitor, self.agent, self.target, self.report = monitor, agent, target, report
+    def __init__(
+        self, monitor: Monitor, agent: GuestAgent | None, target: int, means: Means, report: Report | None
+    ) -> None:
+        self.monitor, self.agent, self.target, self.means, self.report = monitor, agent, target, means, report
         self.state = MemoryState(boot=0)
         self.offline: set[int] = set()
         """Blocks of the device that the guest had offline when last asked."""
         self.used = 0
         """Bytes of the device that the guest was seen to use, or said that it cannot tell."""
+        self.used_dimms = 0
+        """DIMMs that it was seen to use."""
 
     async def run(self) -> None:
         """Until QEMU and the guest's driver have reached the target."""
         loop = asyncio.get_running_loop()
         asked: Step | None = None
         moved_at, before, waits = loop.time(), -1, _waits()
+        if self.means.dimms and self.agent is not None:
+            self.means = structs.replace(self.means, block=await _block_size(self.agent) or self.means.block)
         with self.monitor.events("MEMORY_DEVICE_SIZE_CHANGE", "BALLOON_CHANGE") as events:
             while True:
                 self.state = await read_memory(self.monitor)
                 self._tell()
                 asks = shrinks(self.state, self.target) or is_steep(self.state, self.target)
                 available = await self._available() if asks else None
-                step = next_step(self.state, self.target, available=available)
+                step = next_step(self.state, self.target, available=available, means=self.means)
                 if _goes_on(asked, step, self.state, available):
                     assert asked is not None
                     step = asked
@@ -205,13 +279,20 @@ class _Resize:
                     if step.reason:
                         raise HotplugError(step.reason, f"{step.message}; {self._now()}")
                     return
+                if isinstance(step, Plug | Unplug):
+                    await self._change_dimms(step)
+                    continue
                 if self.state.current != before:
                     moved_at, before = loop.time(), self.state.current
                 stalled = loop.time() - moved_at > STALLED
                 if step != asked or stalled:
                     await self._ask(step)
                     asked, moved_at, waits = step, loop.time(), _waits()
-                if self.agent is not None and isinstance(step, Request) and step.size > max(self._plugged(), self.used):
+                if (
+                    self.agent is not None
+                    and isinstance(step, Request)
+                    and step.size > max(self.state.plugged, self.used)
+                ):
                     await self._see_used(self.agent, step.size)
                 else:
                     # The event is held back by QEMU to one a second: it only ever shortens the wait.
@@ -228,6 +309,17 @@ class _Resize:
         except QmpError as error:
             raise HotplugError("QemuRefused", f"QEMU would not change memory: {error.description}") from error
 
+    async def _change_dimms(self, step: Plug | Unplug) -> None:
+        if isinstance(step, Plug):
+            await dimms.plug(self.monitor, self.state, step.size)
+            self.state = await read_memory(self.monitor)
+            self._tell()
+            if self.agent is not None:  # first of all, or the balloon would take of what the guest had before
+                await self.see_it_online(self.agent)
+        elif not await dimms.unplug(self.monitor, step.dimm):
+            # It keeps it, so the balloon takes as much.
+            self.means = structs.replace(self.means, kept=self.means.kept | {step.dimm})
+
     async def _available(self) -> int | None:
         if self.agent is not None:
             try:
@@ -237,9 +329,6 @@ class _Resize:
             except AgentError:
                 pass
         return await available_by_balloon(self.monitor)
-
-    def _plugged(self) -> int:
-        return self.state.device.size if self.state.device else 0
 
     async def _see_used(self, agent: GuestAgent, size: int) -> None:
         """For a while, or until the guest uses `size` bytes of the device. While it takes memory, QEMU answers late
@@ -256,7 +345,8 @@ class _Resize:
 
     async def see_it_online(self, agent: GuestAgent) -> None:
         """Until the guest's memory management has what its driver took."""
-        if (size := self._plugged()) > self.used:
+        size = self.state.plugged
+        if size > self.used or len(self.state.dimms) > self.used_dimms:
             for pause in pauses():
                 if await self._online(agent, size):
                     return
@@ -264,20 +354,25 @@ class _Resize:
 
     async def _online(self, agent: GuestAgent, size: int) -> bool:
         """Online what the guest left offline; True when it uses `size` bytes of the device, or no more can be known."""
-        device = self.state.device
-        if device is None:
+        starts = [dimm.address for dimm in self.state.dimms]
+        if (device := self.state.device) is not None:
+            starts.append(device.address)
+        if not starts:
             return True
         try:
             block_size, blocks = await agent.get_memory()
-            first = device.address // block_size
-            offline = set(blocks_to_online(blocks, address=first))
+            offline = set(blocks_to_online(blocks, address=min(starts) // block_size))
             # A guest that does it by itself is a moment behind its driver: leave it that moment.
             if left := offline & self.offline:
                 await _online_movable(agent, sorted(left))
             self.offline = offline
             if offline:
                 return False
-            return blocks_suffice(blocks, address=device.address, size=size, block_size=block_size)
+            if not dimms_suffice(blocks, self.state, block_size=block_size):
+                return False
+            self.used_dimms = len(self.state.dimms)
+            mine = [block for block in blocks if not _is_in(block.index * block_size, self.state.dimms)]
+            return device is None or blocks_suffice(mine, address=device.address, size=size, block_size=block_size)
         except AgentLacks:
             return True
         except AgentError as error:
@@ -304,7 +399,11 @@ class _Resize:
     def sentence(self, timeout: float) -> str:
         if self.state.current > self.target:
             return f"after {timeout:g} s {self._now()}: the rest is in use in the guest; free it, or ask for more"
-        if self._plugged() and (self.target - self.state.boot) // DESCRIBES > self.state.boot // 4:
+        if self.state.dimms and len(self.state.dimms) > self.used_dimms:
+            return (
+                f"after {timeout:g} s {self._now()}: the guest did not bring its DIMMs online; look into its kernel log"
+            )
+        if self.state.plugged and (self.target - self.state.boot) // DESCRIBES > self.state.boot // 4:
             tables = (self.target - self.state.boot) // DESCRIBES // MIB
             return (
                 f"after {timeout:g} s {self._now()}: {tables} MiB of its boot memory would describe the rest; start it "
@@ -316,6 +415,18 @@ class _Resize:
 def _waits() -> Iterator[float]:
     """Close enough to the end of a change not to add much to it, and seldom enough not to slow the guest."""
     return pauses(longest=0.1, growth=1.2)
+
+
+def _is_in(address: int, plugged: Sequence[Dimm]) -> bool:
+    return any(dimm.address <= address < dimm.address + dimm.size for dimm in plugged)
+
+
+async def _block_size(agent: GuestAgent) -> int | None:
+    """The guest's own: a large guest has larger ones. None when it does not say."""
+    try:
+        return (await agent.get_memory())[0] or None
+    except AgentError:
+        return None
 
 
 async def _online_movable(agent: GuestAgent, blocks: Sequence[int]) -> None:

@@ -116,6 +116,8 @@ class Monitor:
         self.name = name
         self.closed: asyncio.Future[QemuGone | None] = asyncio.get_running_loop().create_future()
         """Done when the connection ended: with the reason, or None after `close()`."""
+        self.known: dict[str, Any] = {}
+        """Answers that hold as long as this QEMU runs: who asks first leaves them here."""
         self._client = client
         self._socket = sock
         self._descriptor_lock = asyncio.Lock()

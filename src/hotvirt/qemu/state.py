@@ -32,16 +32,43 @@ class VirtioMem(Struct, frozen=True, kw_only=True):
     address: int
 
 
+class Dimm(Struct, frozen=True):
+    id: str
+    size: int
+    address: int
+
+
 class MemoryState(Struct, frozen=True, kw_only=True):
     boot: int
     device: VirtioMem | None = None
+    dimms: tuple[Dimm, ...] = ()
+    """Plugged ones, by address."""
+    slots: int = 0
+    """DIMMs that this QEMU can hold, plugged ones counted."""
+    dimm_room: int = 0
+    """Bytes that all of its DIMMs can have together."""
     ballooned: int = 0
     """Bytes the balloon holds back from the guest."""
 
     @property
+    def fixed(self) -> int:
+        """What is not virtio-mem's: of this the balloon takes."""
+        return self.boot + sum(dimm.size for dimm in self.dimms)
+
+    @property
+    def plugged(self) -> int:
+        """What the guest's virtio-mem driver has taken."""
+        return self.device.size if self.device else 0
+
+    @property
+    def most(self) -> int:
+        """Up to where QEMU has room, by whichever way."""
+        return self.boot + max(self.device.capacity if self.device else 0, self.dimm_room if self.slots else 0)
+
+    @property
     def current(self) -> int:
         """What the guest can use by QEMU's account."""
-        return self.boot + (self.device.size if self.device else 0) - self.ballooned
+        return self.fixed + self.plugged - self.ballooned
 
 
 class VcpuSlot(Struct, frozen=True):
@@ -134,15 +161,41 @@ async def read_devices(monitor: Monitor) -> dict[str, str]:
 
 
 async def read_memory(monitor: Monitor) -> MemoryState:
-    summary, devices, balloon = await asyncio.gather(
-        monitor.execute("query-memory-size-summary"),
-        monitor.execute("query-memory-devices"),
-        _balloon(monitor),
+    configured, devices, balloon = await asyncio.gather(
+        _configured(monitor), monitor.execute("query-memory-devices"), _balloon(monitor)
     )
-    boot = int(summary["base-memory"])
+    return parse_memory(configured, devices, balloon)
+
+
+def parse_memory(configured: dict[str, int], devices: list[dict[str, Any]], balloon: int | None) -> MemoryState:
+    """`configured`: what the command line's -m said. `balloon`: what it leaves the guest, None for no balloon."""
+    boot, device, dimms = int(configured["size"]), parse_virtio_mem(devices), parse_dimms(devices)
+    state = MemoryState(
+        boot=boot, device=device, dimms=dimms, slots=int(configured.get("slots") or 0),
+        dimm_room=max(0, int(configured.get("max-size") or boot) - boot - (device.capacity if device else 0)),
+    )  # fmt: skip
     # What virtio-mem plugged is no part of the balloon's account.
-    ballooned = 0 if balloon is None else max(0, boot - balloon)
-    return MemoryState(boot=boot, device=parse_virtio_mem(devices), ballooned=ballooned)
+    return structs.replace(state, ballooned=0 if balloon is None else max(0, state.fixed - balloon))
+
+
+async def _configured(monitor: Monitor) -> dict[str, int]:
+    if "memory" not in monitor.known:
+        try:
+            monitor.known["memory"] = await monitor.execute("qom-get", {"path": "/machine", "property": "memory"})
+        except QmpError:  # before QEMU 7.1
+            summary = await monitor.execute("query-memory-size-summary")
+            monitor.known["memory"] = {"size": summary["base-memory"]}
+    found: dict[str, int] = monitor.known["memory"]
+    return found
+
+
+def parse_dimms(devices: list[dict[str, Any]]) -> tuple[Dimm, ...]:
+    found = [
+        Dimm(str(entry["data"].get("id", "")), entry["data"]["size"], entry["data"]["addr"])
+        for entry in devices
+        if entry["type"] == "dimm" and entry["data"].get("hotplugged", True)
+    ]
+    return tuple(sorted(found, key=lambda dimm: dimm.address))
 
 
 def parse_virtio_mem(devices: list[dict[str, Any]]) -> VirtioMem | None:

@@ -38,7 +38,8 @@ class Buffer(Struct, frozen=True):
 def buffer_mib(topology: Topology) -> int:
     """How large to make it: left alone, TCG takes up to 1 GiB. Less than 32 MiB slows booting; each vCPU that may ever
     run needs a region of its own, and some to spare."""
-    return max(32, 16 + 2 * _REGION_MIB * topology.max_vcpus)
+    likely = topology.max_sockets * topology.per_socket
+    return max(32, 16 + 2 * _REGION_MIB * likely + _REGION_MIB * (topology.max_vcpus - likely))
 
 
 def parse(text: str) -> Buffer | None:
