@@ -1,8 +1,10 @@
-"""Claims of the directory storage class -> PersistentVolumes that are files here; embedded home only.
+"""Claims of the directory storage classes -> PersistentVolumes that are files here; embedded home only.
 
 A claim gets a directory with one sparse disk file and a PV for it, named by the claim's uid, so that doing it twice
-does it once. The file comes first and whole (temporary name, fsync, rename), then the PV, then the binding. A PV whose
-claim is gone goes, with its file, if its reclaim policy says so.
+does it once. The file comes first and whole (temporary name, fsync, rename), then the PV, then the binding. A claim
+that something is put into (`imports`) is bound once that file is there. One of a class that waits for its first
+consumer is left alone until a machine's instance or a pod names it. A PV whose claim is gone goes, with its file, if
+its reclaim policy says so, and a base that no disk needs any more goes with it.
 
 A claim that asks for more than it has grows, if its class allows that: its PV says the new size first, and then the
 file is made as large, here when no guest has it open, else by that guest's QEMU (`attachments`), which shows it.
@@ -12,8 +14,10 @@ import logging
 import shutil
 from pathlib import Path
 
+from hotvirt.api import datavolumes
+from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import QuantityError, format_bytes, parse_bytes
-from hotvirt.images import disks
+from hotvirt.images import bases, disks
 from hotvirt.images.errors import ImageError
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
@@ -21,7 +25,7 @@ from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers
 from hotvirt.kube.reconciler import DONE, Controller, Result
-from hotvirt.kube.resources import CLAIMS, STORAGE_CLASSES, VOLUMES
+from hotvirt.kube.resources import CLAIMS, PODS, STORAGE_CLASSES, VMIS, VMS, VOLUMES
 from hotvirt.kube.times import Clock
 from hotvirt.node import claimsources
 from hotvirt.node.claimsources import ClaimSources, Image, NotYet
@@ -37,6 +41,7 @@ SECTOR = 512
 KEEP_FREE = 256 << 20
 GROWING = 0.5
 """Seconds between looks at a file that a guest's QEMU is to grow."""
+USED = "claim-of-provisioner"
 LOOK_AGAIN = 15.0
 """Seconds between looks at a file whose claim is gone and which a guest still has open."""
 
@@ -57,6 +62,10 @@ class Provisioner:
         self.controller.watch(self._sources.snapshots, self._begins_as)
         self.controller.needs(self._sources.contents)
         self.controller.watch(self._classes, lambda _: [_key(c) for c in self._claims.list() if not _bound(c)])
+        self._users = informers.of(VMIS), informers.of(PODS), informers.of(VMS)
+        for informer, names in zip(self._users, (_named_by_instance, _named_by_pod, _named_for_dump), strict=True):
+            informer.add_index(USED, names)
+            self.controller.watch(informer, lambda user, names=names: map(_parsed, names(user)))  # type: ignore[misc]
 
     async def reconcile(self, key: Key) -> Result:
         claim = self._claims.get(key.name, key.namespace)
@@ -68,15 +77,18 @@ class Provisioner:
         if claim is None or claim["metadata"].get("deletionTimestamp") or _bound(claim):
             return DONE
         storage_class = self._class_of(claim)
-        if storage_class is None:
+        if storage_class is None or claim["spec"].get("volumeName"):
             return DONE
+        if datavolumes.waits_for_consumer(claim, storage_class):
+            await self._choose(claim)
+            return DONE  # what follows from it is decided anew
         if (wrong := fault(claim)) is not None:
             self._recorder.event(claim, "Warning", "ProvisioningFailed", wrong)
             return DONE
-        name = f"pvc-{claim['metadata']['uid']}"
-        size = -(-parse_bytes(claim["spec"]["resources"]["requests"]["storage"]) // SECTOR) * SECTOR
-        kind = (storage_class.get("parameters") or {}).get("format") or "raw"
+        name, size, kind = volume_name(claim), asked_size(claim), disk_format(storage_class)
         directory = self._places.volumes / name
+        if is_filled_elsewhere(claim) and bases.disk_in(directory) is None:
+            return DONE  # whoever fills it touches the claim
         try:
             source = self._sources.of(claim)
         except NotYet as error:
@@ -94,6 +106,17 @@ class Provisioner:
             pass
         await self._bind(claim, volume, storage_class)
         return DONE
+
+    async def _choose(self, claim: Document) -> None:
+        """Of a class that waits: this node, once somebody there is to use the claim."""
+        key = str(_key(claim))
+        if not any(informer.by_index(USED, key) for informer in self._users):
+            message = "waiting for first consumer to be created before binding"
+            self._recorder.event(claim, "Normal", "WaitForFirstConsumer", message)
+            return
+        metadata = claim["metadata"]
+        patch = {"metadata": {"annotations": {datavolumes.SELECTED_NODE: self._node}}}
+        self._claims.observe(await self._client.patch(CLAIMS, metadata["name"], patch, metadata["namespace"]))
 
     async def _grow(self, claim: Document) -> Result:
         volume = self._volumes.get(claim["spec"].get("volumeName") or "")
@@ -225,8 +248,10 @@ class Provisioner:
                     is_held = True
                     await self._release(volume)
                     continue
+                await self._release(volume)
                 if path.parent == self._places.volumes and path.name == name:
                     shutil.rmtree(path, ignore_errors=True)
+                    bases.collect(self._places.volumes)
                 try:
                     await self._client.delete(VOLUMES, name)
                 except NotFound:
@@ -248,6 +273,30 @@ class Provisioner:
             if each["metadata"]["name"] == named or (named is None and is_default):
                 return each if each.get("provisioner") == PROVISIONER else None
         return None
+
+
+def volume_name(claim: Document) -> str:
+    """Of the volume that is made for a claim, and its directory's."""
+    return f"pvc-{claim['metadata']['uid']}"
+
+
+def asked_size(claim: Document) -> int:
+    """In whole sectors."""
+    return -(-parse_bytes(claim["spec"]["resources"]["requests"]["storage"]) // SECTOR) * SECTOR
+
+
+def disk_format(storage_class: Document) -> str:
+    return str((storage_class.get("parameters") or {}).get("format") or "raw")
+
+
+def disk_name(kind: str) -> str:
+    return "disk.qcow2" if kind == "qcow2" else "disk.img"
+
+
+def is_filled_elsewhere(claim: Document) -> bool:
+    """Something is put into it before it is bound, and not here."""
+    reference = datavolumes.reference(claim["spec"])
+    return datavolumes.is_populated(claim) and (reference or {}).get("kind") != "VolumeSnapshot"
 
 
 def growth(claim: Document) -> int:
@@ -279,10 +328,6 @@ def fault(claim: Document) -> str | None:
         return f"spec.resources.requests.storage: {error}"
     if size <= 0:
         return "spec.resources.requests.storage must be more than nothing, such as 1Gi"
-    if spec.get("volumeMode") == "Block":
-        return (
-            "spec.volumeMode Block is not offered by this storage class: use Filesystem, which guests see as a disk too"
-        )
     return None
 
 
@@ -298,7 +343,7 @@ def persistent_volume(
         "spec": {
             "capacity": {"storage": format_bytes(size)},
             "accessModes": claim["spec"]["accessModes"],
-            "volumeMode": "Filesystem",
+            "volumeMode": claim["spec"].get("volumeMode") or "Filesystem",
             "storageClassName": storage_class["metadata"]["name"],
             "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy") or "Delete",
             "local": {"path": str(path)},
@@ -326,6 +371,34 @@ def _in_use(directory: Path) -> bool:
         except OSError:
             continue
     return False
+
+
+def _named_by_instance(vmi: Document) -> list[str]:
+    """Claims that an instance which has not ended uses."""
+    if (vmi.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return []
+    namespace = vmi["metadata"].get("namespace") or ""
+    names = [api_disks.claim(volume) for volume in vmi["spec"].get("volumes") or ()]
+    return [str(Key(namespace, name)) for name in names if name]
+
+
+def _named_for_dump(vm: Document) -> list[str]:
+    """The claim that a guest's memory is to be dumped into."""
+    name = ((vm.get("status") or {}).get("memoryDumpRequest") or {}).get("claimName")
+    return [str(Key(vm["metadata"].get("namespace") or "", name))] if name else []
+
+
+def _named_by_pod(pod: Document) -> list[str]:
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return []
+    namespace = pod["metadata"].get("namespace") or ""
+    names = [(v.get("persistentVolumeClaim") or {}).get("claimName") for v in pod["spec"].get("volumes") or ()]
+    return [str(Key(namespace, name)) for name in names if name]
+
+
+def _parsed(key: str) -> Key:
+    namespace, _, name = key.partition("/")
+    return Key(namespace, name)
 
 
 def _bound(claim: Document) -> bool:
