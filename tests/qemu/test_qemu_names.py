@@ -74,7 +74,7 @@ def test_a_device_is_where_it_wants_to_be_and_others_take_what_is_left() -> None
 def test_plain_pci_has_a_bridge_for_each_place() -> None:
     machine = _addressed("", "0000:02:07.0", kind="pc-i440fx-7.2")
     assert ports.places(machine) == {
-        "disk-d0": {"bus": "rp0", "addr": "0x1"}, "disk-d1": {"bus": "rp1", "addr": "0x7"}
+        "disk-d0": {"bus": "pb0", "addr": "0x1"}, "disk-d1": {"bus": "pb1", "addr": "0x7"}
     }  # fmt: skip
     assert list(ports.addresses(machine).values()) == ["0000:01:01.0", "0000:02:07.0"]
 

@@ -235,7 +235,7 @@ async def _add_device(monitor: Monitor, disk: Disk) -> None:
 
 async def _place(monitor: Monitor, disk: Disk) -> argv.Options:
     if disk.bus == "virtio":
-        return {"bus": await free_port(monitor, f"disk {disk.name!r}")}
+        return await free_port(monitor, f"disk {disk.name!r}")
     taken = set()
     for device, driver in (await read_devices(monitor)).items():
         if driver in ("scsi-hd", "scsi-cd", "scsi-block"):
@@ -247,13 +247,14 @@ async def _place(monitor: Monitor, disk: Disk) -> argv.Options:
     return {"bus": f"{ids.SCSI_CONTROLLER}.0", "scsi-id": target, "lun": 0}
 
 
-async def free_port(monitor: Monitor, what: str) -> str:
+async def free_port(monitor: Monitor, what: str) -> argv.Options:
+    """A place on a port of the guest's. A bridge's own slot 0 takes no hotplug."""
     ports = await read_free_ports(monitor)
     if not ports:
         raise HotplugError(
-            "NoFreePort", f"{what}: all PCIe ports of the guest are taken; use bus scsi for disks, or restart"
+            "NoFreePort", f"{what}: all PCI ports of the guest are taken; use bus scsi for disks, or restart"
         )
-    return ports[0]
+    return {"bus": ports[0]} | ({"addr": "0x1"} if ids.is_bridge(ports[0]) else {})
 
 
 async def close_images(monitor: Monitor, nodes: tuple[str, ...]) -> None:

@@ -33,10 +33,10 @@ async def attach_nic(monitor: Monitor, nic: Nic, *, agent: GuestAgent | None = N
 
 async def _add(monitor: Monitor, nic: Nic) -> None:
     await _drop_backend(monitor, nic.name)  # one left half attached may be another's tap
-    bus = await free_port(monitor, f"interface {nic.name!r}")
+    place = await free_port(monitor, f"interface {nic.name!r}")
     try:
         await monitor.execute("netdev_add", await _backend(monitor, nic))
-        await monitor.execute("device_add", argv.nic_device(nic, place={"bus": bus}))
+        await monitor.execute("device_add", argv.nic_device(nic, place=place))
         if not nic.link_up:
             await set_link(monitor, nic.name, up=False)
     except QmpError as error:

@@ -1,9 +1,9 @@
 """Where devices sit on a machine's PCI buses. Pure.
 
 q35: only root ports take hotplug (`pcie.0` itself never does), one device a port. So what may be unplugged, disks on
-the virtio bus and network cards, sits behind a port from the start, and spare ports wait for what is added later. i440fx
-has plain PCI: there each port is a bridge, which takes hotplug by ACPI, and the rest is the same. Slots on the root bus
-are fixed numbers: a migration needs the same addresses on both sides.
+the virtio bus and network cards, sits behind a port from the start, and spare ports wait for what is added later.
+i440fx has plain PCI: there each port is a bridge, which takes hotplug by ACPI, and the rest is the same. Slots on the
+root bus are fixed numbers: a migration needs the same addresses on both sides.
 
 Firmware numbers buses in the order of their ports, so bus N of the guest is what is behind port N - 1: that is how a
 device that wants an address of its own gets it.
@@ -54,7 +54,7 @@ def places(machine: Machine) -> dict[str, Options]:
     users = port_users(machine)
     found = {device: _wanted(machine, address) for device, address in users.items() if address}
     taken = {place["bus"] for place in found.values()}
-    free = (port for port in map(ids.port_id, range(MAX_PORTS)) if port not in taken)
+    free = (port for port in (_port_id(machine, index) for index in range(MAX_PORTS)) if port not in taken)
     address = {} if is_pcie(machine) else {"addr": "0x1"}
     return {device: found.get(device) or {"bus": next(free), **address} for device in users}
 
@@ -63,8 +63,8 @@ def addresses(machine: Machine) -> dict[str, str]:
     """Device id -> the PCI address that the guest finds it at."""
     found = {}
     for device, place in places(machine).items():
-        bus = 0 if place["bus"] == root_bus(machine) else int(place["bus"].removeprefix("rp")) + 1
-        found[device] = f"0000:{bus:02x}:{int(place.get('addr', '0'), 16):02x}.0"
+        index = ids.port_index(place["bus"])
+        found[device] = f"0000:{0 if index is None else index + 1:02x}:{int(place.get('addr', '0'), 16):02x}.0"
     return found
 
 
@@ -72,7 +72,7 @@ def _wanted(machine: Machine, address: str) -> Options:
     bus, number = _numbers(address)
     if bus == 0:
         return {"bus": root_bus(machine), "addr": f"{number:#x}"}
-    return {"bus": ids.port_id(bus - 1)} | ({} if is_pcie(machine) else {"addr": f"{number:#x}"})
+    return {"bus": _port_id(machine, bus - 1)} | ({} if is_pcie(machine) else {"addr": f"{number:#x}"})
 
 
 def _numbers(address: str) -> tuple[int, int]:
@@ -110,10 +110,11 @@ def root_ports(machine: Machine) -> int:
 
     Emulated guests have 3 free: each port adds some 45 ms to booting them.
     """
-    buses = [str(place["bus"]) for place in places(machine).values()]
-    used = sum(bus != root_bus(machine) for bus in buses)
-    highest = max((int(bus.removeprefix("rp")) + 1 for bus in buses if bus.startswith("rp")), default=0)
-    return min(max(_wished(machine, used), highest), MAX_PORTS if is_pcie(machine) else MAX_BRIDGES)
+    found = [ids.port_index(place["bus"]) for place in places(machine).values()]
+    used = [index for index in found if index is not None]
+    return min(
+        max(_wished(machine, len(used)), max(used, default=-1) + 1), MAX_PORTS if is_pcie(machine) else MAX_BRIDGES
+    )
 
 
 def _wished(machine: Machine, used: int) -> int:
@@ -125,9 +126,13 @@ def _wished(machine: Machine, used: int) -> int:
     return max(total, used + spare)
 
 
+def _port_id(machine: Machine, index: int) -> str:
+    return ids.port_id(index, pcie=is_pcie(machine))
+
+
 def port(machine: Machine, index: int) -> Options:
     """The device that is a port. On pcie.0 eight share a slot, as it has just 32."""
-    number = {"id": ids.port_id(index), "bus": root_bus(machine)}
+    number = {"id": _port_id(machine, index), "bus": root_bus(machine)}
     if not is_pcie(machine):
         address = f"{FIRST_PORT_SLOT + index:#x}"
         return {"driver": "pci-bridge", **number, "chassis_nr": index + 1, "shpc": False, "addr": address}

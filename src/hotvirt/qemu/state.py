@@ -94,6 +94,8 @@ class DiskState(Struct, frozen=True, kw_only=True):
     filename: str = ""
     is_empty: bool = False
     """A drive without a medium, whatever image is open for it."""
+    trouble: str = ""
+    """`nospace` or `failed`, in QEMU's words: why its last write or read stopped the guest."""
 
 
 class Observed(Struct, frozen=True, kw_only=True):
@@ -272,13 +274,24 @@ def parse_disks(devices: dict[str, str], nodes: list[dict[str, Any]]) -> tuple[D
 
 
 def with_media(disks: tuple[DiskState, ...], blocks: list[dict[str, Any]]) -> tuple[DiskState, ...]:
-    """Which of the drives hold no medium, of what `query-block` lists."""
+    """Which of the drives hold no medium, and which are in trouble, of what `query-block` lists."""
     empty = {
         str(block.get("qdev", "")).rpartition("/")[2]
         for block in blocks
         if block.get("removable") and not block.get("inserted")
     }
-    return tuple(structs.replace(d, is_empty=ids.disk_id(d.name) in empty) if d.device else d for d in disks)
+    trouble = {
+        part: str(block["io-status"])
+        for block in blocks
+        for part in str(block.get("qdev", "")).split("/")
+        if block.get("io-status", "ok") != "ok"
+    }
+    return tuple(
+        structs.replace(d, is_empty=ids.disk_id(d.name) in empty, trouble=trouble.get(ids.disk_id(d.name), ""))
+        if d.device
+        else d
+        for d in disks
+    )
 
 
 def _chain(name: str, by_node: dict[str, Any]) -> tuple[str, ...]:
@@ -306,14 +319,14 @@ async def read_free_ports(monitor: Monitor) -> tuple[str, ...]:
 
 
 def parse_free_ports(buses: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Root ports with nothing behind them, lowest first."""
+    """Ports with nothing behind them, lowest first."""
     free = [
         device["qdev_id"]
         for bus in buses
         for device in bus["devices"]
-        if device["qdev_id"].startswith("rp") and not device.get("pci_bridge", {}).get("devices")
+        if ids.port_index(device["qdev_id"]) is not None and not device.get("pci_bridge", {}).get("devices")
     ]
-    return tuple(sorted(free, key=lambda port: int(port.removeprefix("rp"))))
+    return tuple(sorted(free, key=lambda port: ids.port_index(port) or 0))
 
 
 async def read_fdsets(monitor: Monitor) -> dict[int, str]:
