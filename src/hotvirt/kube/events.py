@@ -9,7 +9,9 @@ news, not state: nothing may depend on one having been written.
 
 import asyncio
 import logging
+import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal, NoReturn
 from uuid import uuid4
 
@@ -67,8 +69,9 @@ class Recorder:
     def __init__(self, client: Client, component: str, *, host: str = "", clock: Clock = utc_now) -> None:
         self._client, self._component, self._host, self._clock = client, component, host, clock
         self._waiting: OrderedDict[_Identity, _Waiting] = OrderedDict()
-        self._said: OrderedDict[_Identity, _Said] = OrderedDict()
-        self._buckets: OrderedDict[str, tuple[TokenBucket, float]] = OrderedDict()
+        self._said: OrderedDict[int, _Said] = OrderedDict()  # by the identity's hash: the words need not be kept
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._seconds: Callable[[], float] = lambda: clock().timestamp()
         self._arrived = asyncio.Event()
         self.dropped = 0
 
@@ -111,22 +114,24 @@ class Recorder:
                 self._forget()
 
     async def _write(self, identity: _Identity, waiting: _Waiting) -> None:
-        said = self._said.get(identity)
+        known = hash(identity)
+        said = self._said.get(known)
         if said is not None:
             try:
                 patch = {"count": said.count + waiting.times, "lastTimestamp": waiting.last}
                 await self._client.patch(EVENTS, said.name, patch, said.namespace)
             except NotFound:
-                del self._said[identity]  # it aged out of the API; begin anew
+                del self._said[known]  # it aged out of the API; begin anew
             else:
                 said.count += waiting.times
                 said.moment = self._seconds()
-                self._said.move_to_end(identity)
+                self._said.move_to_end(known)
                 return
         event = self._document(identity, waiting)
         namespace = event["metadata"]["namespace"]
         await self._client.create(EVENTS, event, namespace)
-        self._said[identity] = _Said(namespace, event["metadata"]["name"], waiting.times, self._seconds())
+        name = event["metadata"]["name"]
+        self._said[known] = _Said(sys.intern(namespace), name, waiting.times, self._seconds())
 
     def _document(self, identity: _Identity, waiting: _Waiting) -> Document:
         _, _, kind, reason, message = identity
@@ -152,9 +157,9 @@ class Recorder:
         }
 
     def _bucket(self, about: str) -> TokenBucket:
-        known = self._buckets.get(about)
-        bucket = known[0] if known is not None else TokenBucket(rate=REFILL, burst=BURST, time=self._seconds)
-        self._buckets[about] = bucket, self._seconds()
+        bucket = self._buckets.get(about)
+        if bucket is None:
+            bucket = self._buckets[about] = TokenBucket(rate=REFILL, burst=BURST, time=self._seconds)
         self._buckets.move_to_end(about)
         return bucket
 
@@ -164,8 +169,5 @@ class Recorder:
         while self._said and (len(self._said) > REMEMBERED or next(iter(self._said.values())).moment <= now - KEPT):
             self._said.popitem(last=False)
         full = now - BURST / REFILL  # a bucket that is full again is like none
-        while self._buckets and (len(self._buckets) > REMEMBERED or next(iter(self._buckets.values()))[1] <= full):
+        while self._buckets and (len(self._buckets) > REMEMBERED or next(iter(self._buckets.values())).used_at <= full):
             self._buckets.popitem(last=False)
-
-    def _seconds(self) -> float:
-        return self._clock().timestamp()

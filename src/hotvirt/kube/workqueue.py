@@ -45,6 +45,11 @@ class TokenBucket:
         self._rate, self._burst, self._time = rate, burst, time
         self._tokens, self._at = float(burst), time()
 
+    @property
+    def used_at(self) -> float:
+        """When it was last asked, by its own time."""
+        return self._at
+
     def reserve(self) -> float:
         self._refill()
         self._tokens -= 1.0
