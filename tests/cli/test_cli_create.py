@@ -181,6 +181,7 @@ def test_older_options_are_their_newer_form(made, run):
         (["--infer-instancetype"], "no volume to infer from"),
         ([IMAGE, "--infer-preference"], "is no claim"),
         (["--password-file=/nowhere"], "can't be read"),
+        (["--user=ada", "--ssh-key="], "ssh-keygen"),
     ],
 )
 def test_what_is_refused(run, words, says):

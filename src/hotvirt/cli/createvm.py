@@ -175,8 +175,11 @@ class CloudInit:
             lines.append(f"user: {user}")
         if password := self._password():
             lines += [f"password: {password}", "chpasswd: { expire: False }"]
-        if keys := [key for word in self._given["ssh_key"] for key in word.split(",")]:
-            lines += ["ssh_authorized_keys:", *(f"  - {key.strip()}" for key in keys)]
+        if keys := [key.strip() for word in self._given["ssh_key"] for key in word.split(",")]:
+            if not all(keys):
+                why = "it is empty, and nobody could log in with that; to make a key: ssh-keygen"
+                raise click.BadParameter(why, param_hint="--ssh-key")
+            lines += ["ssh_authorized_keys:", *(f"  - {key}" for key in keys)]
         if self._agent_manages_ssh:
             lines += ["runcmd:", "  - [ setsebool, -P, 'virt_qemu_ga_manage_ssh', 'on' ]"]
         return "\n".join(lines)
