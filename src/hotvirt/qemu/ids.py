@@ -46,6 +46,14 @@ def cpu_id(socket: int, core: int, thread: int) -> str:
     return f"cpu-{socket}-{core}-{thread}"
 
 
+def dimm_id(number: int) -> str:
+    return f"{DIMM_PREFIX}{number}"
+
+
+def dimm_backend(dimm: str) -> str:
+    return dimm + "-ram"
+
+
 def node_name(disk: str, layer: int = 0) -> str:
     """The block node of a disk's layer. Kubernetes names reach 63 characters, QEMU's node names end at 31."""
     suffix = f".{layer}" if layer else ""
@@ -56,14 +64,6 @@ def node_name(disk: str, layer: int = 0) -> str:
 
 
 def file_node_name(disk: str, layer: int = 0) -> str:
-def dimm_id(number: int) -> str:
-    return f"{DIMM_PREFIX}{number}"
-
-
-def dimm_backend(dimm: str) -> str:
-    return dimm + "-ram"
-
-
     """The node below `node_name`, that reads and writes the file itself."""
     return node_name(disk, layer) + ".file"
 
