@@ -41,7 +41,7 @@ VMI = {
     ("text", "change"),
     [
         ("memory=4Gi", MemoryChange(4 * GIB)),
-        ("memory=1500M", MemoryChange(1430 << 20)),
+        ("memory=1500M", MemoryChange(1_500_000_000)),
         ("cpu=4", CpuChange(2)),
         ("vcpus=2", CpuChange(1)),
         ("sockets=3", CpuChange(3)),

@@ -67,6 +67,47 @@ def test_what_does_not_is_told_with_its_field_and_mend(change, says):
     assert found.endswith(")"), "the mend"
 
 
+LAN = {"name": "lan", "multus": {"networkName": "lan"}}
+WITH_CARDS = {
+    **VMI,
+    "spec": {
+        "domain": {**DOMAIN, "devices": {"interfaces": [{"name": "default", "masquerade": {}},
+                                                        {"name": "lan", "bridge": {}, "state": "up"}]}},
+        "networks": [{"name": "default", "pod": {}}, LAN],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}}],
+    },
+}  # fmt: skip
+
+
+def cards(*interfaces, networks=(LAN,)):
+    def change(spec):
+        spec["volumes"] = WITH_CARDS["spec"]["volumes"]
+        spec["networks"] = [{"name": "default", "pod": {}}, *networks]
+        spec["domain"]["devices"]["interfaces"] = list(interfaces)
+
+    return change
+
+
+def test_cards_and_volumes_that_go_count_as_much():
+    pods, lan = {"name": "default", "masquerade": {}}, {"name": "lan", "bridge": {}}
+    wan = {"name": "wan", "multus": {"networkName": "else/wan"}}
+    odd = {"name": "wan", "masquerade": {}}
+    off = {"developerConfiguration": {"disabledFeatureGates": ["HotplugNICs", "HotplugVolumes"]}}
+    for change in (
+        cards(pods, lan), cards({**pods, "state": "down"}, lan), cards(pods, {**lan, "state": "absent"}),
+        cards(pods, networks=()), cards(pods, lan, {"name": "wan", "bridge": {}}, networks=(LAN, wan)),
+    ):  # fmt: skip
+        assert told(change, vmi=WITH_CARDS) == ()
+        assert all("HotplugNICs is off" in each for each in told(change, vmi=WITH_CARDS, configuration=off))
+    (found,) = told(cards(pods, lan, odd, networks=(LAN, wan)), vmi=WITH_CARDS)
+    assert "interfaces[wan]: not while the guest runs: card wan has binding masquerade" in found
+    gone = told(lambda spec: cards(pods, lan)(spec) or spec.update(volumes=[]), vmi=WITH_CARDS, configuration=off)
+    assert [each.partition(":")[0] for each in gone] == ["spec.template.spec.volumes[data]"]
+    pulled = told(cards({**pods, "state": "down"}, networks=()), vmi=WITH_CARDS, configuration=off)
+    fields = [each.partition(":")[0].rpartition("devices.")[2] for each in pulled]
+    assert fields == ["interfaces[default].state", "interfaces[lan].state"]
+
+
 def test_settings_of_the_cluster_count():
     off = {"developerConfiguration": {"disabledFeatureGates": ["LiveUpdate"]}}
     assert "the feature gate LiveUpdate is off" in told(memory("2Gi"), configuration=off)[0]

@@ -69,7 +69,7 @@ def _memory(value: str) -> int:
         raise ValueError(f"memory={value!r} is not a size; write it as in memory=2Gi or memory=1536Mi") from None
     if size > 0 and not whole_blocks(size):
         raise ValueError(f"memory={value} is less than one block of 2Mi; write it as in memory=2Gi")
-    return whole_blocks(size)
+    return size
 
 
 def _count(what: str, value: str) -> int:

@@ -16,6 +16,7 @@ from hotvirt.preconditions.facts import PATCH_VM, Caller, Facts
 from hotvirt.preconditions.findings import Finding, machine, namespace, verdict
 
 Document = dict[str, Any]
+DISABLED = "spec.configuration.developerConfiguration.disabledFeatureGates"
 EDIT = "kubectl edit kubevirt kubevirt -n kubevirt"
 LIVE_UPDATE = ("VMLiveUpdateFeatures", "LiveResourceUpdate", "LiveUpdate")
 HOTPLUG_VOLUMES = ("DeclarativeHotplugVolumes", "HotplugVolumes", "HotPlugVolumes")
@@ -47,13 +48,16 @@ def rollout(_: Change, __: Document, facts: Facts) -> Finding:
 def gate(change: Change, _: Document, facts: Facts) -> Finding:
     names = GATES[type(change)]
     off = [name for name in names if name in facts.disabled_gates]
+    what, them = f"feature gate {(off or names)[0]} is", "it"
+    if len(off) > 1:
+        what, them = f"feature gates {' and '.join(off)} are", "them"
     return Finding(
         id="cluster.feature-gate",
         status=verdict(not off),
-        message=f"the feature gate {' and '.join(off) or names[0]} is {'off' if off else 'on'}",
+        message=f"the {what} {'off' if off else 'on'}",
         actual="off" if off else "on",
         required="on",
-        mend=f"take it out of spec.configuration.developerConfiguration.disabledFeatureGates: {EDIT}" if off else "",
+        mend=f"take {them} out of {DISABLED}: {EDIT}" if off else "",
     )
 
 

@@ -35,11 +35,13 @@ def name_free(change: VolumeAdd, vmi: Document, _: Facts) -> Finding:
 def source(change: VolumeAdd, vmi: Document, _: Facts) -> Finding:
     """KubeVirt's mark for what may come and go; other volumes belong to the machine from its start."""
     name, holds = _name(change), bool(_claim(change) and disks.is_hotpluggable(change.volume))
+    kind = next((each for each in change.volume if each != "name"), "none")
     command = f"hotvirt addvolume {machine(vmi)} --volume-name={_claim(change) or 'CLAIM'} --persist"
     return Finding(
         id="disk.source",
         status=verdict(holds),
         message=f"volume {name} is {'' if holds else 'not '}a claim marked hotpluggable",
+        actual=f"{kind} with hotpluggable: true" if holds else f"{kind}, not hotpluggable" if _claim(change) else kind,
         required="persistentVolumeClaim with hotpluggable: true",
         mend="" if holds else f"set persistentVolumeClaim.hotpluggable: true, or {command}",
         field=f"volumes[{name}]",

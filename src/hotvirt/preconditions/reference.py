@@ -82,7 +82,7 @@ _DATA = {"name": "data", "persistentVolumeClaim": {"claimName": "store"}}
 _LOST = {"name": "data", "persistentVolumeClaim": {"claimName": "lost"}}
 _VIRTIO = {"name": "data", "disk": {"bus": "virtio"}}
 _CHANGES: dict[str, tuple[tuple[Change, ...], str]] = {
-    "Memory": ((MemoryChange(16 << 20), MemoryChange(8 << 30)), "`domain.memory.guest`"),
+    "Memory": ((MemoryChange(17 << 20), MemoryChange(8 << 30)), "`domain.memory.guest`"),
     "CPU sockets": ((CpuChange(8),), "`domain.cpu.sockets`"),
     "A volume comes": (
         (VolumeAdd(_DATA, {"name": "data", "disk": {"bus": "sata"}}), VolumeAdd(_DATA, _VIRTIO),

@@ -7,12 +7,28 @@ it holds from the next start.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from msgspec import structs
+
 from hotvirt.api import defaults, disks, schemas
 from hotvirt.kube.admission import Read
 from hotvirt.kube.resources import VMIS
-from hotvirt.preconditions import Change, CpuChange, Facts, MemoryChange, VolumeAdd, blockers, check, sentence
+from hotvirt.preconditions import (
+    Change,
+    CpuChange,
+    Facts,
+    MemoryChange,
+    NicAdd,
+    NicLink,
+    NicRemove,
+    VolumeAdd,
+    VolumeRemove,
+    blockers,
+    check,
+    sentence,
+)
 
 Document = dict[str, Any]
+ABSENT = "absent"
 
 
 def warnings(vm: Document, *, read: Read, kubevirt: Callable[[], Document | None]) -> tuple[str, ...]:
@@ -21,7 +37,8 @@ def warnings(vm: Document, *, read: Read, kubevirt: Callable[[], Document | None
     vmi = read(VMIS, str(metadata.get("name") or ""), str(metadata.get("namespace") or ""))
     if vmi is None or (vmi.get("status") or {}).get("phase") != "Running":
         return ()
-    facts = Facts.of_cluster(kubevirt())
+    # A network that is not there is waited for, and told of by the node.
+    facts = structs.replace(Facts.of_cluster(kubevirt()), attachments=frozenset(_named(vm)))
     found = []
     for field, change in _changes(vm, vmi):
         if blocking := blockers(check(change, vmi, facts)):
@@ -41,11 +58,51 @@ def _changes(vm: Document, vmi: Document) -> Iterator[tuple[str, Change]]:
         yield "domain.memory.guest" if named else "domain.resources.requests.memory", MemoryChange(size)
     if _says_cpus(wanted) and (count := defaults.sockets(wanted)) != defaults.sockets(has):
         yield "domain.cpu.sockets", CpuChange(count)
-    known = disks.by_name(vmi["spec"].get("volumes"))
+    known, asked = disks.by_name(vmi["spec"].get("volumes")), disks.by_name(template.get("volumes"))
     shown = disks.by_name((wanted.get("devices") or {}).get("disks"))
-    for name, volume in disks.by_name(template.get("volumes")).items():
+    for name, volume in asked.items():
         if name not in known and disks.is_hotpluggable(volume):
             yield f"volumes[{name}]", VolumeAdd(volume, shown.get(name) or {"name": name})
+    for name, volume in known.items():
+        if name not in asked and disks.is_hotpluggable(volume):
+            yield f"volumes[{name}]", VolumeRemove(name)
+    yield from _cards(template, vmi["spec"])
+
+
+def _cards(template: Document, spec: Document) -> Iterator[tuple[str, Change]]:
+    """A card of a second network that is not asked for any more goes, as one that is `absent` does."""
+    asked, has = _interfaces(template), _interfaces(spec)
+    seconds = {name for name, each in disks.by_name(spec.get("networks")).items() if each.get("multus") is not None}
+    for name, card in has.items():
+        state = _state(card)
+        want = _state(asked[name]) if name in asked else ABSENT if name in seconds else state
+        if want != state != ABSENT:
+            change = NicRemove(name) if want == ABSENT else NicLink(name, "down" if want == "down" else "up")
+            yield f"domain.devices.interfaces[{name}].state", change
+    networks = disks.by_name(template.get("networks"))
+    for name, card in asked.items():
+        network = networks.get(name) or {}
+        if (
+            network.get("multus") is None
+            or _state(card) == ABSENT
+            or _state(has.get(name, {"state": ABSENT})) != ABSENT
+        ):
+            continue
+        yield f"domain.devices.interfaces[{name}]", NicAdd(card, network)
+
+
+def _interfaces(spec: Document) -> dict[str, Document]:
+    return disks.by_name(((spec.get("domain") or {}).get("devices") or {}).get("interfaces"))
+
+
+def _state(interface: Document) -> str:
+    return str(interface.get("state") or "up")
+
+
+def _named(vm: Document) -> Iterator[str]:
+    template = ((vm.get("spec") or {}).get("template") or {}).get("spec") or {}
+    for network in template.get("networks") or () if schemas.fits(vm.get("spec"), "VirtualMachineSpec") else ():
+        yield str((network.get("multus") or {}).get("networkName") or "").rpartition("/")[2]
 
 
 def _says_cpus(domain: Document) -> bool:
