@@ -9,7 +9,9 @@ from hotvirt.controllers.endpoints import EndpointsController
 from hotvirt.controllers.instance import InstanceController
 from hotvirt.controllers.pool import PoolController
 from hotvirt.controllers.replicaset import ReplicaSetController
+from hotvirt.controllers.restore import RestoreController
 from hotvirt.controllers.scheduler import Scheduler
+from hotvirt.controllers.snapshot import SnapshotController
 from hotvirt.controllers.virtualmachine import VirtualMachineController
 from hotvirt.kube.client import Client
 from hotvirt.kube.events import Recorder
@@ -29,16 +31,19 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
         name: Recorder(client, name, clock=clock)
         for name in (
             "virtualmachine-controller", "instance-controller", "replicaset-controller", "pool-controller",
-            "hotvirt-scheduler", "horizontal-pod-autoscaler",
+            "hotvirt-scheduler", "horizontal-pod-autoscaler", "snapshot-controller", "restore-controller",
         )
     }  # fmt: skip
-    machines, instances, sets, pools, pods, scalers = said_by.values()
+    machines, instances, sets, pools, pods, scalers, snapshots, restores = said_by.values()
     controlled: list[_Controlled] = [
         VirtualMachineController(client, informers, recorder=machines, clock=clock, guard_room=scheduler),
         InstanceController(client, informers, recorder=instances, clock=clock),
         ReplicaSetController(client, informers, recorder=sets, clock=clock),
         PoolController(client, informers, recorder=pools, clock=clock),
+        RestoreController(client, informers, recorder=restores, clock=clock),
     ]
+    taking = SnapshotController(client, informers, recorder=snapshots, clock=clock)
+    controlled.append(taking)
     if scheduler:
         controlled.append(Scheduler(client, informers, recorder=pods, clock=clock))
         controlled += [EndpointsController(client, informers), DisruptionController(client, informers, clock=clock)]
@@ -47,6 +52,7 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
         group.create_task(informers.run(), name="informers")
         for recorder in said_by.values():
             group.create_task(recorder.run(), name="events")
+        group.create_task(taking.statuses.run(), name=taking.statuses.name)
         for each in controlled:
             group.create_task(each.controller.run(), name=each.controller.name)
     raise AssertionError("controllers never return")

@@ -20,6 +20,7 @@ from msgspec import Struct, structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import format_bytes
+from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN, GROUP, MEMBERS
 from hotvirt.images import copying, disks
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Client, Document
@@ -49,9 +50,6 @@ from hotvirt.qemu.state import read_disks
 
 log = logging.getLogger(__name__)
 
-GROUP, MEMBERS = "snapshot.hotvirt.io/group", "snapshot.hotvirt.io/members"
-FREEZE, FROZEN = "snapshot.hotvirt.io/freeze", "snapshot.hotvirt.io/frozen"
-DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 PROTECTION = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
 BY_GROUP = "snapshot-group"
 RETRY, GOES_ON = 5.0, 0.05
