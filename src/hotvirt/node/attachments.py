@@ -6,6 +6,7 @@ source changed leaves before it comes anew: that is the VM controller's to see t
 """
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import structs
@@ -116,16 +117,19 @@ def _attach(guest: Guest, name: str, disk: Document, file: ClaimFile, *, into_dr
     read_only = how.read_only or file.read_only
 
     async def run(_: Report) -> None:
-        descriptor = _open(file.path, read_only=read_only)
-        try:
-            layer = Layer(File(fd=descriptor, block_device=file.is_device), file.format)
-            new = machine_disk(name, how, (layer,), read_only=read_only)
+        with ExitStack() as opened:
+            descriptor = _open(file.path, read_only=read_only)
+            opened.callback(os.close, descriptor)
+            layers = [Layer(File(fd=descriptor, block_device=file.is_device), file.format)]
+            for base in file.below:
+                descriptor = _open(base.path, read_only=True)
+                opened.callback(os.close, descriptor)
+                layers.append(Layer(File(fd=descriptor), "qcow2" if base.format == "qcow2" else "raw"))
+            new = machine_disk(name, how, tuple(layers), read_only=read_only)
             if into_drive:
                 await insert_disc(guest.monitor, new)
             else:
                 await attach_disk(guest.monitor, _with_serial(new, name), agent=guest.answering)
-        finally:
-            os.close(descriptor)
 
     guest.want(job_of(name), ("attach", str(file.path)), run)
 

@@ -9,13 +9,13 @@ import base64
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from msgspec import Struct, structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api import quantity
-from hotvirt.images import catalog, disks, inspect, reference, registry, seed
+from hotvirt.images import bases, catalog, disks, inspect, reference, registry, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
 from hotvirt.node import contents, firmware, hostdisks, pulls
@@ -29,6 +29,7 @@ Format = Literal["raw", "qcow2"]
 SECTOR, BLOCK = 512, 4096
 CLAIM_FILES: tuple[tuple[str, Format], ...] = (("disk.img", "raw"), ("disk.qcow2", "qcow2"))
 IN_USE = "ClaimInUse"
+READ_ONLY, ONE_POD = "ReadOnlyMany", "ReadWriteOncePod"
 PROVISIONER = "hotvirt.io/directory"
 OWNED = "pv.kubernetes.io/provisioned-by"
 Lookup = Callable[[str, str], Awaitable[Document | None]]
@@ -49,6 +50,10 @@ class ClaimFile(Struct, frozen=True):
     format: Format
     read_only: bool = False
     is_device: bool = False
+    below: tuple[bases.Base, ...] = ()
+    """What it is an overlay of, nearest first."""
+    one_pod: bool = False
+    """ReadWriteOncePod: nobody else may use it, not even to read."""
 
 
 class Shown(Struct, frozen=True):
@@ -173,12 +178,13 @@ class Volumes:
                 # Of a start that failed, and its name may mean another image by now. No guest has written to it yet.
                 place.disk(name).unlink(missing_ok=True)
             return await _container_disk(place.disk(name), files, descriptors, read_only=read_only), False
-        if source := volume.get("persistentVolumeClaim"):
+        if not volume.get("ephemeral") and (claim_name := api_disks.claim(volume)):
+            source = {**(volume.get("persistentVolumeClaim") or {}), "claimName": claim_name}
             claim = await self.claim_file(name, source, lookup)
-            await free(name, source["claimName"], claim, disk, lookup)
+            await free(name, claim_name, claim, disk, lookup)
             file = descriptors.open(claim.path, read_only=read_only or claim.read_only)
             file = structs.replace(file, block_device=claim.is_device)
-            return (Layer(file, claim.format),), claim.read_only
+            return (Layer(file, claim.format), *_below(claim, descriptors)), claim.read_only
         if source := volume.get("emptyDisk"):
             path = place.disk(name)
             _blank(path, quantity.parse_bytes(source["capacity"]))
@@ -188,7 +194,8 @@ class Volumes:
             claim = await self.claim_file(name, source, lookup)
             await free(name, source["claimName"], claim, {"disk": {"readonly": True}}, lookup)
             below = Layer(File(str(claim.path), block_device=claim.is_device), claim.format)
-            return await _container_disk(place.disk(name), below, descriptors, read_only=read_only), False
+            layers = await _container_disk(place.disk(name), below, descriptors, read_only=read_only)
+            return (*layers, *_below(claim, descriptors)), False
         if source := volume.get("hostDisk"):
             try:
                 path = hostdisks.prepare(source, await lookup("settings", "") or {}, home=self._places.volumes.parent)
@@ -265,11 +272,15 @@ class Volumes:
                 f"volume {name!r}: claim {claim_name!r} is not bound yet: see kubectl describe pvc {claim_name}",
             )
         volume = await lookup("volume", bound_to)
-        path = ((volume or {}).get("spec") or {}).get("local", {}).get("path")
+        spec = (volume or {}).get("spec") or {}
+        path = (spec.get("local") or spec.get("hostPath") or {}).get("path")
         if not path:
             raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} is not a directory here")
+        modes = claim["spec"].get("accessModes") or ()
+        read_only, one_pod = bool(source.get("readOnly")) or set(modes) == {READ_ONLY}, ONE_POD in modes
         if Path(path).is_block_device():
-            return ClaimFile(Path(path), "raw", bool(source.get("readOnly")), is_device=True)
+            return ClaimFile(Path(path), "raw", read_only, is_device=True, one_pod=one_pod)
+        bases.mend(Path(path))
         for file, kind in CLAIM_FILES:
             found = Path(path) / file
             if found.exists():
@@ -278,13 +289,18 @@ class Volumes:
                     raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {problem}")
                 # A raw file is whatever its guest wrote there, and QEMU is told that it is raw; only a qcow2 header
                 # could lead QEMU to other files.
-                if kind == "qcow2":
-                    try:
-                        await inspect.inspect(found, kind)
-                    except ImageError as error:
-                        raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {error}") from error
-                return ClaimFile(found, kind, bool(source.get("readOnly")))
+                try:
+                    below = await self._looked_into(found) if kind == "qcow2" else ()
+                except ImageError as error:
+                    raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {error}") from error
+                return ClaimFile(found, kind, read_only, below=below, one_pod=one_pod)
         raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} has no disk.img in {path}")
+
+    async def _looked_into(self, file: Path) -> tuple[bases.Base, ...]:
+        """The bases of a claim's disk. A header of anything but those is the guard's to refuse."""
+        if bases.backing(file) is None:
+            await inspect.inspect(file, "qcow2")
+        return tuple(bases.chain(file, self._places.volumes))
 
     async def _seed(self, name: str, vmi: Document, source: Document, lookup: Lookup, *, kind: str) -> bytes:
         metadata, spec = vmi["metadata"], vmi["spec"]
@@ -367,14 +383,21 @@ async def capacity(volume: Document, lookup: Lookup) -> int:
 async def free(name: str, claim: str, file: ClaimFile, disk: Document | None, lookup: Lookup) -> None:
     """VolumeError when another guest has the claim's file open, where the two could not use it side by side."""
     how = shown(disk or {})
-    if not locks.taken(file.path, read_only=how.read_only or file.read_only, shareable=how.shareable):
+    user = await lookup("user", claim) if file.one_pod else None
+    if (user is None or (user.get("status") or {}).get("phase") != "Running") and not locks.taken(
+        file.path, read_only=how.read_only or file.read_only, shareable=how.shareable and not file.one_pod
+    ):
         return
-    user = await lookup("user", claim)
+    user = user or await lookup("user", claim)
     who = f"VM {user['metadata']['name']!r}" if user else "another process"
     raise VolumeError(
         IN_USE,
         f"volume {name!r}: claim {claim!r} is in use by {who}: stop that or detach it there, or use another claim",
     )
+
+
+def _below(claim: ClaimFile, descriptors: Descriptors) -> tuple[Layer, ...]:
+    return tuple(Layer(descriptors.open(b.path, read_only=True), cast("Format", b.format)) for b in claim.below)
 
 
 async def _container_disk(path: Path, image: Layer, descriptors: Descriptors, *, read_only: bool) -> tuple[Layer, ...]:
