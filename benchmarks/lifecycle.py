@@ -8,7 +8,9 @@
   watch that goes on from before the kill tells.
 * `crowd`: real guests that start, pause, go on, restart and stop, all at once.
 * `cycles`: one machine started and stopped, now in order, now by force, now deleted with its pod. Then what is left of
-  it: processes, descriptors, sockets, files, taps, cgroups, objects, and how the home's memory grew with the cycles.
+  it: processes, descriptors, sockets, files, taps, cgroups, objects; and whether the home's memory still grew in the
+  second half of the cycles as it did in the first (a leak), or less and less (a cache that fills). The more cycles, the
+  smaller a leak is told apart from noise: 1,000 take five minutes.
 
 Prints figures; what sticks ends in a timeout. `tests/guest/test_home_crowd.py` runs the same, shortened. Homes live in
 directories of their own and are taken down at the end.
@@ -18,9 +20,10 @@ import argparse
 import asyncio
 import os
 import signal
+import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,8 @@ Doc = dict[str, Any]
 HOLD = "bench.hotvirt.io/held"
 MEMORY = "128Mi"
 WARM_UP = 5
+NOISE = 1.5
+"""MiB that a home's memory goes up and down by while nothing grows: allocators take and give it in large pieces."""
 
 
 # Machines
@@ -252,25 +257,49 @@ async def is_empty(home: Home) -> bool:
 # Again and again
 
 
-async def cycles(home: Home, count: int, *, boots: int = 20, window: int = 5000) -> dict[str, tuple[float, float]]:
+async def cycles(
+    home: Home, count: int, *, boots: int = 20, window: int = 5000
+) -> tuple[dict[str, tuple[float, float]], str]:
     """`count` starts and stops of one machine; every so often (`boots`) its guest boots, and is shut down in order.
-    What there was of each thing after the first few, and after the last."""
+    What there was of each thing after the first few, and after the last; and the word on the home's memory."""
     await fill_window(home, writes=window)
     await home.client.create(VMS, small("again", "Manual"), "default")
-    began = time.monotonic()
-    before: dict[str, float] = {}
-    for index in range(WARM_UP + count):
-        if index == WARM_UP:
-            before = await quiet(home)
-            began = time.monotonic()
+    for index in range(WARM_UP):
         await cycle(home, "again", index, boots=index % boots == boots - 1)
-        if (index + 1 - WARM_UP) % 50 == 0 < index - WARM_UP:
-            print(f"  after {index + 1 - WARM_UP}: {home.resident() / MIB:.1f} MiB", flush=True)
-    print(f"  {count} starts and stops: {(time.monotonic() - began) / count:.2f} s each", flush=True)
-    after = await quiet(home)
+    before = after = await quiet(home)
+    memory = [(0, before["memory, MiB"])]
+    took, every = 0.0, max(1, count // 8)
+    for done in range(every, count + 1, every):
+        began = time.monotonic()
+        for index in range(WARM_UP + done - every, WARM_UP + done):
+            await cycle(home, "again", index, boots=index % boots == boots - 1)
+        took += time.monotonic() - began
+        after = await quiet(home)
+        memory.append((done, after["memory, MiB"]))
+        print(f"  after {done}: {memory[-1][1]:.1f} MiB", flush=True)
+    print(f"  {memory[-1][0]} starts and stops: {took / memory[-1][0]:.2f} s each", flush=True)
     await home.client.delete(VMS, "again", "default")
     await until(lambda: is_empty(home), patience=60)
-    return {what: (before.get(what, 0), after.get(what, 0)) for what in sorted(before.keys() | after.keys())}
+    found = {what: (before.get(what, 0), after.get(what, 0)) for what in sorted(before.keys() | after.keys())}
+    return found, verdict(memory)
+
+
+def verdict(memory: Sequence[tuple[int, float]]) -> str:
+    """On memory (MiB) after so many cycles. What fills up to a bound grows less in the second half; a leak does not."""
+    middle = len(memory) // 2
+    early, late = growth(memory[: middle + 1]), growth(memory[middle:])
+    figures = f"{early:+.1f} MiB in the first half of {memory[-1][0]} cycles, {late:+.1f} MiB in the second"
+    if late <= NOISE:
+        return f"flat: {figures}"
+    if late <= early / 2:
+        return f"a cache that fills: {figures}"
+    return f"A LEAK, or a cache that takes longer to fill (try more cycles): {figures}"
+
+
+def growth(memory: Sequence[tuple[int, float]]) -> float:
+    """From the first to the last, by the median of the slopes between any two: one that is off changes nothing."""
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for i, a in enumerate(memory) for b in memory[i + 1 :]]
+    return statistics.median(slopes) * (memory[-1][0] - memory[0][0])
 
 
 async def fill_window(home: Home, *, writes: int) -> None:
@@ -383,9 +412,11 @@ async def main() -> None:
     if chosen.only in (None, "cycles"):
         count = chosen.count or 200
         async with Home() as home:
+            found, word = await cycles(home, count)
             print(f"{'':20} {'before':>10} {'after':>10} {'more':>8}")
-            for what, (before, after) in (await cycles(home, count)).items():
+            for what, (before, after) in found.items():
                 print(f"{what:20} {before:10g} {after:10g} {after - before:+8g}", flush=True)
+            print(f"memory is {word}", flush=True)
 
 
 if __name__ == "__main__":
