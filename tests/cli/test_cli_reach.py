@@ -5,19 +5,22 @@ import contextlib
 import os
 import socket
 import sys
+from datetime import UTC, datetime, timedelta
 
 import click
 import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
-from hotvirt.cli import proxy
+from hotvirt.cli import portforward, proxy, terminal
 from hotvirt.cli.portforward import Ports, parse_ports, resolve
 from hotvirt.cli.ssh import Options, parse_copy, plan_scp, plan_ssh
 from hotvirt.cli.targets import Target, parse
+from hotvirt.kube.errors import InternalError
 from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.resources import VMIS, VMS
 
+VMI = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances/web"
 PLAIN = Options(proxy="me port-forward --stdio vm/web/default 22")
 
 
@@ -46,10 +49,50 @@ def test_ssh_reaches_the_same_api_by_the_same_program(run, api, monkeypatch):
     monkeypatch.setenv("USER", "me")
     code, _, err = run("--kubeconfig=/a b/c", "ssh", "vm/web/prod", "-p", "2222", "-c", "uname -r", "-t", "-o X=100%")
     assert (code, err) == (0, "")
-    proxy = f"{sys.executable} -m hotvirt '--kubeconfig=/a b/c' port-forward --stdio vm/web/prod 2222"
+    proxy = f"{sys.executable} -m hotvirt '--kubeconfig=/a b/c' port-forward --stdio --wait vm/web/prod 2222"
     assert became == [
         ["ssh", "-o", f"ProxyCommand={proxy}", "-o X=100%", "me@vm.web.prod", "uname -r"]
     ]  # fmt: skip
+
+
+def running_since(seconds):
+    began = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    status = {"phase": "Running", "phaseTransitionTimestamps": [
+        {"phase": "Scheduled", "phaseTransitionTimestamp": began},
+        {"phase": "Running", "phaseTransitionTimestamp": began},
+    ]}  # fmt: skip
+    return {"metadata": {"name": "web", "resourceVersion": "1"}, "status": status}
+
+
+@pytest.fixture
+def refusals(monkeypatch):
+    """What the guest's port says, before it answers."""
+    waiting = []
+
+    def connect(access, path, **_):
+        if waiting:
+            raise InternalError(waiting.pop(0))
+
+    monkeypatch.setattr(terminal, "run", connect)
+    monkeypatch.setattr(portforward, "AGAIN", 0)
+    return waiting
+
+
+def test_a_guest_that_boots_is_waited_for(run, api, refusals):
+    api.answers["GET", VMI] = running_since(20)
+    refusals += ["port 22: cannot be reached: No route to host", "port 22: refused"]
+    code, _, err = run("port-forward", "--stdio", "--wait", "vm/web", "22")
+    assert (code, refusals) == (0, [])
+    said = "Waiting for web, which is still booting (port 22: cannot be reached: No route to host) ...\n"
+    assert err == said
+
+
+@pytest.mark.parametrize(("words", "seconds"), [(["--wait"], 3600), ([], 20)])
+def test_a_guest_that_has_booted_or_is_not_to_be_waited_for_is_asked_once(run, api, refusals, words, seconds):
+    api.answers["GET", VMI] = running_since(seconds)
+    refusals += ["port 22: refused", "port 22: refused"]
+    code, _, err = run("port-forward", "--stdio", *words, "vm/web", "22")
+    assert (code, err, len(refusals)) == (1, "port 22: refused", 1)
 
 
 @pytest.mark.parametrize(

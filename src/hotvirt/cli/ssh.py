@@ -118,7 +118,7 @@ def _options(api: Api, machine: Target, port: int, given: dict[str, Any]) -> Opt
     own = [sys.executable, "-m", "hotvirt", *connection_args()]
     target = f"{machine.short}/{machine.name}/{api.namespace}"
     # ssh hands this to a shell, after putting its own % sequences in.
-    proxy = shlex.join([*own, "port-forward", "--stdio", target, str(port)]).replace("%", "%%")
+    proxy = shlex.join([*own, "port-forward", "--stdio", "--wait", target, str(port)]).replace("%", "%%")
     return Options(
         proxy=proxy, user=machine.user or given["username"] or os.environ.get("USER", ""),
         identity=given["identity_file"] or "", known_hosts=given["known_hosts"] or "", extra=given["local_ssh_opts"],
