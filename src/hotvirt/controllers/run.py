@@ -4,6 +4,7 @@ import asyncio
 from typing import NoReturn, Protocol
 
 from hotvirt.controllers.autoscaling import AutoscalingController
+from hotvirt.controllers.clone import CloneController
 from hotvirt.controllers.disruption import DisruptionController
 from hotvirt.controllers.endpoints import EndpointsController
 from hotvirt.controllers.instance import InstanceController
@@ -32,15 +33,18 @@ async def run(client: Client, *, clock: Clock = utc_now, scheduler: bool = True)
         for name in (
             "virtualmachine-controller", "instance-controller", "replicaset-controller", "pool-controller",
             "hotvirt-scheduler", "horizontal-pod-autoscaler", "snapshot-controller", "restore-controller",
+            "clone-controller",
         )
     }  # fmt: skip
-    machines, instances, sets, pools, pods, scalers, snapshots, restores = said_by.values()
+    machines, instances, sets, pools, pods, scalers, *storage = said_by.values()
+    snapshots, restores, clones = storage
     controlled: list[_Controlled] = [
         VirtualMachineController(client, informers, recorder=machines, clock=clock, guard_room=scheduler),
         InstanceController(client, informers, recorder=instances, clock=clock),
         ReplicaSetController(client, informers, recorder=sets, clock=clock),
         PoolController(client, informers, recorder=pools, clock=clock),
         RestoreController(client, informers, recorder=restores, clock=clock),
+        CloneController(client, informers, recorder=clones, clock=clock),
     ]
     taking = SnapshotController(client, informers, recorder=snapshots, clock=clock)
     controlled.append(taking)

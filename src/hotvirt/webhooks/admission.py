@@ -12,7 +12,7 @@ from hotvirt.api.defaults import ClusterSettings
 from hotvirt.kube.admission import Admission, AdmissionRequest, Read, User, Verdict
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
-from hotvirt.webhooks import livewarnings
+from hotvirt.webhooks import livewarnings, snapshots
 from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.instancetypes import SizeKinds, Sizes
 from hotvirt.webhooks.migrations import MigrationPolicies, Migrations
@@ -38,8 +38,8 @@ def _nothing(resource: Resource, name: str, namespace: str) -> Document | None: 
 def admissions(kubevirt: KubeVirtSource, read: Read = _nothing) -> tuple[Admission, ...]:
     """The plug-ins the API server is given. `read` looks up what objects refer to."""
     sets = Sets(Sizes(read))
-    migrations = (Migrations(read), MigrationPolicies())
-    return (VirtualMachines(kubevirt, read), Instances(kubevirt), KubeVirts(), SizeKinds(), sets, *migrations)
+    others: tuple[Admission, ...] = (Migrations(read), MigrationPolicies(), *snapshots.admissions(read))
+    return (VirtualMachines(kubevirt, read), Instances(kubevirt), KubeVirts(), SizeKinds(), sets, *others)
 
 
 def is_ours(user: User) -> bool:
