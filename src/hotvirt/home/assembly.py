@@ -6,6 +6,7 @@ guests, through what exists only later: a client from `start` on, guests while t
 
 import asyncio
 import logging
+import secrets
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -14,6 +15,7 @@ from aiohttp import web
 from hotvirt import __version__, controllers
 from hotvirt.api import attachments, volumesnapshots
 from hotvirt.api.crds import crds
+from hotvirt.controllers.export import Address
 from hotvirt.controllers.phasetimes import PhaseTimes
 from hotvirt.home import podlogs
 from hotvirt.home.metrics import Metrics
@@ -26,15 +28,20 @@ from hotvirt.kube.informer import Informer
 from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.podstreams import PodStreams
 from hotvirt.kube.resources import KUBEVIRTS, NODES, PODS, VMIS, Resource
+from hotvirt.kube.times import utc_now
 from hotvirt.node import bridge, cgroups, hostfacts
 from hotvirt.node.places import Places
 from hotvirt.node.run import Node
+from hotvirt.node.uploads import Front
 from hotvirt.server.app import ApiServer, ServerConfig
 from hotvirt.server.pki import Pki
+from hotvirt.webhooks import datavolumes
 from hotvirt.webhooks.admission import admissions
 from hotvirt.webhooks.evictions import Evictions
+from hotvirt.webhooks.exports import ExportDoor, ExportFiles
 from hotvirt.webhooks.guests import GuestAccess
 from hotvirt.webhooks.subresources import HotvirtSubresources, KubeVirtSubresources
+from hotvirt.webhooks.uploadtokens import UploadTokens
 
 log = logging.getLogger("hotvirt.home")
 
@@ -46,6 +53,7 @@ KUBEVIRT = "v1.9.0"
 GROUPS = (
     "system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:masters", "system:authenticated",
 )  # fmt: skip
+STARTING = "the node agent is starting or has failed; try again, or see the home's log"
 Part = Callable[[], Awaitable[None]]
 
 
@@ -58,23 +66,28 @@ class Home:
         self._kubevirts: Informer | None = None
         self._guests: GuestAccess | None = None
         self._pods: PodStreams | None = None
+        self._exported: ExportFiles | None = None
         self._phase_times = PhaseTimes()
         self._metrics: Metrics | None = None
         self._node_began = asyncio.Event()
+        self._upload_key = secrets.token_bytes(32)
         self._server = ApiServer(
             ServerConfig(state_db=place.database, pki=place.pki, port=port),
             admissions=(
                 *admissions(self._kubevirt, self._stored),
                 Evictions(self._stored, lambda: self.client("api")),
+                *datavolumes.admissions(lambda: self.client("api")),
             ),
             groups=(
                 KubeVirtSubresources(lambda: self.client("api"), self._access, version=version_document()),
                 HotvirtSubresources(lambda: self.client("api"), self._access),
+                UploadTokens(lambda: self.client("api"), self._upload_key, clock=utc_now),
             ),
             crds=[*crds(), attachments.crd(), *volumesnapshots.crds()],
             pod_logs=self._pod_logs,
             metrics=self._metrics_text,
             pod_streams=HomePodStreams(lambda: self._pods, lambda: self._server.access),
+            doors=(ExportDoor(lambda: self.client("api"), self._export_files),),
         )
 
     async def start(self) -> Access:
@@ -108,7 +121,7 @@ class Home:
         return {
             "settings": self._kubevirts.run,
             "phase times": self._instances.run,
-            "controllers": lambda: controllers.run(self.client("controller")),
+            "controllers": lambda: controllers.run(self.client("controller"), downloads=self._address),
             "node": self._node,
         }
 
@@ -120,23 +133,35 @@ class Home:
             hostfacts.gather, socket.gethostname(), cache=self._place.state / "acceleration.json", network=network.kind
         )
         shares = cgroups.find(bridge.names(self._place.run, is_default=self._place.is_default).table)
-        node = Node(self.client("node"), facts=facts, places=self._places, network=network, cgroups=shares)
-        self._guests, self._pods = node.access, node.pods
+        pki = Pki(self._place.pki)
+        node = Node(
+            self.client("node"), facts=facts, places=self._places, network=network, cgroups=shares,
+            front=Front(self._upload_key, pki.server_context(), pki.ca.read_text()),
+        )  # fmt: skip
+        self._guests, self._pods, self._exported = node.access, node.pods, node.export_files
         self._metrics = Metrics(self.client("home"), node.samples, node=facts.node_name, phases=self._phase_times)
         self._node_began.set()
         try:
             await node.run()
         finally:
-            self._guests = self._pods = self._metrics = None
+            self._guests = self._pods = self._metrics = self._exported = None
+
+    def _export_files(self) -> ExportFiles:
+        if self._exported is None:
+            raise InternalError(STARTING)
+        return self._exported
+
+    def _address(self) -> Address:
+        return Address(f"https://127.0.0.1:{self._server.port}", Pki(self._place.pki).ca.read_text())
 
     def _access(self) -> GuestAccess:
         if self._guests is None:
-            raise InternalError("the node agent is starting or has failed; try again, or see the home's log")
+            raise InternalError(STARTING)
         return self._guests
 
     async def _metrics_text(self) -> bytes:
         if self._metrics is None:
-            raise InternalError("the node agent is starting or has failed; try again, or see the home's log")
+            raise InternalError(STARTING)
         return await self._metrics.text()
 
     async def _pod_logs(self, request: web.Request, namespace: str, name: str) -> web.StreamResponse:

@@ -14,7 +14,11 @@ from hotvirt.node.access import LocalGuestAccess
 from hotvirt.node.agent import NodeAgent
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.credentials import Credentials
+from hotvirt.node.dataplane import Dataplane
+from hotvirt.node.exportfiles import LocalExportFiles
 from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.imports import FIRST_USER as IMPORTING
+from hotvirt.node.imports import Imports
 from hotvirt.node.machinestate import Keeper
 from hotvirt.node.memorydump import MemoryDumps
 from hotvirt.node.network import Network
@@ -24,6 +28,7 @@ from hotvirt.node.podrunner import PodRunner
 from hotvirt.node.prober import Prober
 from hotvirt.node.provisioner import Provisioner
 from hotvirt.node.snapshots import Snapshots
+from hotvirt.node.uploads import Front, Uploads
 
 if TYPE_CHECKING:
     from hotvirt.node.samples import GuestSample
@@ -34,7 +39,7 @@ class Node:
 
     def __init__(
         self, client: Client, *, facts: HostFacts, places: Places, network: Network, cgroups: Cgroups,
-        clock: Clock = utc_now,
+        clock: Clock = utc_now, front: Front | None = None,
     ) -> None:  # fmt: skip
         self._client, self._facts, self._network, self._clock = client, facts, network, clock
         self._informers = informers = SharedInformers(client)
@@ -52,12 +57,17 @@ class Node:
         self._provisioner = Provisioner(
             client, informers, node=facts.node_name, places=places, recorder=recorder, clock=clock
         )
+        self._imports = Imports(
+            client, informers, places=places, recorder=recorder, user=IMPORTING if facts.gives_users else None
+        )
+        self._uploads = Uploads(self._imports, client, front, clock=clock) if front is not None else None
         self._dumps = MemoryDumps(
             client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
         )
         self._snapshots = Snapshots(
             client, informers, agent=self._agent, node=facts.node_name, places=places, recorder=recorder, clock=clock
         )
+        self.export_files = LocalExportFiles(informers, places=places)
         self._credentials = Credentials(
             client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
         )
@@ -67,6 +77,7 @@ class Node:
         )  # fmt: skip
         self._runner.readiness = self._prober.readiness
         self._prober.changed = lambda pod: self._runner.controller.queue.add(key_of(pod))
+        self._dataplane = Dataplane(informers, network, recorder=recorder)
         self.access = LocalGuestAccess(self._agent, clock=clock)
         self.pods = LocalPodStreams(client, self.access, node=facts.node_name, places=places, cgroups=cgroups)
 
@@ -88,20 +99,30 @@ class Node:
                 group.create_task(self._informers.run())
                 group.create_task(self._recorder.run())
                 group.create_task(self._network.run())
+                group.create_task(self._dataplane.run())
                 await self._pods.synced()
                 await self._runner.sweep()
                 await self._machines.synced()
                 await self._vmis.synced()
                 self._keeper.sweep()
+                await self._imports.begin()
+                if self._uploads is not None:
+                    await self._uploads.begin()
                 self._snapshots.sweep()
+                self.export_files.sweep()
                 for each in (self._snapshots.controller, self._snapshots.contents):
                     group.create_task(each.run())
                 group.create_task(self._runner.tend())
                 group.create_task(self._prober.run())
-                for part in (self._runner, self._agent, self._provisioner, self._dumps, self._credentials):
+                for part in (
+                    self._runner, self._agent, self._provisioner, self._imports, self._dumps, self._credentials,
+                ):  # fmt: skip
                     group.create_task(part.controller.run())
         finally:
             self.access.close()
+            await self._imports.close()
+            if self._uploads is not None:
+                await self._uploads.close()
             await self._agent.close()
         raise AssertionError("controllers never return")
 

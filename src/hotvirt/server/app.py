@@ -45,6 +45,7 @@ from hotvirt.server.webhooks import Webhooks
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from hotvirt.kube.doors import Door
     from hotvirt.server.http import HttpFront
 
 Document = dict[str, Any]
@@ -75,7 +76,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
 class ApiServer:
     """`crds` are applied at the start through the ordinary path (a changed one is updated); `bootstrap` objects are
     created if they are missing. `pod_logs` answers `kubectl logs`, `pod_streams` exec and its like, `metrics` GET
-    /metrics. `now` is what things are stamped with."""
+    /metrics, `doors` what is below their prefixes, to anybody. `now` is what things are stamped with."""
 
     def __init__(
         self,
@@ -88,11 +89,13 @@ class ApiServer:
         pod_logs: PodLogs | None = None,
         pod_streams: PodStreams | None = None,
         metrics: MetricsText | None = None,
+        doors: "Sequence[Door]" = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.config = config
         self._admissions, self._groups, self._crds, self._bootstrap = admissions, groups, crds, bootstrap
         self._now, self._pod_logs, self.pod_streams, self.metrics = now, pod_logs, pod_streams, metrics
+        self.doors = doors
         self._closed = asyncio.Event()
         self._stopped = False
         self._front: HttpFront | None = None

@@ -46,6 +46,7 @@ class HttpFront:
         self._context = context
         self._groups = {group.name: group for group in groups}
         self._access, self._store, self._metrics = server.access, server.store, server.metrics
+        self._doors = server.doors
         self._authenticator = Authenticator(server.tokens, server.access)
         self._describer = Describer(server.registry, groups, version=server.config.version)
         self._resources = ResourceHandler(server)
@@ -92,6 +93,9 @@ class HttpFront:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
+        for door in self._doors:
+            if path.startswith(door.prefix):
+                return await door.handle(request)
         user = self._authenticator.user_of(request)
         target = paths.parse(path)
         if target is None or not target.plural:
