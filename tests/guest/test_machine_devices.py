@@ -1,6 +1,7 @@
 """What a guest finds of the firmware and the devices that its manifest names, asked of the guest itself."""
 
 import datetime as dt
+from pathlib import Path
 
 import pytest
 
@@ -64,12 +65,12 @@ QUESTIONS = {
 }
 
 
-def answers(home, name):
+def answers(home, name, questions=QUESTIONS):
     """Each question typed at the guest's console, and what came between two marks that its echo does not show."""
     home.wait_agent(name)
     found = {}
     with home.console(name) as console:
-        for question, command in QUESTIONS.items():
+        for question, command in questions.items():
             console.type(f"\necho B-$((1+1)); {command}; echo E-$((1+1))\n")
             console.read_until("B-2")
             found[question] = console.read_until("E-2").removesuffix("E-2").replace("\r", "").strip()
@@ -122,3 +123,42 @@ def test_secure_boot_is_on_unless_declined(home):
         console.type("\necho B-$((1+1)); dmesg | grep secureboot; echo E-$((1+1))\n")
         console.read_until("B-2")
         assert "Secure boot enabled" in console.read_until("E-2")
+
+
+PLACES = {
+    "host": "cat /sys/bus/pci/devices/0000:00:00.0/device",
+    "disk": "ls /sys/bus/pci/devices/0000:00:14.0/virtio*/block",
+    "card": "ls /sys/bus/pci/devices/0000:00:1f.0/virtio*/net; cat /sys/class/net/eth0/address",
+    "serials": "cat /sys/block/vd*/serial",
+    "cache": "cat /sys/block/vda/queue/write_cache /sys/block/vda/queue/discard_max_bytes /sys/block/vda/ro",
+}
+
+
+def test_an_old_machine_has_plain_pci_and_takes_disks_while_it_runs(home):
+    devices = {
+        "disks": [
+            {"name": "scratch", "disk": {"bus": "virtio", "pciAddress": "0000:00:14.0"}, "serial": "here",
+             "cache": "writethrough", "errorPolicy": "enospace", "bootOrder": 2},
+            {"name": "stick", "disk": {"bus": "usb"}, "cache": "none", "io": "native"},
+            {"name": "old", "disk": {"bus": "sata"}, "io": "threads", "shareable": True},
+        ],
+        "interfaces": [{"name": "default", "masquerade": {}, "pciAddress": "0000:00:1f.0", "bootOrder": 1}],
+    }  # fmt: skip
+    volumes = [{"name": each["name"], "emptyDisk": {"capacity": "16Mi"}} for each in devices["disks"]]
+    domain = {**DOMAIN, "firmware": {"kernelBoot": {"container": CONTAINER}}, "machine": {"type": "pc"}}
+    home.apply_claim("more", "32Mi")
+    home.apply_vm("old", extra={"domain": domain, "devices": devices, "spec": {"volumes": volumes}})
+    found = answers(home, "old", PLACES)
+    assert (found["host"], found["disk"], found["serials"]) == ("0x1237", "vda", "here")
+    assert found["card"].split() == [
+        "eth0",
+        home.vmi("old")["spec"]["domain"]["devices"]["interfaces"][0]["macAddress"],
+    ]
+    assert found["cache"].split() == ["write", "through", "2147483136", "0"]
+    command = Path(f"/proc/{home.guest_processes()[0]}/cmdline").read_text()
+    for said in ('"driver":"usb-storage"', '"bus":"sata0.0"', '"share-rw":true', '"aio":"native"', '"werror":"enospc"'):
+        assert said in command
+
+    home.hotvirt("addvolume", "old", "--volume-name=more", "--bus=virtio", "--serial=late", "--persist")
+    home.wait_volume("old", "more", "Ready")
+    assert answers(home, "old", {"serials": PLACES["serials"]})["serials"] == "herelate"

@@ -47,7 +47,7 @@ def test_some_root_ports_always_stay_free() -> None:
 
 
 def test_port_addresses_are_all_different() -> None:
-    addresses = [ports.port(_machine(0), index)["addr"] for index in range(ports.MAX_PORTS)]
+    addresses = [ports.port(index)["addr"] for index in range(ports.MAX_PORTS)]
     assert len(set(addresses)) == ports.MAX_PORTS
     assert (addresses[0], addresses[9]) == ("0x10.0", "0x11.1")
 
@@ -71,16 +71,18 @@ def test_a_device_is_where_it_wants_to_be_and_others_take_what_is_left() -> None
     ]  # fmt: skip
 
 
-def test_plain_pci_has_a_bridge_for_each_place() -> None:
-    machine = _addressed("", "0000:02:07.0", kind="pc-i440fx-7.2")
+def test_plain_pci_has_slots_in_place_of_ports() -> None:
+    machine = _addressed("", "0000:00:10.0", kind="pc-i440fx-7.2")
     assert ports.places(machine) == {
-        "disk-d0": {"bus": "pb0", "addr": "0x1"}, "disk-d1": {"bus": "pb1", "addr": "0x7"}
+        "disk-d0": {"bus": "pci.0", "addr": "0x11"}, "disk-d1": {"bus": "pci.0", "addr": "0x10"}
     }  # fmt: skip
-    assert list(ports.addresses(machine).values()) == ["0000:01:01.0", "0000:02:07.0"]
+    assert list(ports.addresses(machine).values()) == ["0000:00:11.0", "0000:00:10.0"]
+    assert ports.root_ports(machine) == 0
 
 
 def test_addresses_that_there_are_not_are_told() -> None:
     for addresses in (("0000:81:01.0",), ("0001:01:00.0",), ("0000:00:02.0",), ("0000:01:00.1",)):
         assert "which its machine has not: use 0000:01:00.0 to 0000:20:00.0" in str(ports.fault(_addressed(*addresses)))
-    assert "want one PCI place" in str(ports.fault(_addressed("0000:01:00.0", "0000:01:00.0")))
+    assert "want one PCI address" in str(ports.fault(_addressed("0000:01:00.0", "0000:01:00.0")))
+    assert "use 0000:00:0e.0 to 0000:00:1f.0" in str(ports.fault(_addressed("0000:01:00.0", kind="pc")))
     assert "more cards and virtio disks" in str(ports.fault(_addressed(*[""] * 17, kind="pc")))

@@ -4,6 +4,6 @@
 WORDS = {
     "Machine.type": "q35 (PCI Express, the default) or pc (i440fx: plain PCI, IDE; for guests too old for q35), or one of their versions.",
     "DiskTarget.bus": "virtio, scsi, sata or usb. Only scsi and virtio disks come and go while the guest runs.",
-    "DiskTarget.pciAddress": "Where the guest finds this virtio disk, such as 0000:05:00.0: bus N is behind the machine's Nth port.",
-    "Interface.pciAddress": "Where the guest finds the card, such as 0000:05:00.0: bus N is behind the machine's Nth port.",
+    "DiskTarget.pciAddress": "Where the guest finds this virtio disk, such as 0000:05:00.0: on q35, bus N is behind the machine's Nth port.",
+    "Interface.pciAddress": "Where the guest finds the card, such as 0000:05:00.0: on q35, bus N is behind the machine's Nth port.",
 }

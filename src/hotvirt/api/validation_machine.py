@@ -16,7 +16,7 @@ VIDEOS = ("vga", "virtio", "bochs", "cirrus", "ramfb")
 TABLETS = 8
 FEWEST_SPINLOCKS = 4096
 PAGE_SIZES = ("2Mi", "1Gi")
-MOST_PORTS, MOST_BRIDGES, ROOT_SLOTS = 0x20, 0x10, (0xE, 0xF)
+MOST_PORTS, FIRST_SLOT = 0x20, 0xE
 _ADDRESS = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _PLACE = re.compile(r"0000:([0-9a-f]{2}):([0-9a-f]{2})\.0")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}")
@@ -60,21 +60,19 @@ def _plain_pci(domain: Document, path: str) -> Iterator[Fault]:
 
 
 def _addresses(domain: Document, path: str) -> Iterator[Fault]:
-    """PCI addresses that the machine has, each once. Bus N is what is behind its Nth port."""
+    """PCI addresses that the machine has, each once (as `qemu.ports` has it)."""
     pcie = is_pcie(domain)
-    most, first, last = (MOST_PORTS, 0, 0) if pcie else (MOST_BRIDGES, 1, 0x1F)
+    there = "0000:01:00.0 to 0000:20:00.0, 0000:00:0e.0 and 0000:00:0f.0" if pcie else "0000:00:0e.0 to 0000:00:1f.0"
     devices, taken = domain.get("devices") or {}, dict[str, str]()
     for here, name, address in _addressed(devices, path):
         match = _PLACE.fullmatch(address.lower())
-        bus, slot = (int(match[1], 16), int(match[2], 16)) if match else (-1, 0)
-        if not (slot in ROOT_SLOTS if bus == 0 else 1 <= bus <= most and first <= slot <= last):
-            there = f"0000:01:{first:02x}.0 to 0000:{most:02x}:{last:02x}.0, 0000:00:0e.0 and 0000:00:0f.0"
+        bus, slot = (int(match[1], 16), int(match[2], 16)) if match else (MOST_PORTS + 1, 0)
+        if not (FIRST_SLOT <= slot < (0x10 if pcie else 0x20) if bus == 0 else pcie and bus <= MOST_PORTS and not slot):
             yield invalid(here, f"this machine has no {address} for it: use one of {there}, or leave it out")
             continue
-        place = address.lower() if bus == 0 else f"bus {bus:02x}"
-        if place in taken:
-            yield invalid(here, f"{taken[place]} is on {place} already: each device has a bus of its own")
-        taken[place] = name
+        if address.lower() in taken:
+            yield invalid(here, f"{taken[address.lower()]} is at {address} already: addresses must differ")
+        taken[address.lower()] = name
 
 
 def _addressed(devices: Document, path: str) -> Iterator[tuple[str, str, str]]:

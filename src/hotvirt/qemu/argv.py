@@ -245,7 +245,7 @@ def _file_descriptors(machine: Machine) -> list[str]:
 
 def _ports(machine: Machine) -> list[str]:
     count = ports.root_ports(machine)
-    return [part for index in range(count) for part in _json("-device", ports.port(machine, index))]
+    return [part for index in range(count) for part in _json("-device", ports.port(index))]
 
 
 def _controllers(machine: Machine) -> list[str]:

@@ -248,13 +248,13 @@ async def _place(monitor: Monitor, disk: Disk) -> argv.Options:
 
 
 async def free_port(monitor: Monitor, what: str) -> argv.Options:
-    """A place on a port of the guest's. A bridge's own slot 0 takes no hotplug."""
+    """A place for one more PCI device."""
     ports = await read_free_ports(monitor)
     if not ports:
         raise HotplugError(
             "NoFreePort", f"{what}: all PCI ports of the guest are taken; use bus scsi for disks, or restart"
         )
-    return {"bus": ports[0]} | ({"addr": "0x1"} if ids.is_bridge(ports[0]) else {})
+    return {"bus": ports[0]} if ids.port_index(ports[0]) is not None else {"bus": "pci.0", "addr": ports[0]}
 
 
 async def close_images(monitor: Monitor, nodes: tuple[str, ...]) -> None:

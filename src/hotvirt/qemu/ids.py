@@ -28,18 +28,13 @@ def netdev_id(name: str) -> str:
     return "net-" + name
 
 
-def port_id(index: int, *, pcie: bool = True) -> str:
-    """Of a root port; without PCI Express, of the bridge that is in its place."""
-    return f"{'rp' if pcie else 'pb'}{index}"
+def port_id(index: int) -> str:
+    return f"rp{index}"
 
 
 def port_index(name: str) -> int | None:
-    """Which port a device or bus is, None if it is none."""
-    return int(name[2:]) if name[:2] in ("rp", "pb") and name[2:].isdecimal() else None
-
-
-def is_bridge(port: str) -> bool:
-    return port.startswith("pb")
+    """Which root port a device or bus is, None if it is none."""
+    return int(name[2:]) if name.startswith("rp") and name[2:].isdecimal() else None
 
 
 def cpu_id(socket: int, core: int, thread: int) -> str:

@@ -2,8 +2,8 @@
 
 q35: only root ports take hotplug (`pcie.0` itself never does), one device a port. So what may be unplugged, disks on
 the virtio bus and network cards, sits behind a port from the start, and spare ports wait for what is added later.
-i440fx has plain PCI: there each port is a bridge, which takes hotplug by ACPI, and the rest is the same. Slots on the
-root bus are fixed numbers: a migration needs the same addresses on both sides.
+i440fx has plain PCI, whose root bus takes hotplug by ACPI: there the same devices have its upper slots. All else has
+fixed slots on the root bus: a migration needs the same addresses on both sides.
 
 Firmware numbers buses in the order of their ports, so bus N of the guest is what is behind port N - 1: that is how a
 device that wants an address of its own gets it.
@@ -21,9 +21,10 @@ VGA, SCSI, SERIAL, RNG, BALLOON, MEMORY, USB, PANIC, SOUND, WATCHDOG, INPUTS, SA
 FIRST_PORT_SLOT = 0x10
 PORTS_PER_SLOT = 8
 MAX_PORTS = PORTS_PER_SLOT * (0x1F - FIRST_PORT_SLOT)
-MAX_BRIDGES = 0x20 - FIRST_PORT_SLOT
-OWN_SLOTS = range(0xE, FIRST_PORT_SLOT)
-"""Of the root bus, for devices that want to be there."""
+PLAIN_SLOTS = range(FIRST_PORT_SLOT, 0x20)
+"""Of i440fx's root bus, for what may come and go."""
+_HIGHEST_WANTED = 0x20
+_FIRST_WANTED_SLOT = 0xE
 _ADDRESS = re.compile(r"0000:([0-9a-f]{2}):([0-9a-f]{2})\.0")
 
 
@@ -53,10 +54,15 @@ def places(machine: Machine) -> dict[str, Options]:
     first, the others take the ports that are left."""
     users = port_users(machine)
     found = {device: _wanted(machine, address) for device, address in users.items() if address}
-    taken = {place["bus"] for place in found.values()}
-    free = (port for port in (_port_id(machine, index) for index in range(MAX_PORTS)) if port not in taken)
-    address = {} if is_pcie(machine) else {"addr": "0x1"}
-    return {device: found.get(device) or {"bus": next(free), **address} for device in users}
+    taken = list(found.values())
+    free = (place for place in _any(machine) if place not in taken)
+    return {device: found.get(device) or next(free) for device in users}
+
+
+def _any(machine: Machine) -> list[Options]:
+    if is_pcie(machine):
+        return [{"bus": ids.port_id(index)} for index in range(MAX_PORTS)]
+    return [{"bus": root_bus(machine), "addr": f"{number:#x}"} for number in PLAIN_SLOTS]
 
 
 def addresses(machine: Machine) -> dict[str, str]:
@@ -72,7 +78,7 @@ def _wanted(machine: Machine, address: str) -> Options:
     bus, number = _numbers(address)
     if bus == 0:
         return {"bus": root_bus(machine), "addr": f"{number:#x}"}
-    return {"bus": _port_id(machine, bus - 1)} | ({} if is_pcie(machine) else {"addr": f"{number:#x}"})
+    return {"bus": ids.port_id(bus - 1)}
 
 
 def _numbers(address: str) -> tuple[int, int]:
@@ -84,37 +90,47 @@ def _numbers(address: str) -> tuple[int, int]:
 
 def fault(machine: Machine) -> str | None:
     """Of addresses that there are not, or twice, and of more devices than there is room for."""
-    most, slots = (32, range(1)) if is_pcie(machine) else (MAX_BRIDGES, range(1, 32))
     taken: dict[str, str] = {}
     devices: list[Nic | Disk] = [*machine.nics, *machine.disks]
     for device in devices:
         if not (address := device.pci_address.lower()):
             continue
-        match = _ADDRESS.fullmatch(address)
-        bus, number = _numbers(address) if match else (-1, 0)
-        if not (number in OWN_SLOTS if bus == 0 else 1 <= bus <= most and number in slots):
-            first, last = f"0000:01:{slots[0]:02x}.0", f"0000:{most:02x}:{slots[-1]:02x}.0"
-            mend = f"use {first} to {last}, or 0000:00:{OWN_SLOTS[0]:02x}.0 and 0000:00:{OWN_SLOTS[-1]:02x}.0"
-            return f"{device.name!r} wants the PCI address {address}, which its machine has not: {mend}"
-        place = address if bus == 0 else f"bus {bus}"
-        if place in taken:
-            return f"{device.name!r} and {taken[place]!r} want one PCI place ({place}): give each a bus of its own"
-        taken[place] = device.name
-    if len(port_users(machine)) > (MAX_PORTS if is_pcie(machine) else MAX_BRIDGES):
+        if not _has(machine, address):
+            return f"{device.name!r} wants the PCI address {address}, which its machine has not: use {offered(machine)}"
+        if address in taken:
+            return f"{device.name!r} and {taken[address]!r} want one PCI address, {address}: give each its own"
+        taken[address] = device.name
+    if len(port_users(machine)) > (MAX_PORTS if is_pcie(machine) else len(PLAIN_SLOTS)):
         return "there are more cards and virtio disks than the machine has places: put disks on bus scsi"
     return None
 
 
+def offered(machine: Machine) -> str:
+    """Addresses that a device may want."""
+    if is_pcie(machine):
+        return f"0000:01:00.0 to 0000:{_HIGHEST_WANTED:02x}:00.0, 0000:00:0e.0 and 0000:00:0f.0"
+    return "0000:00:0e.0 to 0000:00:1f.0"
+
+
+def _has(machine: Machine, address: str) -> bool:
+    if _ADDRESS.fullmatch(address) is None:
+        return False
+    bus, number = _numbers(address)
+    if bus == 0:
+        return _FIRST_WANTED_SLOT <= number < (FIRST_PORT_SLOT if is_pcie(machine) else PLAIN_SLOTS.stop)
+    return is_pcie(machine) and bus <= _HIGHEST_WANTED and number == 0
+
+
 def root_ports(machine: Machine) -> int:
-    """How many ports to have. KubeVirt's rule: small guests 8 with at least 3 free, others 16 with 6 free.
+    """How many root ports to have. KubeVirt's rule: small guests 8 with at least 3 free, others 16 with 6 free.
 
     Emulated guests have 3 free: each port adds some 45 ms to booting them.
     """
+    if not is_pcie(machine):
+        return 0
     found = [ids.port_index(place["bus"]) for place in places(machine).values()]
     used = [index for index in found if index is not None]
-    return min(
-        max(_wished(machine, len(used)), max(used, default=-1) + 1), MAX_PORTS if is_pcie(machine) else MAX_BRIDGES
-    )
+    return min(max(_wished(machine, len(used)), max(used, default=-1) + 1), MAX_PORTS)
 
 
 def _wished(machine: Machine, used: int) -> int:
@@ -126,16 +142,9 @@ def _wished(machine: Machine, used: int) -> int:
     return max(total, used + spare)
 
 
-def _port_id(machine: Machine, index: int) -> str:
-    return ids.port_id(index, pcie=is_pcie(machine))
-
-
-def port(machine: Machine, index: int) -> Options:
-    """The device that is a port. On pcie.0 eight share a slot, as it has just 32."""
-    number = {"id": _port_id(machine, index), "bus": root_bus(machine)}
-    if not is_pcie(machine):
-        address = f"{FIRST_PORT_SLOT + index:#x}"
-        return {"driver": "pci-bridge", **number, "chassis_nr": index + 1, "shpc": False, "addr": address}
+def port(index: int) -> Options:
+    """The device that is a root port. Eight share a slot, as pcie.0 has just 32."""
     slot_, function = FIRST_PORT_SLOT + index // PORTS_PER_SLOT, index % PORTS_PER_SLOT
     shared = {"multifunction": True} if function == 0 else {}
-    return {"driver": "pcie-root-port", **number, "chassis": index + 1, "addr": f"{slot_:#x}.{function}", **shared}
+    place = {"bus": "pcie.0", "chassis": index + 1, "addr": f"{slot_:#x}.{function}"}
+    return {"driver": "pcie-root-port", "id": ids.port_id(index), **place, **shared}

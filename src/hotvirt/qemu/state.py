@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from hotvirt.qemu import ids
 from hotvirt.qemu.errors import QmpError
+from hotvirt.qemu.ports import PLAIN_SLOTS
 from hotvirt.qemu.qmp import Monitor
 
 RunState = Literal[
@@ -319,14 +320,14 @@ async def read_free_ports(monitor: Monitor) -> tuple[str, ...]:
 
 
 def parse_free_ports(buses: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Ports with nothing behind them, lowest first."""
-    free = [
-        device["qdev_id"]
-        for bus in buses
-        for device in bus["devices"]
-        if ids.port_index(device["qdev_id"]) is not None and not device.get("pci_bridge", {}).get("devices")
-    ]
-    return tuple(sorted(free, key=lambda port: ids.port_index(port) or 0))
+    """Root ports with nothing behind them, or the free slots of a machine that has none (by their numbers), lowest
+    first."""
+    devices = [device for bus in buses for device in bus["devices"]]
+    found = {ids.port_index(device["qdev_id"]): bool(device.get("pci_bridge", {}).get("devices")) for device in devices}
+    if found.keys() - {None}:
+        return tuple(ids.port_id(index) for index in sorted(i for i in found if i is not None) if not found[index])
+    taken = {device["slot"] for device in devices if device["bus"] == 0}
+    return tuple(f"{number:#x}" for number in PLAIN_SLOTS if number not in taken)
 
 
 async def read_fdsets(monitor: Monitor) -> dict[int, str]:
