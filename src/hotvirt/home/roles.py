@@ -7,6 +7,7 @@ this home does not serve (yet) too, so that a role says the same wherever it is 
 
 from typing import Any
 
+from hotvirt.home import cdiroles
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, Resource
 
@@ -64,11 +65,12 @@ def roles() -> list[Document]:
         _object(CLUSTER_ROLES, "instancetype.kubevirt.io:view", rules=[
             _rule("instancetype.kubevirt.io", CLUSTER_SIZES, READ),
         ]),
+        *cdiroles.roles(),
     ]  # fmt: skip
 
 
 def bindings() -> list[Document]:
-    return [_to_everybody(name) for name in ("kubevirt.io:default", "instancetype.kubevirt.io:view")]
+    return [_to_everybody(name) for name in ("kubevirt.io:default", "instancetype.kubevirt.io:view", cdiroles.READER)]
 
 
 def _writer(verbs: list[str], gets: list[str], *, plugins: bool = False) -> list[Document]:

@@ -275,7 +275,7 @@ def _read(file: Path, url: str) -> _Note:
         size = file.stat().st_size
     except (OSError, msgspec.MsgspecError):
         return fresh
-    if note.url != url or (note.done and size != note.size):
+    if note.url != url or (note.done and size < note.size):  # one that is done may have been grown already
         return fresh
     if not note.done:
         # After a crash of the machine only what was synced is sure; after a kill, all that was written.

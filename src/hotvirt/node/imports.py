@@ -1,0 +1,534 @@
+"""What is put into claims before they are bound: images from elsewhere, uploads, copies; embedded home only.
+
+For each such claim one task works in the volume's directory, below `work/`, until the disk is there under its name;
+then the provisioner binds the claim. What a kill leaves in `work/` is gone on with or begun anew. How far it is, what
+went wrong and how often is said in the claim's annotations (`api.datavolumes`), from which a DataVolume's status comes.
+A failure is tried again with growing pauses, unless trying again is useless. At most `AT_ONCE` tasks copy at a time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from hotvirt.api import datavolumes
+from hotvirt.api import disks as api_disks
+from hotvirt.api.datavolumes import Request
+from hotvirt.images import bases, copying, disks, download, taking
+from hotvirt.images.errors import CorruptImage, ImageError, UnsafeImage
+from hotvirt.kube.backoff import Backoff
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import ApiError, NotFound
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import Key, SharedInformers, key_of
+from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.resources import (
+    CLAIMS,
+    CLONE_SOURCES,
+    DATA_SOURCES,
+    DATA_VOLUMES,
+    IMPORT_SOURCES,
+    STORAGE_CLASSES,
+    STORAGE_PROFILES,
+    VMIS,
+    VOLUMES,
+)
+from hotvirt.node import importsources
+from hotvirt.node.places import Places
+from hotvirt.node.provisioner import KEEP_FREE, asked_size, disk_format, disk_name, volume_name
+from hotvirt.node.volumes import PROVISIONER
+from hotvirt.qemu import locks
+
+log = logging.getLogger(__name__)
+
+WORK, RECEIVED, INCOMING = "work", "received", "incoming"
+AT_ONCE = 2
+BACKOFF = Backoff(base=5, cap=300)
+SAY_EVERY = 2.0
+WAIT = 2.0
+"""Seconds between looks whether what is to be copied is free."""
+FIRST_USER = 61183
+"""Who converts what came from outside: the number below those of guests."""
+
+
+class NotYet(Exception):
+    """It waits for something; the text says for what. `reason` is an event's word."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Given(Exception):
+    """Trying again is useless; the text says what to do."""
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One claim that is to be filled."""
+
+    claim: Document
+    request: Request
+    directory: Path
+    format: str
+    size: int
+
+    @property
+    def work(self) -> Path:
+        return self.directory / WORK
+
+    @property
+    def target(self) -> Path:
+        return self.directory / disk_name(self.format)
+
+
+class _Running:
+    """A task for a claim, and what became of those before it."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.task: asyncio.Task[None] | None = None
+        self.failures = 0
+        self.retry_at = 0.0
+        self.said_at = 0.0
+        self.is_final = False
+        self.done = asyncio.Event()
+        self.error = ""
+
+
+class Imports:
+    def __init__(
+        self, client: Client, informers: SharedInformers, *, places: Places, recorder: Recorder, user: int | None,
+        stall: float = download.STALL, backoff: Backoff = BACKOFF, monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._client, self._places, self._recorder, self._user = client, places, recorder, user
+        self._stall, self._backoff, self._monotonic = stall, backoff, monotonic
+        self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
+        self._classes, self._volumes = informers.of(STORAGE_CLASSES), informers.of(DATA_VOLUMES)
+        self._sources, self._vmis = informers.of(DATA_SOURCES), informers.of(VMIS)
+        self._profiles = informers.of(STORAGE_PROFILES)
+        self._running: dict[str, _Running] = {}
+        self._writers: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self.controller = Controller("imports", self.reconcile, workers=2)
+        self.controller.watch(self._claims)
+        self.controller.watch(self._volumes)
+        self.controller.needs(self._pvs, self._classes, self._sources, self._vmis, self._profiles)
+
+    async def close(self) -> None:
+        """Ends what goes on; the next home goes on with it."""
+        tasks = [*(each.task for each in self._running.values() if each.task is not None), *self._writers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()
+
+    async def begin(self) -> None:
+        """When the node starts, once caches are filled: before any task."""
+        for informer in (self._pvs, self._claims):
+            await informer.synced()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """What nobody will come back for, and what a kill interrupted."""
+        known = {volume["metadata"]["name"] for volume in self._pvs.list()}
+        known |= {volume_name(claim) for claim in self._claims.list()}
+        for directory in self._places.volumes.glob("pvc-*"):
+            if directory.name not in known:
+                shutil.rmtree(directory, ignore_errors=True)
+                continue
+            copying.sweep(directory)
+            bases.mend(directory)
+        bases.collect(self._places.volumes)
+
+    async def reconcile(self, key: Key) -> Result:
+        claim = self._claims.get(key.name, key.namespace)
+        going = claim is None or bool(claim["metadata"].get("deletionTimestamp"))
+        for uid in [uid for uid, running in self._running.items() if running.key == key]:
+            if going or claim is None or claim["metadata"]["uid"] != uid:
+                await self._call_off(uid)
+        if claim is None or going:
+            return DONE
+        uid = claim["metadata"]["uid"]
+        try:
+            job = await self._job(claim)
+        except NotYet as waits:
+            self._event(claim, waits.reason, str(waits))
+            await self._say(claim, phase="Pending", running="false", reason="Pending", message=str(waits))
+            return Result(requeue_after=WAIT)
+        if job is None:
+            self._running.pop(uid, None)
+            return DONE
+        if bases.disk_in(job.directory) is not None:
+            await self._succeeded(job)
+            return DONE
+        running = self._running.setdefault(uid, _Running(key))
+        if running.is_final or (running.task is not None and not running.task.done()):
+            return DONE
+        if (wait := running.retry_at - self._monotonic()) > 0:
+            return Result(requeue_after=wait)
+        if job.request.kind == "upload" and not (job.work / RECEIVED).exists():
+            await self._say(job.claim, phase="Running", ready="true", running="true", reason="Pod is running")
+            return DONE
+        running.task = asyncio.create_task(self._run(job, running), name=f"import {key}")
+        return DONE
+
+    async def _call_off(self, uid: str) -> None:
+        running = self._running.pop(uid)
+        if running.task is not None:
+            running.task.cancel()
+            await asyncio.gather(running.task, return_exceptions=True)
+        directory = self._places.volumes / f"pvc-{uid}"
+        if not any(volume["metadata"]["name"] == directory.name for volume in self._pvs.list()):
+            shutil.rmtree(directory, ignore_errors=True)
+            bases.collect(self._places.volumes)
+
+    async def _job(self, claim: Document) -> Job | None:
+        """None for a claim that is none of ours, or not yet."""
+        if (claim.get("status") or {}).get("phase") == "Bound" or claim["spec"].get("volumeName"):
+            return None
+        name = claim["spec"].get("storageClassName")
+        storage_class = next((c for c in self._classes.list() if c["metadata"]["name"] == name), None)
+        if storage_class is None or storage_class.get("provisioner") != PROVISIONER:
+            return None
+        if not datavolumes.is_populated(claim) or datavolumes.waits_for_consumer(claim, storage_class):
+            return None
+        if (request := await self._request(claim)) is None:
+            return None
+        return Job(
+            claim=claim, request=request, directory=self._places.volumes / volume_name(claim),
+            format=disk_format(storage_class), size=asked_size(claim),
+        )  # fmt: skip
+
+    async def _request(self, claim: Document) -> Request | None:
+        namespace = claim["metadata"]["namespace"]
+        checksum = datavolumes.annotations(claim).get(datavolumes.CHECKSUM) or ""
+        if name := datavolumes.owner(claim):
+            volume = self._volumes.get(name, namespace)
+            owned = [r.get("uid") for r in claim["metadata"].get("ownerReferences") or ()]
+            if volume is None or volume["metadata"]["uid"] not in owned:
+                return None
+            if source := volume["spec"].get("source"):
+                return _elsewhere(datavolumes.request(source, checksum=checksum))
+            return _elsewhere(self._of_data_source(volume["spec"].get("sourceRef") or {}, namespace))
+        if datavolumes.UPLOAD in datavolumes.annotations(claim):
+            return Request("upload", {})
+        if (reference := datavolumes.reference(claim["spec"])) is None:
+            return None
+        if reference.get("namespace") not in (None, "", namespace):
+            raise NotYet("ForeignSource", "spec.dataSourceRef.namespace: a claim alone takes from its own namespace")
+        return await self._referred(reference, namespace)
+
+    async def _referred(self, reference: Document, namespace: str) -> Request | None:
+        kind, name = str(reference.get("kind")), str(reference.get("name"))
+        if kind == "PersistentVolumeClaim" and not reference.get("apiGroup"):
+            return Request("pvc", {"name": name, "namespace": namespace})
+        if reference.get("apiGroup") != datavolumes.GROUP or kind not in datavolumes.POPULATORS:
+            return None
+        if kind == "VolumeUploadSource":
+            return Request("upload", {})
+        resource = IMPORT_SOURCES if kind == "VolumeImportSource" else CLONE_SOURCES
+        try:
+            source = (await self._client.get(resource, name, namespace))["spec"].get("source") or {}
+        except NotFound:
+            raise NotYet("SourceMissing", f"there is no {kind} {name!r}: create it") from None
+        if kind == "VolumeImportSource":
+            return datavolumes.request(source)
+        return Request("pvc", {"name": str(source.get("name")), "namespace": namespace})
+
+    def _of_data_source(self, ref: Document, namespace: str, depth: int = 0) -> Request:
+        where, name = str(ref.get("namespace") or namespace), str(ref.get("name"))
+        found = self._sources.get(name, where)
+        if found is None or depth > 4:
+            raise NotYet("DataSourceMissing", f"there is no DataSource {name!r} in namespace {where}: create it")
+        source = found["spec"].get("source") or {}
+        if further := source.get("dataSource"):
+            return self._of_data_source(further, where, depth + 1)
+        request = datavolumes.request({key: {"namespace": where, **value} for key, value in source.items() if value})
+        if request is None:
+            raise NotYet("DataSourceMissing", f"DataSource {name!r} in namespace {where} names no source: edit it")
+        return request
+
+    # The task
+
+    async def _run(self, job: Job, running: _Running) -> None:
+        key = key_of(job.claim)
+        try:
+            async with self._turns:
+                await self._say(job.claim, phase="Running", running="true", reason="Pod is running", ready="true")
+                await self._fill(job, running)
+            await asyncio.to_thread(taking.clear, job.work)
+        except asyncio.CancelledError:
+            raise
+        except NotYet as waits:
+            running.retry_at = self._monotonic() + WAIT
+            self._event(job.claim, waits.reason, str(waits))
+            await self._said(job.claim, phase="Pending", running="false", reason=waits.reason, message=str(waits))
+        except (Given, UnsafeImage, taking.TooLarge) as error:
+            await self._failed(job, running, str(error), is_final=job.request.kind != "upload")
+        except (ImageError, OSError) as error:
+            await self._failed(job, running, str(error), is_final=False)
+        except ApiError as error:
+            await self._failed(job, running, error.message, is_final=False)
+        except Exception as error:
+            log.exception("%s: filling the claim failed", key)
+            await self._failed(job, running, f"{type(error).__name__}: {error}", is_final=False)
+        finally:
+            running.done.set()
+            self.controller.queue.add(key)
+
+    async def _failed(self, job: Job, running: _Running, message: str, *, is_final: bool) -> None:
+        running.failures += 1
+        running.is_final, running.error = is_final, message
+        running.retry_at = self._monotonic() + self._backoff.delay(running.failures)
+        if job.request.kind == "upload":
+            running.retry_at = 0.0
+            (job.work / RECEIVED).unlink(missing_ok=True)
+        self._recorder.event(job.claim, "Warning", "Error", message)
+        metadata = job.claim["metadata"]
+        current = self._claims.get(metadata["name"], metadata["namespace"]) or job.claim
+        restarts = int(datavolumes.annotations(current).get(datavolumes.RESTARTS) or 0)
+        await self._said(
+            job.claim, phase="Failed" if is_final else "Running", running="false", reason="Error", message=message,
+            restarts=restarts + 1, ready="true" if job.request.kind == "upload" else "false",
+        )  # fmt: skip
+
+    async def _fill(self, job: Job, running: _Running) -> None:
+        job.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        job.work.mkdir(mode=0o711, exist_ok=True)
+        bases.mend(job.directory)
+        tell = self._teller(job, running)
+        match job.request.kind:
+            case "blank":
+                self._room(job, job.size)
+                await disks.create(job.target, job.size, job.format)
+            case "http":
+                await self._http(job, tell)
+            case "registry":
+                await self._registry(job, tell)
+            case "upload":
+                await self._take(job, job.work / RECEIVED, lambda f: tell(0.5 + f / 2))
+            case "pvc":
+                await self._clone(job, tell)
+            case other:
+                raise Given(f"source {other} is not offered here")
+
+    async def _http(self, job: Job, tell: Callable[[float], None]) -> None:
+        source = await importsources.http(self._client, job.claim["metadata"]["namespace"], job.request)
+        file = job.work / "download"
+        await download.fetch(
+            source, file, stall=self._stall, tell=lambda has, total: tell(0.9 * has / total if total else 0.0)
+        )
+        try:
+            await self._take(job, file, lambda f: tell(0.9 + f / 10))
+        except CorruptImage:
+            download.forget(file)  # what is there is of no use: it is fetched anew
+            raise
+
+    async def _registry(self, job: Job, tell: Callable[[float], None]) -> None:
+        pulled = await importsources.registry(
+            self._client, job.claim["metadata"]["namespace"], job.request, cache=self._places.images,
+            tell=lambda _step, fraction: tell(0.9 * fraction if fraction else 0.0),
+        )  # fmt: skip
+        copy = job.work / "image"
+        copy.unlink(missing_ok=True)
+        await copying.copy_disk(pulled, copy)
+        await self._take(job, copy, lambda f: tell(0.9 + f / 10))
+
+    async def _take(self, job: Job, file: Path, tell: Callable[[float], None]) -> None:
+        self._room(job, 0)
+        await taking.take(file, job.target, kind=job.format, size=job.size, user=self._user, tell=tell)
+
+    def _room(self, job: Job, more: int) -> None:
+        free = shutil.disk_usage(self._places.volumes).free - KEEP_FREE
+        if more > free:
+            raise ImageError(
+                f"{job.size >> 20} MiB are asked for, and {max(0, free) >> 20} MiB are free for it in "
+                f"{self._places.volumes}: make room there, or ask for less"
+            )
+
+    # Copies of claims
+
+    async def _clone(self, job: Job, tell: Callable[[float], None]) -> None:
+        source = self._source(job)
+        directory = Path(self._pv(source)["spec"]["local"]["path"])
+        bases.mend(directory)
+        disk = bases.disk_in(directory)
+        if disk is None:
+            raise Given(f"claim {source['metadata']['name']!r} has no disk in {directory}")
+        size = bases.virtual_size(disk)
+        if size > job.size:
+            raise Given(
+                f"target resources requests storage size is smaller than the source: {job.size} < {size}; "
+                f"ask for {size >> 20}Mi"
+            )
+        if not self._is_free(source, directory):
+            name = source["metadata"]["name"]
+            raise NotYet("CloneSourceInUse", f"claim {name!r} is in use: it is copied once its machine has stopped")
+        strategy = self._strategy(job)
+        if strategy != "copy" and bases.can_share(self._places.volumes):
+            await self._reflink(job, disk)
+        elif strategy != "copy" and len(bases.chain(disk, self._places.volumes)) < bases.DEEPEST:
+            try:
+                base = await bases.freeze(
+                    directory, self._places.volumes, size=size, is_free=lambda: self._is_free(source, directory)
+                )
+            except bases.Busy:
+                raise NotYet("CloneSourceInUse", f"claim {source['metadata']['name']!r} is in use") from None
+            await bases.overlay(job.directory / "disk.qcow2", base, job.size)
+        else:
+            await self._copy(job, disk, tell)
+
+    async def _reflink(self, job: Job, disk: Path) -> None:
+        made = job.work / disk.name
+        made.unlink(missing_ok=True)
+        with locks.unwritten(disk) as opened:
+            await copying.copy_disk(opened, made)
+        kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
+        await taking.show(made, job.directory / disk.name, kind=kind, size=job.size)
+
+    async def _copy(self, job: Job, disk: Path, tell: Callable[[float], None]) -> None:
+        self._room(job, disk.stat().st_blocks * 512)
+        made = job.work / f"copy.{job.format}"
+        made.unlink(missing_ok=True)
+        if disk.suffix == ".img" and job.format == "raw":
+            with locks.unwritten(disk) as opened:
+                await copying.copy_disk(opened, made, progress=tell)
+        else:
+            await bases.flatten(disk, made, kind=job.format)
+        await taking.show(made, job.target, kind=job.format, size=job.size)
+
+    def _source(self, job: Job) -> Document:
+        name, namespace = str(job.request.source.get("name")), str(job.request.source.get("namespace"))
+        source = self._claims.get(name, namespace)
+        if source is None:
+            raise NotYet("CloneSourceMissing", f"there is no claim {name!r} in namespace {namespace}: create it")
+        if (source.get("status") or {}).get("phase") != "Bound":
+            raise NotYet("CloneSourceUnbound", f"claim {name!r} in namespace {namespace} is not bound yet")
+        return source
+
+    def _pv(self, claim: Document) -> Document:
+        volume = self._pvs.get(claim["spec"]["volumeName"])
+        if volume is None or not (volume["spec"].get("local") or {}).get("path"):
+            raise Given(f"claim {claim['metadata']['name']!r} is no directory of this node")
+        return volume
+
+    def _is_free(self, claim: Document, directory: Path) -> bool:
+        """Nobody has the disk open, nor is about to."""
+        disk = bases.disk_in(directory)
+        if disk is not None and locks.taken(disk, read_only=False, shareable=False):
+            return False
+        metadata = claim["metadata"]
+        for vmi in self._vmis.list(metadata["namespace"]):
+            if (vmi.get("status") or {}).get("phase") in ("Scheduled", "Running"):
+                names = [api_disks.claim(volume) for volume in vmi["spec"].get("volumes") or ()]
+                if metadata["name"] in names:
+                    return False
+        return True
+
+    def _strategy(self, job: Job) -> str:
+        profile = self._profiles.get(str(job.claim["spec"].get("storageClassName")))
+        return str(((profile or {}).get("spec") or {}).get("cloneStrategy") or "")
+
+    # Uploads
+
+    def upload(self, key: Key, uid: str) -> Path | None:
+        """Where an upload to a claim is to be written; None when it does not wait for one."""
+        claim = self._claims.get(key.name, key.namespace)
+        if claim is None or claim["metadata"]["uid"] != uid:
+            return None
+        running, said = self._running.get(uid), datavolumes.annotations(claim)
+        if running is None or said.get(datavolumes.POD_READY) != "true" or said.get(datavolumes.POD_PHASE) != "Running":
+            return None
+        if running.task is not None and not running.task.done():
+            return None
+        work = self._places.volumes / volume_name(claim) / WORK
+        work.mkdir(mode=0o711, parents=True, exist_ok=True)
+        return work / INCOMING
+
+    def received(self, key: Key, uid: str) -> asyncio.Event:
+        """The upload is whole and on disk, as `RECEIVED`: it is taken in now. The event tells of the end."""
+        running = self._running.setdefault(uid, _Running(key))
+        running.done = asyncio.Event()
+        running.error = ""
+        self.controller.queue.add(key)
+        return running.done
+
+    def outcome(self, uid: str) -> str:
+        """What went wrong with the last attempt."""
+        running = self._running.get(uid)
+        return running.error if running is not None else ""
+
+    def size_of(self, key: Key) -> int:
+        """Bytes of the claim; 0 when it is gone."""
+        claim = self._claims.get(key.name, key.namespace)
+        return asked_size(claim) if claim is not None else 0
+
+    # Saying how it is
+
+    def _teller(self, job: Job, running: _Running) -> Callable[[float], None]:
+        loop = asyncio.get_running_loop()
+
+        def tell(fraction: float) -> None:
+            now = self._monotonic()
+            if now - running.said_at >= SAY_EVERY:
+                running.said_at = now
+                loop.call_soon_threadsafe(self._progress, job, running, fraction)
+
+        return tell
+
+    def _progress(self, job: Job, running: _Running, fraction: float) -> None:
+        if running.task is None or running.task.done():
+            return
+        text = f"{100 * min(fraction, 1.0):.2f}%"
+        writer = asyncio.create_task(self._said(job.claim, progress=text))
+        self._writers.add(writer)
+        writer.add_done_callback(self._writers.discard)
+
+    async def _succeeded(self, job: Job) -> None:
+        await asyncio.to_thread(taking.clear, job.work)
+        await self._say(
+            job.claim, phase="Succeeded", running="false", reason="Completed", message="", progress="100.0%",
+            ready="false",
+        )  # fmt: skip
+
+    def _event(self, claim: Document, reason: str, message: str) -> None:
+        """Once for each thing that it waits for."""
+        current = self._claims.get(claim["metadata"]["name"], claim["metadata"]["namespace"]) or claim
+        if datavolumes.annotations(current).get(datavolumes.RUNNING_MESSAGE) != message:
+            self._recorder.event(claim, "Warning", reason, message)
+
+    async def _said(self, claim: Document, **said: object) -> None:
+        with contextlib.suppress(ApiError):
+            await self._say(claim, **said)
+
+    async def _say(self, claim: Document, **said: object) -> None:
+        current = self._claims.get(claim["metadata"]["name"], claim["metadata"]["namespace"])
+        if current is None or current["metadata"]["uid"] != claim["metadata"]["uid"]:
+            return
+        new = {_WORDS[word]: str(value) for word, value in said.items()}
+        old = datavolumes.annotations(current)
+        if all(old.get(name, "") == value for name, value in new.items()):
+            return
+        metadata = claim["metadata"]
+        self._claims.observe(
+            await self._client.patch(
+                CLAIMS, metadata["name"], {"metadata": {"annotations": new}}, metadata["namespace"]
+            )
+        )
+
+
+_WORDS = {
+    "phase": datavolumes.POD_PHASE, "ready": datavolumes.POD_READY, "restarts": datavolumes.RESTARTS,
+    "running": datavolumes.RUNNING, "reason": datavolumes.RUNNING_REASON, "message": datavolumes.RUNNING_MESSAGE,
+    "progress": datavolumes.PROGRESS,
+}  # fmt: skip
+
+
+def _elsewhere(request: Request | None) -> Request | None:
+    """Copies of VolumeSnapshots are the provisioner's."""
+    return None if request is None or request.kind == "snapshot" else request
