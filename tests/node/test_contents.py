@@ -2,6 +2,8 @@
 
 import base64
 import io
+import tempfile
+from pathlib import Path
 
 import pycdlib
 import pytest
@@ -197,8 +199,15 @@ def test_a_host_disk_needs_the_gate(places, tmp_path):
         hostdisks.prepare({"path": "/srv/a", "type": "Disk"}, {"gates": []}, home=tmp_path)
 
 
-async def test_a_host_disk_is_made_when_asked_for_and_kept(places, tmp_path):
-    path = tmp_path / "disks" / "a.img"
+@pytest.fixture
+def disks():
+    """Where a host's disks may be: not below /dev, where a memory's file system for tests is."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        yield Path(directory)
+
+
+async def test_a_host_disk_is_made_when_asked_for_and_kept(places, disks):
+    path = disks / "a.img"
     source = {"hostDisk": {"path": str(path), "type": "DiskOrCreate", "capacity": "2Mi"}}
     disk, _ = await prepare(places, source, {("settings", ""): GATE})
     assert (path.stat().st_size, path.stat().st_mode & 0o777, disk.layers[0].format) == (2 << 20, 0o600, "raw")
@@ -207,17 +216,16 @@ async def test_a_host_disk_is_made_when_asked_for_and_kept(places, tmp_path):
     assert path.stat().st_size == 512
 
 
-def test_paths_that_no_guest_gets(places, tmp_path):
-    disks = tmp_path / "disks"
+def test_paths_that_no_guest_gets(disks, tmp_path):
     (disks / "odd").write_bytes(b"x" * 100)
     (disks / "good").write_bytes(b"x" * 512)
     (disks / "link").symlink_to("/etc/shadow")
-    (disks / "way").symlink_to(tmp_path)
+    (disks / "way").symlink_to(disks)
     (disks / "other").hardlink_to(disks / "good")
     refused = {
         "/etc/shadow": "is the system's", "/dev/sda": "is the system's", "/proc/kcore": "is the system's",
         str(tmp_path / "home" / "state.db"): "hotvirt's own", f"{disks}/../x": "without '..'", "a": "absolute",
-        str(disks / "link"): "over a link", str(disks / "way" / "disks" / "good"): "over a link",
+        str(disks / "link"): "over a link", str(disks / "way" / "good"): "over a link",
         str(disks): "is not a regular file", str(disks / "none"): "does not exist", str(disks / "odd"): "multiple",
         str(disks / "good"): "has other names",
     }  # fmt: skip
