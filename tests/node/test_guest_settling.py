@@ -114,6 +114,19 @@ async def test_one_that_does_not_tell_of_its_kernel_is_listened_to_all_the_same(
         assert (guest.view.hostname, guest.kernel, len(pokes)) == ("renamed", None, 1)
 
 
+async def test_an_agent_that_is_not_heard_counts_as_gone_after_a_while_or_when_it_says_so(tmp_path):
+    async with settling(tmp_path, FILES) as (guest, _, pokes):
+        assert not guest.is_unheard
+        guest.view = None
+        assert guest.is_unheard
+        pokes.clear()
+        await asyncio.sleep(30)
+        assert (guest.is_unheard, bool(pokes)) == (False, True)
+    async with settling(tmp_path, FILES) as (guest, _, _):
+        guest._forget()
+        assert not guest.is_unheard
+
+
 async def test_a_frozen_guest_is_not_asked_about_its_kernel(tmp_path):
     async with settling(tmp_path, FILES) as (guest, agent, _):
         view = structs.replace(guest.view, frozen=True)

@@ -43,7 +43,7 @@ STOP_MARGIN = 30
 RETRY_START = 15.0
 RETRY_CARD = 3.0
 """Seconds between looks for a network that a card waits for, which no event tells of."""
-TAKE_OVER = 5.0
+TAKE_OVER = 15.0
 """Seconds that a question about a guest waits for it to be found again after a restart of the home."""
 
 
@@ -252,7 +252,7 @@ class NodeAgent:
         seen = status.Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting, kernel=guest.kernel,
-            claims=self._claims_of(vmi), links=guest.links, card_errors=unplugged,
+            claims=self._claims_of(vmi), links=guest.links, card_errors=unplugged, unheard=guest.is_unheard,
         )  # fmt: skip
         pod = self._pod(vmi["metadata"]["namespace"], guest.uid) or {}
         ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")

@@ -45,6 +45,8 @@ SETTLES = (1.0, 4.0, 15.0, 60.0)
 """Pauses between looks at a guest that has just started."""
 RECOUNT_EVERY = 5.0
 """Seconds between two counts of a guest's vCPUs: a guest that keeps changing them keeps the node no busier."""
+GREETING = 20.0
+"""Seconds that the agent of a guest which an earlier home left may take to answer before it counts as gone."""
 
 
 class AgentView(Struct, frozen=True, kw_only=True):
@@ -86,6 +88,7 @@ class Guest:
         """None while no agent answers."""
         self.kernel: Kernel | None = None
         """What its kernel can take up. None until it was asked: what was published before stays true meanwhile."""
+        self._unheard_until = asyncio.get_running_loop().time() + GREETING
         self.vcpus: int | None = None
         """Online in the guest, as last asked; None when it was not asked yet."""
         self.has_parked = False
@@ -105,6 +108,7 @@ class Guest:
         self._recounting: asyncio.Task[None] | None = None
         self._recount_at = self._stops_by = 0.0
         self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
+        self._look_again_at = asyncio.get_running_loop().call_later(GREETING, self._count_as_heard)
         self.greet()
 
     @classmethod
@@ -124,6 +128,11 @@ class Guest:
     def answering(self) -> GuestAgent | None:
         """The agent, when it is known to answer."""
         return self.agent if self.view is not None else None
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether it was found so lately that its agent may answer and was not heard yet."""
+        return self.view is None and asyncio.get_running_loop().time() < self._unheard_until
 
     async def observe(self) -> Observed:
         """QemuTimeout soon, for a QEMU that hangs must not hold up what is to be done about it."""
@@ -251,6 +260,10 @@ class Guest:
         self.vcpus = online
         self.poke()
 
+    def _count_as_heard(self) -> None:
+        if self.view is None:
+            self.poke()
+
     def _forget(self) -> None:
         """What the guest said of itself counts no more."""
         self.view = self.vcpus = None
@@ -260,6 +273,7 @@ class Guest:
 
     # Changes
 
+        self._unheard_until = 0.0
     def want(
         self, kind: str, target: object, run: Callable[[Report], Awaitable[None]], *, until: datetime | None = None
     ) -> None:
@@ -370,6 +384,7 @@ class Guest:
         self.agent.close()
         await self.monitor.close()
 
+        self._look_again_at.cancel()
 
 def kill(place: PodPlace, outcome: str = "Succeeded") -> None:
     """End a pod's process that was to stop. Its pod is told of it by whoever watches the process."""

@@ -48,6 +48,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     links: dict[str, bool] = {}
     """Interface -> whether its cable is in."""
     card_errors: dict[str, tuple[str, str]] = {}
+    unheard: bool = False
+    """Whether the agent may answer and was not heard yet: what was published of it stays."""
     """Interface -> (reason, message) of cards that cannot come yet."""
 
 
@@ -132,8 +134,8 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime, pod_r
         },
         "interfaces": interfaces(vmi, seen),
         "volumeStatus": volume_status(vmi, seen),
-        "guestOSInfo": os_info(seen.view) or (status.get("guestOSInfo") if frozen else None) or None,
-        "fsFreezeStatus": "frozen" if frozen else None,
+        "guestOSInfo": os_info(seen.view) or (status.get("guestOSInfo") if frozen or seen.unheard else None) or None,
+        "fsFreezeStatus": status.get("fsFreezeStatus") if seen.unheard else "frozen" if frozen else None,
         "machine": {"type": str((spec["domain"].get("machine") or {}).get("type") or "q35")},
         "conditions": _conditions(vmi, seen, facts, now),
     }  # fmt: skip
@@ -201,7 +203,7 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
         message = "a disk is full or broken" if seen.observed.status == "io-error" else ""
         reason = "PausedIOError" if message else "PausedByUser"
         found = conditions.put(found, "Paused", True, now=now, reason=reason, message=message)
-    else:
+    elif not seen.unheard:
         found = conditions.remove(found, "Paused")
     for kind in ("LiveMigratable", "StorageLiveMigratable"):
         found = conditions.put(
@@ -298,7 +300,7 @@ def interfaces(vmi: Document, seen: Seen) -> list[Document]:
         if said := told.get(mac):
             entry["interfaceName"] = str(said.get("name", ""))
             entry["infoSource"] = "domain, guest-agent"
-        elif seen.view is not None and seen.view.frozen:  # its agent tells when it is thawed
+        elif seen.unheard or (seen.view is not None and seen.view.frozen):  # its agent tells later, or when thawed
             was = before.get(interface["name"]) or {}
             entry |= {key: was[key] for key in ("interfaceName", "infoSource") if key in was}
         if is_second and said:
