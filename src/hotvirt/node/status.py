@@ -193,7 +193,7 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
         found = conditions.remove(found, "Synchronized")
     if seen.view is not None:
         found = conditions.put(found, "AgentConnected", True, now=now)
-    else:
+    elif not seen.unheard:
         found = conditions.remove(found, "AgentConnected")
     for kind, ability in seen.kernel.conditions() if seen.kernel is not None else ():
         found = conditions.put(
@@ -203,7 +203,7 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
         message = "a disk is full or broken" if seen.observed.status == "io-error" else ""
         reason = "PausedIOError" if message else "PausedByUser"
         found = conditions.put(found, "Paused", True, now=now, reason=reason, message=message)
-    elif not seen.unheard:
+    else:
         found = conditions.remove(found, "Paused")
     for kind in ("LiveMigratable", "StorageLiveMigratable"):
         found = conditions.put(
