@@ -9,8 +9,10 @@ from hotvirt.preconditions import (
     NicAdd,
     NicLink,
     NicRemove,
+    VolumeAdd,
     VolumeRemove,
     asked,
+    check,
     gather,
 )
 from hotvirt.preconditions.changes import label
@@ -177,3 +179,20 @@ def test_a_machine_that_does_not_run_is_changed_at_its_next_start(vmi):
     assert report["changes"][0]["findings"][0]["id"] == "machine.running"
     whole = judge([], VM, vmi, Facts(), None).document()
     assert [each["change"] for each in whole["changes"]] == ["any"]
+
+
+def test_a_claim_whose_class_waits_for_a_user_is_bound_by_the_disk():
+    metadata = {"name": "lazy", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+    classes = [{"metadata": metadata, "volumeBindingMode": "WaitForFirstConsumer"}, {"metadata": {"name": "eager"}}]
+    of = {"new": {}, "named": {"storageClassName": "lazy"}, "eager": {"storageClassName": "eager"}}
+    claims = [{"metadata": {"name": name}, "spec": spec} for name, spec in of.items()]
+    found = gather.facts(gather.Read(claims=claims, classes=classes), "web").claims
+    assert {name: each.waits for name, each in found.items()} == {"new": True, "named": True, "eager": False}
+    disk = {"name": "d", "disk": {"bus": "scsi"}}
+    status = {}
+    for name in of:
+        add = VolumeAdd({"name": "d", "persistentVolumeClaim": {"claimName": name, "hotpluggable": True}}, disk)
+        said = {each.id: each for each in check(add, VMI, Facts(claims=found))}["disk.claim-bound"]
+        status[name] = (said.status, said.message)
+    assert status["new"] == ("pass", "claim new is bound when it is used")
+    assert status["eager"] == ("unknown", "claim eager is not bound yet: the disk waits for it")

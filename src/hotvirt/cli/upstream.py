@@ -7,7 +7,17 @@ from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import ApiError, Forbidden, NotFound, Unauthorized
-from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, MIGRATIONS, NODES, VMIS, VMS, Resource
+from hotvirt.kube.resources import (
+    ATTACHMENTS,
+    CLAIMS,
+    KUBEVIRTS,
+    MIGRATIONS,
+    NODES,
+    STORAGE_CLASSES,
+    VMIS,
+    VMS,
+    Resource,
+)
 from hotvirt.preconditions import asked, gather, upstream
 from hotvirt.preconditions import report as reports
 from hotvirt.preconditions.changes import Change, CpuChange, MemoryChange
@@ -61,6 +71,7 @@ def _surroundings(api: Api, name: str) -> upstream.Surroundings:
     read = Read(
         kubevirt=kubevirt,
         claims=_items(api, CLAIMS, space),
+        classes=_items(api, STORAGE_CLASSES),
         vmis=_items(api, VMIS, space),
         attachments=_items(api, ATTACHMENTS, space),
         caller=_caller(api, space),

@@ -108,7 +108,10 @@ def claim_bound(change: VolumeAdd, _: Document, facts: Facts) -> Finding | None:
     if (found := _known(change, facts)) is None:
         return None
     status = {"Bound": True, "Lost": False}.get(found.phase)
-    words = {True: "is bound", False: "has lost its volume", None: "is not bound yet: the disk waits for it"}
+    if status is None and found.waits:
+        status = True
+    bound = "is bound" if found.phase == "Bound" else "is bound when it is used"
+    words = {True: bound, False: "has lost its volume", None: "is not bound yet: the disk waits for it"}
     return Finding(
         id="disk.claim-bound",
         status=verdict(status),

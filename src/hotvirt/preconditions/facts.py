@@ -20,6 +20,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     modes: tuple[str, ...] = ("ReadWriteOnce",)
     size: str = ""
     storage_class: str = ""
+    waits: bool = False
+    """Not bound, as its class binds a claim when somebody comes to use it."""
 
 
 class Quota(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Facts, out of the documents that an API gave. None in, None out: what nobody could read is not known. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct, structs
@@ -12,6 +12,7 @@ from hotvirt.preconditions.room import FINAL, Demand, free, used
 
 Document = dict[str, Any]
 Documents = Iterable[Document]
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 REVIEWS: Mapping[str, Document] = {
     PATCH_VM: {"verb": "patch", "group": "kubevirt.io", "resource": "virtualmachines"},
     READ_CLAIM: {"verb": "get", "group": "", "resource": "persistentvolumeclaims"},
@@ -25,6 +26,8 @@ class Read(Struct, frozen=True, kw_only=True):
 
     kubevirt: Document | None = None
     claims: Documents | None = None
+    classes: Documents | None = None
+    """Storage classes."""
     vmis: Documents | None = None
     attachments: Documents | None = None
     node: Document | None = None
@@ -37,9 +40,10 @@ class Read(Struct, frozen=True, kw_only=True):
 
 def facts(read: Read, name: str) -> Facts:
     """Of the VM of this name."""
+    lazy = lazy_classes(read.classes or ())
     return structs.replace(
         Facts.of_cluster(read.kubevirt),
-        claims=None if read.claims is None else {_name(each): claim(each) for each in read.claims},
+        claims=None if read.claims is None else {_name(each): claim(each, lazy) for each in read.claims},
         claim_users=None if read.vmis is None else users(read.vmis, beside=name),
         attachments=None if read.attachments is None else frozenset(map(_name, read.attachments)),
         room=None if read.pods is None or read.node is None else room(read.node, read.pods),
@@ -50,7 +54,15 @@ def facts(read: Read, name: str) -> Facts:
     )
 
 
-def claim(obj: Document) -> Claim:
+def lazy_classes(classes: Documents) -> frozenset[str]:
+    """Names of those that bind a claim when somebody comes to use it; "" is among them if the default class is."""
+    lazy = [each for each in classes if each.get("volumeBindingMode") == "WaitForFirstConsumer"]
+    notes = ((each.get("metadata") or {}).get("annotations") or {} for each in lazy)
+    is_default = any(each.get(DEFAULT_CLASS) == "true" for each in notes)
+    return frozenset(map(_name, lazy)) | ({""} if is_default else set())
+
+
+def claim(obj: Document, lazy: Container[str] = ()) -> Claim:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     return Claim(
@@ -58,6 +70,7 @@ def claim(obj: Document) -> Claim:
         modes=tuple(map(str, status.get("accessModes") or spec.get("accessModes") or ())),
         size=str((status.get("capacity") or {}).get("storage") or asked or ""),
         storage_class=str(spec.get("storageClassName") or ""),
+        waits=str(spec.get("storageClassName") or "") in lazy,
     )
 
 

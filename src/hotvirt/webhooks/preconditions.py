@@ -13,7 +13,7 @@ from hotvirt.kube.admission import User
 from hotvirt.kube.aggregated import RequestContext
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import ApiError, BadRequest, NotFound
-from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, NODES, PODS, QUOTAS, VMIS, Resource
+from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, NODES, PODS, QUOTAS, STORAGE_CLASSES, VMIS, Resource
 from hotvirt.preconditions import gather
 from hotvirt.preconditions import report as reports
 from hotvirt.preconditions.facts import READ_CLAIM, Caller, Places
@@ -50,10 +50,11 @@ async def _read(
 ) -> Read:
     space = context.namespace
     node_name = str(((vmi or {}).get("status") or {}).get("nodeName") or "")
-    caller, kubevirts, claims, vmis, attachments, pods, node, quotas, places, spare = await asyncio.gather(
+    caller, kubevirts, claims, classes, vmis, attachments, pods, node, quotas, places, spare = await asyncio.gather(
         _caller(client, context.user, space),
         _items(client, KUBEVIRTS),
         _items(client, CLAIMS, space),
+        _items(client, STORAGE_CLASSES),
         _items(client, VMIS, space),
         _items(client, ATTACHMENTS, space),
         _items(client, PODS),
@@ -66,6 +67,7 @@ async def _read(
     return Read(
         kubevirt=next(iter(kubevirts or ()), None),
         claims=claims if may_read else None,
+        classes=classes,
         vmis=vmis if may_read else None,
         attachments=attachments, node=node, pods=pods, quotas=quotas, places=places, spare=spare,
         caller=caller,
