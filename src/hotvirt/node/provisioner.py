@@ -70,6 +70,8 @@ class Provisioner:
     async def reconcile(self, key: Key) -> Result:
         claim = self._claims.get(key.name, key.namespace)
         is_held = await self._reclaim(key, claim)
+        if claim is not None and _bound(claim) and self._has_lost_its_volume(claim):
+            return await self._lose(claim)
         result = await self._grow(claim) if claim is not None and _bound(claim) else await self._provide(claim)
         return Result(requeue_after=self._look_again) if is_held and result == DONE else result
 
@@ -117,6 +119,20 @@ class Provisioner:
         metadata = claim["metadata"]
         patch = {"metadata": {"annotations": {datavolumes.SELECTED_NODE: self._node}}}
         self._claims.observe(await self._client.patch(CLAIMS, metadata["name"], patch, metadata["namespace"]))
+
+    def _has_lost_its_volume(self, claim: Document) -> bool:
+        """Somebody deleted the PersistentVolume of one of ours."""
+        volume = claim["spec"].get("volumeName")
+        return volume == volume_name(claim) and self._volumes.get(volume) is None
+
+    async def _lose(self, claim: Document) -> Result:
+        try:
+            self._volumes.observe(await self._client.get(VOLUMES, claim["spec"]["volumeName"]))
+        except NotFound:
+            await self._claim_status(claim, {"phase": "Lost"})
+            message = "its PersistentVolume is gone: delete the claim, and make it anew"
+            self._recorder.event(claim, "Warning", "ClaimLost", message)
+        return DONE
 
     async def _grow(self, claim: Document) -> Result:
         volume = self._volumes.get(claim["spec"].get("volumeName") or "")
