@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hotvirt.node import cgroups
+from hotvirt.node import cgroups, oom
 from hotvirt.node.cgroups import Cgroups, Limits
 
 
@@ -36,6 +36,34 @@ def test_a_process_joins_its_pods_group_and_the_group_goes(tmp_path: Path):
     groups.remove("uid")
     groups.stop()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pod_has_so_many_processes_and_is_counted_as_one(tmp_path: Path):
+    bases = [tmp_path / each for each in ("cpu", "memory", "pids", "blkio")]
+    for base in bases:
+        (base / "uid").mkdir(parents=True)
+    (bases[2] / "uid" / "pids.max").write_text("max")
+    groups = Cgroups(bases[0], False, bases[1], tuple(bases[2:]))
+    groups.join("uid", 42, millis=250)
+    assert {(base / "uid" / "cgroup.procs").read_text() for base in bases} == {"42"}
+    assert (bases[2] / "uid" / "pids.max").read_text() == str(cgroups.PROCESSES)
+
+
+@pytest.mark.parametrize(("quality", "requested", "score"), [
+    ("Guaranteed", 1 << 30, -997), ("BestEffort", 0, 1000), ("Burstable", 4 << 30, 750), ("Burstable", 1, 999),
+    ("Burstable", 17 << 30, 3), ("Burstable", 0, 1000),
+])  # fmt: skip
+def test_who_goes_first_when_memory_runs_out_is_the_kubelets(quality, requested, score):
+    assert oom.score(quality, requested, 16 << 30) == score
+
+
+def test_the_kernel_is_told_of_a_process():
+    with subprocess.Popen(["sleep", "60"]) as process:
+        oom.hold(process.pid, 900)
+        told = Path(f"/proc/{process.pid}/oom_score_adj").read_text()
+        process.kill()
+    assert told == "900\n"
+    oom.hold(process.pid, 3)  # it is gone: nobody's fault
 
 
 def test_without_groups_nothing_is_done_and_nothing_fails():
@@ -99,7 +127,10 @@ def test_a_pod_that_was_killed_for_its_limit_is_known(tmp_path, unified):
     told.write_text("oom 3\noom_kill 0\n" if unified else "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
     assert not groups.ran_out_of_memory("uid")
     told.write_text(told.read_text().replace("oom_kill 0", "oom_kill 1"))
-    assert groups.ran_out_of_memory("uid")
+    assert groups.killed_for("uid") == ("limit" if unified else "host")
+    (memory / "memory.failcnt").write_text("17\n")
+    told.write_text(told.read_text().replace("oom 3", "oom 0"))
+    assert groups.killed_for("uid") == ("host" if unified else "limit")
 
 
 HUNGRY = "import sys; sys.stdin.readline(); held = bytearray(b'x' * (256 << 20)); print('alive')"
@@ -116,9 +147,9 @@ def test_the_kernel_keeps_a_process_within():
             groups.confine("uid", process.pid, Limits(64 << 20, 1000))
             assert process.communicate(b"go\n", timeout=30)[0] == b""
             assert process.returncode == -signal.SIGKILL
-            assert groups.ran_out_of_memory("uid")
+            assert groups.killed_for("uid") == "limit"
         finally:
             process.kill()
     groups.remove("uid")
     groups.stop()
-    assert not any(base.exists() for base in (groups.base, groups.memory))
+    assert not any(base.exists() for base in (groups.base, groups.memory, *groups.others))

@@ -330,6 +330,8 @@ class NodeAgent:
         await self._let_go(key)
         noted = read_outcome(place)
         end = status.end_of_qemu(noted, cut_off=place.cut_off.exists(), log=launch.read_log(place.log), why=why)
+        if not noted and (killed := self._cgroups.killed_for(place.directory.name)):
+            end = status.out_of_memory(killed)
         if not noted:
             try:
                 place.outcome.write_text(end.phase)

@@ -1,13 +1,16 @@
-"""A launcher pod's share of the CPU and its limits, by cgroup v1 or v2, whichever there is; as root, else nothing.
+"""A launcher pod's share of the machine and its limits, by cgroup v1 or v2, whichever there is; as root, else nothing.
 
 Kubernetes' rule: 1024 shares for each CPU requested. So when guests want more than the machine has, the home and its
 API get their turn first, and guests share by what they asked for. A pod with limits (a VM whose `domain.resources` has
-them) is held to them. Best effort: a machine that does not allow it runs guests all the same, and the log says so.
+them) is held to them. Every pod has a bound on its processes and threads, competes for disks as one, and has its memory
+counted, so that it is known whose process the kernel killed. Best effort: a machine that does not allow it runs guests
+all the same, and the log says so.
 """
 
 import logging
 import os
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
@@ -24,6 +27,11 @@ PERIOD = 100_000
 """Microseconds over which a CPU limit holds."""
 
 
+PROCESSES = 2048
+"""Processes and threads of a pod. QEMU has one for each vCPU and some for its disks; the rest is for commands."""
+_V1_OTHERS, _V2_OTHERS = ("pids", "blkio"), ("pids", "io")
+
+
 class Limits(Struct, frozen=True):
     """0: none."""
 
@@ -32,12 +40,13 @@ class Limits(Struct, frozen=True):
 
 
 class Cgroups(Struct, frozen=True):
-    """`base` is the directory below which pods get theirs, `memory` that for their memory (with v2 the same); None when
-    there is none to be had."""
+    """`base` is the directory below which pods get theirs, `memory` that for their memory, `others` what else there is
+    (with v2 all are the same); None when there is none to be had."""
 
     base: Path | None
     unified: bool = False
     memory: Path | None = None
+    others: tuple[Path, ...] = ()
 
     def join(self, uid: str, pid: int, *, millis: int) -> None:
         """Put a pod's process into its group (made if need be)."""
@@ -53,6 +62,15 @@ class Cgroups(Struct, frozen=True):
             (group / "cgroup.procs").write_text(str(pid))
         except OSError as error:
             log.warning("pod %s has no CPU share of its own: %s", uid, error)
+        for base in self._bases():
+            try:
+                (base / uid).mkdir(exist_ok=True)
+                if (most := base / uid / "pids.max").exists():
+                    most.write_text(str(PROCESSES))
+                if base != self.base:
+                    (base / uid / "cgroup.procs").write_text(str(pid))
+            except OSError as error:
+                log.warning("pod %s is not in %s: %s", uid, base, error)
 
     def enter(self, uid: str, pid: int) -> None:
         """Put a further process of a pod, which has joined, beside its first."""
@@ -63,9 +81,10 @@ class Cgroups(Struct, frozen=True):
             except OSError as error:
                 log.warning("process %d does not share the limits of pod %s: %s", pid, uid, error)
 
-    def confine(self, uid: str, pid: int, limits: Limits, *, may_lower: bool = True) -> None:
+    def confine(self, uid: str, pid: int, limits: Limits, *, may_lower: bool = True) -> bool:
         """Hold a pod, which has joined, to its limits. `may_lower` False: only ever to more memory than it is held to,
-        for who does not know what the pod was last given."""
+        for who does not know what the pod was last given. Whether it is held: the kernel does not take a limit below
+        what is in use (v1), so try again later."""
         try:
             if self.base is not None:
                 self._confine_cpu(self.base / uid, limits.millis)
@@ -75,6 +94,8 @@ class Cgroups(Struct, frozen=True):
                 log.warning("pod %s is not held to its memory limit: this machine has no memory cgroups", uid)
         except OSError as error:
             log.warning("pod %s is not held to its limits: %s", uid, error)
+            return False
+        return True
 
     def _confine_cpu(self, group: Path, millis: int) -> None:
         quota, file = millis * PERIOD // 1000, group / ("cpu.max" if self.unified else "cpu.cfs_quota_us")
@@ -91,15 +112,22 @@ class Cgroups(Struct, frozen=True):
         file.write_text(str(limit or ("max" if self.unified else -1)))
         (group / "cgroup.procs").write_text(str(pid))
 
-    def ran_out_of_memory(self, uid: str) -> bool:
-        """Whether a process of the pod was killed for its limit."""
+    def killed_for(self, uid: str) -> Literal["", "limit", "host"]:
+        """Whether the kernel killed a process of the pod as it needed more memory than its limit, or than the host has
+        left."""
         if self.memory is None:
-            return False
-        try:
-            told = (self.memory / uid / ("memory.events" if self.unified else "memory.oom_control")).read_text()
-        except OSError:
-            return False
-        return any(line.startswith("oom_kill ") and line.split()[1] != "0" for line in told.splitlines())
+            return ""
+        counted = _counts(self.memory / uid / ("memory.events" if self.unified else "memory.oom_control"))
+        if not counted.get("oom_kill"):
+            return ""
+        if self.unified:
+            return "limit" if counted.get("oom") else "host"
+        refused = _counts(self.memory / uid / "memory.failcnt")
+        return "limit" if any(refused.values()) else "host"
+
+    def ran_out_of_memory(self, uid: str) -> bool:
+        """Whether a process of the pod was killed for memory."""
+        return bool(self.killed_for(uid))
 
     def remove(self, uid: str) -> None:
         for base in self._bases():
@@ -115,7 +143,7 @@ class Cgroups(Struct, frozen=True):
                 _remove(base)
 
     def _bases(self) -> set[Path]:
-        return {base for base in (self.base, self.memory) if base is not None}
+        return {base for base in (self.base, self.memory, *self.others) if base is not None}
 
 
 def find(name: str = PARENT, *, root: Path = ROOT) -> Cgroups:
@@ -133,8 +161,34 @@ def find(name: str = PARENT, *, root: Path = ROOT) -> Cgroups:
             except OSError as error:
                 log.info("no CPU shares for guests: %s", error)
                 return Cgroups(None)
-            return Cgroups(base, unified, _memory_base(base, root, name, unified=unified))
+            memory = _memory_base(base, root, name, unified=unified)
+            return Cgroups(base, unified, memory, _other_bases(base, root, name, unified=unified))
     return Cgroups(None)
+
+
+def _other_bases(base: Path, root: Path, name: str, *, unified: bool) -> tuple[Path, ...]:
+    found = []
+    for controller in _V2_OTHERS if unified else _V1_OTHERS:
+        try:
+            if unified:
+                (base / "cgroup.subtree_control").write_text(f"+{controller}")
+                continue
+            above = next((each for each in (_own(root / controller), root / controller) if each.is_dir()), None)
+            if above is not None and (above / "cgroup.procs").exists():
+                (above / name).mkdir(exist_ok=True)
+                found.append(above / name)
+        except OSError as error:
+            log.info("no %s groups for guests: %s", controller, error)
+    return tuple(found)
+
+
+def _counts(file: Path) -> dict[str, int]:
+    """`name number` a line, or one number alone; what is no such line is left out."""
+    try:
+        lines = [line.split() for line in file.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {line[0]: int(line[-1]) for line in lines if line and line[-1].isdigit()}
 
 
 def _memory_base(base: Path, root: Path, name: str, *, unified: bool) -> Path | None:

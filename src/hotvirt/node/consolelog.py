@@ -2,7 +2,8 @@
 
 QEMU writes it into a pipe, and the home, which reads that, keeps the last megabytes in the pod's directory: a guest
 that prints without end fills nobody's disk. While there is no home, QEMU finds nobody reading, and drops it; a new home
-goes on with the same pipe. Lives on the loop; a log ends by itself when its QEMU does.
+goes on with the same pipe. It is read in pieces with a pause after each, so a guest that prints without end waits, and
+the home does not. Lives on the loop; a log ends by itself when its QEMU does.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ LIMIT = 2 << 20
 CHUNK = 64 << 10
 PIPE = 1 << 20
 """What a guest may print while the home is busy, before it has to wait."""
+PAUSE = 0.05
+"""Seconds between two pieces. QEMU tells of a guest's words a few bytes at a time."""
 _F_SETPIPE_SZ = 1031
 
 
@@ -36,6 +39,7 @@ class ConsoleLogs:
 
     def __init__(self) -> None:
         self._readers: dict[Path, int] = {}
+        self._pausing: dict[Path, asyncio.TimerHandle] = {}
 
     def writer(self, place: PodPlace) -> int:
         """Begin a guest's log; an open descriptor of the end for QEMU."""
@@ -83,8 +87,17 @@ class ConsoleLogs:
         finally:
             os.close(file)
         launch.trim_log(place.console_log, LIMIT)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(descriptor)
+        self._pausing[place.console_pipe] = loop.call_later(PAUSE, self._go_on, place, descriptor)
+
+    def _go_on(self, place: PodPlace, descriptor: int) -> None:
+        del self._pausing[place.console_pipe]
+        asyncio.get_running_loop().add_reader(descriptor, self._read, place, descriptor)
 
     def _end(self, pipe: Path) -> None:
         descriptor = self._readers.pop(pipe)
+        if (pause := self._pausing.pop(pipe, None)) is not None:
+            pause.cancel()
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)

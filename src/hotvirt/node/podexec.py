@@ -24,7 +24,7 @@ from msgspec import Struct
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import Conflict, Forbidden, InternalError
 from hotvirt.kube.podstreams import Command, Output
-from hotvirt.node import podexec_child
+from hotvirt.node import oom, podexec_child
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podrunner import read_identity
@@ -72,6 +72,7 @@ async def start(pod: Document, place: PodPlace, command: Command, *, cgroups: Cg
     finally:
         os.close(pidfd)
     cgroups.enter(uid, program.pid)
+    oom.hold(program.pid, oom.of_pod(pod))
     await program.begin()
     return program
 

@@ -24,6 +24,7 @@ from hotvirt.kube.informer import Change, Informer, Key
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import PODS
 from hotvirt.kube.times import Clock, parse, stamp
+from hotvirt.node import oom
 from hotvirt.node.cgroups import Cgroups, Limits, limits, requested
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places, PodPlace
@@ -51,6 +52,7 @@ class PodRunner:
         self._exits: dict[str, int | None] = {}
         self._addresses: dict[str, str] = {}
         self._limits: dict[str, Limits] = {}
+        self._scores: dict[str, int] = {}
         self._gone: dict[Key, set[str]] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         self.readiness: Callable[[str], bool | None] = lambda _uid: None
@@ -99,20 +101,26 @@ class PodRunner:
             process = self._start(uid)
             self._cgroups.join(uid, process.identity.pid, millis=requested(pod))
             self._limits[uid] = Limits()
-        self._confine(pod, process)
+        held = self._confine(pod, process)
         ready = is_ready(pod, self.readiness(uid))
         if status.get("phase") != "Running":
             await self._patch_status(pod, running(pod, self._address(pod), self._clock(), ready=ready))
         elif (found := readiness(pod, self._clock(), ready=ready)) is not None:
             await self._patch_status(pod, found, version=pod["metadata"]["resourceVersion"])
-        return DONE
+        return DONE if held else Result(requeue_after=TEND)
 
-    def _confine(self, pod: Document, process: Process) -> None:
-        """Keeps up with `pods/resize`."""
-        uid, wanted = pod["metadata"]["uid"], limits(pod)
-        if (known := self._limits.get(uid)) != wanted:
-            self._cgroups.confine(uid, process.identity.pid, wanted, may_lower=known is not None)
+    def _confine(self, pod: Document, process: Process) -> bool:
+        """Keeps up with `pods/resize`. Whether the pod is held to what it says."""
+        uid, wanted, pid = pod["metadata"]["uid"], limits(pod), process.identity.pid
+        if (place := oom.of_pod(pod)) != self._scores.get(uid):
+            oom.hold(pid, place)
+            self._scores[uid] = place
+        if (known := self._limits.get(uid)) == wanted:
+            return True
+        held = self._cgroups.confine(uid, pid, wanted, may_lower=known is not None)
+        if held:
             self._limits[uid] = wanted
+        return held
 
     def _address(self, pod: Document) -> str:
         uid = pod["metadata"]["uid"]
@@ -221,6 +229,7 @@ class PodRunner:
         self._exits.pop(uid, None)
         self._addresses.pop(uid, None)
         self._limits.pop(uid, None)
+        self._scores.pop(uid, None)
 
     async def _foreign(self, pod: Document) -> Result:
         if (pod.get("status") or {}).get("phase") in FINAL:

@@ -4,7 +4,7 @@ Only the node agent's part of the status; lists are given whole, as a merge patc
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -76,6 +76,15 @@ ENDS: dict[str, End] = {
 
 
 def unhealthy(words: str) -> End:
+def out_of_memory(why: Literal["limit", "host"]) -> End:
+    """Of a guest whose QEMU the kernel killed."""
+    said = {
+        "limit": "needed more memory than its pod's limit: raise domain.resources.limits.memory",
+        "host": "was killed as the machine ran out of memory: stop other guests, or give this one less",
+    }
+    return End("Failed", "OOMKilled", f"QEMU {said[why]}")
+
+
     """Of a guest whose liveness probe failed."""
     return End("Failed", "LivenessProbeFailed", f"the liveness probe failed ({words}), so the guest was stopped")
 
@@ -200,7 +209,7 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
             found, kind, ability.status, now=now, reason=ability.reason, message=ability.message
         )  # fmt: skip
     if seen.observed.status in STOPPED:
-        message = "a disk is full or broken" if seen.observed.status == "io-error" else ""
+        message = _trouble(vmi, seen.observed) if seen.observed.status == "io-error" else ""
         reason = "PausedIOError" if message else "PausedByUser"
         found = conditions.put(found, "Paused", True, now=now, reason=reason, message=message)
     else:
@@ -244,6 +253,16 @@ ON_ITS_WAY = {
 def _several(found: list[Document], seen: Seen, kind: Several, now: datetime) -> list[Document]:
     """What cannot be done comes first, by name; then what is on its way."""
     jobs = {each.removeprefix(kind.prefix): j for each, j in seen.jobs.items() if each.startswith(kind.prefix)}
+def _trouble(vmi: Document, observed: Observed) -> str:
+    """Of a guest that a disk stopped, which and what to do."""
+    full = [disk.name for disk in observed.disks if disk.trouble == "nospace"]
+    broken = [disk.name for disk in observed.disks if disk.trouble not in ("", "nospace")]
+    found = [f"there is no room left for what the guest writes to volume {', '.join(full)}: make some"] if full else []
+    found += [f"volume {', '.join(broken)} cannot be read or written"] if broken else []
+    words = "; ".join(found) or "a disk is full or broken"
+    return f"{words}, and go on with: hotvirt unpause vmi {vmi['metadata']['name']}"
+
+
     errors = seen.volume_errors if kind is VOLUMES else seen.card_errors
     stuck = dict(errors)
     stuck |= {name: (job.error.reason, str(job.error)) for name, job in jobs.items() if job.error is not None}
