@@ -381,10 +381,10 @@ class Guest:
         for task in [*helpers, *(job.task for job in self.jobs.values())]:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
+        self._look_again_at.cancel()
         self.agent.close()
         await self.monitor.close()
 
-        self._look_again_at.cancel()
 
 def kill(place: PodPlace, outcome: str = "Succeeded") -> None:
     """End a pod's process that was to stop. Its pod is told of it by whoever watches the process."""

@@ -47,9 +47,9 @@ class Seen(Struct, frozen=True, kw_only=True):
     """Volume name -> its claim."""
     links: dict[str, bool] = {}
     """Interface -> whether its cable is in."""
-    card_errors: dict[str, tuple[str, str]] = {}
     unheard: bool = False
     """Whether the agent may answer and was not heard yet: what was published of it stays."""
+    card_errors: dict[str, tuple[str, str]] = {}
     """Interface -> (reason, message) of cards that cannot come yet."""
 
 
