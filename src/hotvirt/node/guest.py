@@ -155,7 +155,7 @@ class Guest:
                         self._forget()
                 elif event.name == "RESET":
                     self._forget()
-                    self.kernel = guestkernel.BOOTING
+                    self.vcpus, self.kernel = None, guestkernel.BOOTING
                     for note in (self.place.frozen, self.place.reboot):  # what they were for is over
                         note.unlink(missing_ok=True)
                 self.poke()
@@ -265,15 +265,18 @@ class Guest:
             self.poke()
 
     def _forget(self) -> None:
-        """What the guest said of itself counts no more."""
-        self.view = self.vcpus = None
+        """Its agent went. How many vCPUs it has online stays as it said last: nobody can change that without the agent.
+        Its kernel is asked anew when the agent comes back: drivers come and go."""
+        self.view = None
+        if self.kernel is not guestkernel.BOOTING:
+            self.kernel = None
         for task in (self._settling, self._recounting):
             if task is not None:
                 task.cancel()
+        self._unheard_until = 0.0
 
     # Changes
 
-        self._unheard_until = 0.0
     def want(
         self, kind: str, target: object, run: Callable[[Report], Awaitable[None]], *, until: datetime | None = None
     ) -> None:
