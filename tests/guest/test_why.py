@@ -102,7 +102,7 @@ def test_each_fact_that_fails_is_named_and_once_mended_the_guest_has_it(home):
     assert home.facts("web")["onlineCPUs"] == 2
 
     # A disk: no claim, the wrong bus, a gate, somebody else's.
-
+    home.apply_claim("data", "32Mi")
     assert why("disk=data", "disk=data,bus=sata", "disk=data,bus=virtio") == {
         "disk=data": set(), "disk=data,bus=sata": {"disk.bus"}, "disk=data,bus=virtio": set(),
     }  # fmt: skip
