@@ -108,6 +108,53 @@ def test_live_fields_go_to_the_instance(make, change, patch):
     assert update.refusals == ()
 
 
+ROOM = {"hotvirt.io/memory-room": "32Gi", "hotvirt.io/sockets-room": "16"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "patch", "refused"),
+    [
+        ([("domain.memory.maxGuest", "16Gi")], {"memory": {"maxGuest": "16Gi"}}, []),
+        ([("domain.cpu.maxSockets", 16)], {"cpu": {"maxSockets": 16}}, []),
+        ([("domain.memory.maxGuest", "16Gi"), ("domain.memory.guest", "12Gi")],
+         {"memory": {"maxGuest": "16Gi", "guest": "12Gi"}, "resources": {"requests": {"memory": "11Gi"}}}, []),
+        ([("domain.cpu.maxSockets", 12), ("domain.cpu.sockets", 10)],
+         {"cpu": {"maxSockets": 12, "sockets": 10}, "resources": {"requests": {"cpu": "1200m"}}}, []),
+        ([("domain.memory.maxGuest", "64Gi"), ("domain.memory.guest", "4Gi")],
+         {"memory": {"guest": "4Gi"}, "resources": {"requests": {"memory": "3Gi"}}}, ["memory.headroom"]),
+        ([("domain.memory.maxGuest", "64Gi"), ("domain.memory.guest", "12Gi")], None,
+         ["memory.headroom", "memory.max-guest"]),
+        ([("domain.memory.maxGuest", "2Gi")], {"memory": {"maxGuest": "2Gi"}}, []),
+        ([("domain.memory.maxGuest", None)], None, ["template"]),
+        ([("domain.cpu.maxSockets", 17)], None, ["cpu.headroom"]),
+    ],
+)  # fmt: skip
+def test_a_maximum_moves_while_qemu_has_room(make, changes, patch, refused):
+    before = copy.deepcopy(AT_START)
+    after = copy.deepcopy(before)
+    both(*(put(*change) for change in changes))(after)
+    vm, vmi = make.vm(), make.vmi(status={"phase": "Running"})
+    vm["spec"]["template"]["spec"], vmi["spec"] = after, before
+    vmi["metadata"]["annotations"] = {**(vmi["metadata"].get("annotations") or {}), **ROOM}
+    update = liveupdate.plan(vm, vmi, before, facts=FACTS, settings=Settings())
+    assert update.patch == ({"domain": patch} if patch else {})
+    assert [refusal.id for refusal in update.refusals] == refused
+    stage = liveupdate.plan(vm, vmi, before, facts=Facts(rollout_strategy="Stage"), settings=Settings())
+    assert not stage.patch.get("domain", {}).get("memory", {}).get("maxGuest")
+
+
+def test_a_lower_maximum_waits_for_the_size_that_it_covers(make):
+    before = copy.deepcopy(AT_START)
+    after = copy.deepcopy(before)
+    both(put("domain.memory.maxGuest", "1Gi"), put("domain.memory.guest", "1Gi"))(after)
+    vm, vmi = make.vm(), make.vmi(status={"phase": "Running"})
+    vm["spec"]["template"]["spec"], vmi["spec"] = after, before
+    update = liveupdate.plan(vm, vmi, before, facts=FACTS, settings=Settings())
+    assert update.patch["domain"]["memory"] == {"guest": "1Gi", "maxGuest": "1Gi"}
+    small = Facts(disabled_gates=frozenset(), rollout_strategy="Stage")
+    assert liveupdate.plan(vm, vmi, before, facts=small, settings=Settings()).patch == {}
+
+
 def test_memory_may_be_driven_by_requests(make):
     spec = {"domain": {"resources": {"requests": {"memory": "1Gi"}}}}
     vm, vmi = make.vm(), make.vmi(status={"phase": "Running"})
@@ -130,7 +177,8 @@ def test_memory_may_be_driven_by_requests(make):
          ["spec.template.spec.domain.memory.guest: 2Gi -> 16Gi", "more than the guest's maximum, 8Gi",
           "raise domain.memory.maxGuest"]),
         (put("domain.cpu.sockets", 9), ["spec.template.spec.domain.cpu.sockets: 2 -> 9", "maxSockets"]),
-        (put("domain.memory.maxGuest", "16Gi"), ["domain.memory.maxGuest: 8Gi -> 16Gi: the limit is fixed"]),
+        (put("domain.memory.maxGuest", "16Gi"),
+         ["domain.memory.maxGuest: 8Gi -> 16Gi: a maximum of", "is not within QEMU's headroom, up to 8Gi"]),
         (put("domain.cpu.threads", 2), ["domain.cpu.threads: unset -> 2: only sockets change"]),
         (put("domain.ioThreads.count", 2), ["spec.template.spec.domain.ioThreads.count: unset -> 2"]),
         (put("hostname", "other"), ["spec.template.spec.hostname: unset -> other: it changes with a restart only"]),

@@ -12,7 +12,7 @@ from hotvirt.node.hostfacts import HostFacts
 from hotvirt.qemu.errors import HotplugError
 from hotvirt.qemu.guestagent import AgentInfo
 from hotvirt.qemu.probe import Acceleration
-from hotvirt.qemu.state import DiskState, MemoryState, Observed, VcpuSlot, VirtioMem
+from hotvirt.qemu.state import Dimm, DiskState, MemoryState, Observed, VcpuSlot, VirtioMem
 from hotvirt.server.patches.merge import merge_patch
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -82,7 +82,7 @@ def patch(document, look, *, now=NOW, host=None):
 
 def after(document, look, *, now=NOW, host=None):
     """The document with the patch in it, as the API server merges it."""
-    return merge_patch(document, {"status": patch(document, look, now=now, host=host)})
+    return merge_patch(document, status.running(document, look, host or facts(), now=now) or {})
 
 
 def condition(document, kind):
@@ -105,6 +105,18 @@ def going(target=None):
 
 def failed(reason="GuestRefused", message="the guest keeps 512Mi"):
     return Job(None, task=Task(done=True), error=HotplugError(reason, message))
+
+
+def test_how_far_qemu_can_go_is_told():
+    dimms = (Dimm("dimm0", GIB, 4 * GIB),)
+    memory = MemoryState(boot=GIB, device=mem().device, dimms=dimms, slots=16, dimm_room=3 * GIB)
+    now = after(vmi(), seen(memory=memory))
+    assert now["metadata"]["annotations"] == {
+        "hotvirt.io/memory-room": "4Gi", "hotvirt.io/memory-slots": "1/16", "hotvirt.io/sockets-room": "4",
+    }  # fmt: skip
+    assert status.running(now, seen(memory=memory), facts(), now=NOW) is None
+    without = after(vmi(), seen(memory=MemoryState(boot=GIB)))
+    assert without["metadata"]["annotations"] == {"hotvirt.io/sockets-room": "4"}
 
 
 # From the launch to a guest at rest

@@ -8,8 +8,10 @@ from msgspec import structs
 from hotvirt.api import quantity
 from hotvirt.preconditions import (
     CpuChange,
+    CpuLimit,
     Facts,
     MemoryChange,
+    MemoryLimit,
     NicAdd,
     NicLink,
     NicRemove,
@@ -17,6 +19,7 @@ from hotvirt.preconditions import (
     VolumeRemove,
     blockers,
     check,
+    limits,
     sentence,
 )
 from hotvirt.preconditions.check import FACTS, check_stopped
@@ -67,7 +70,7 @@ ADD_VIRTIO = VolumeAdd(volume=CLAIM, disk={"name": "data", "disk": {"bus": "virt
 NIC = NicAdd({"name": "lan", "bridge": {}}, {"name": "lan", "multus": {"networkName": "lan"}})
 CHANGES = {
     "memory": MemoryChange(2 * GIB), "less memory": MemoryChange(512 << 20), "cpu": CpuChange(4),
-    "fewer cpus": CpuChange(1), "add": ADD,
+    "fewer cpus": CpuChange(1), "add": ADD, "max memory": MemoryLimit(2 * GIB), "max cpus": CpuLimit(3),
     "add virtio": ADD_VIRTIO, "remove": VolumeRemove("log"),
 }  # fmt: skip
 NICS = {"nic": NIC, "no nic": NicRemove("dmz"), "link": NicLink("default", "down")}
@@ -85,6 +88,19 @@ def saying(kind, status, **more):
     kept = [each for each in vmi["status"]["conditions"] if each["type"] != kind]
     vmi["status"]["conditions"] = [*kept, {"type": kind, "status": status, **more}]
     return vmi
+
+
+def roomy(**annotations):
+    """The instance with what its QEMU has room for."""
+    names = {"memory": limits.MEMORY_ROOM, "sockets": limits.SOCKETS_ROOM}
+    told = {names[key]: value for key, value in annotations.items()}
+    return {**VMI, "metadata": {**VMI["metadata"], "annotations": told}}
+
+
+def by_dimm(slots):
+    """A guest without the virtio-mem driver."""
+    vmi = saying("MemoryHotplugAvailable", "True", reason="DimmsOnly", message="memory comes as DIMMs")
+    return {**vmi, "metadata": {**vmi["metadata"], "annotations": {limits.MEMORY_SLOTS: slots}}}
 
 
 def known(**facts):
@@ -146,6 +162,23 @@ FAILS = {
     "too much memory": (MemoryChange(8 * GIB), VMI, KNOWN, "memory.max-guest",
         ("memory 8Gi is more than the guest's maximum, 4Gi "
         "(use at most 4Gi, or raise domain.memory.maxGuest and restart)")),
+    "too much memory, though there is room": (MemoryChange(8 * GIB), roomy(memory="16Gi"), KNOWN, "memory.max-guest",
+        ("(use at most 4Gi, or raise domain.memory.maxGuest to 8Gi or more: QEMU has room for up to 16Gi, so no "
+        "restart is needed)")),
+    "too many sockets, though there is room": (CpuChange(6), roomy(sockets="8"), KNOWN, "cpu.max-sockets",
+        "(use at most 4, or raise domain.cpu.maxSockets to 6: QEMU has room for 8, without a restart)"),
+    "a maximum beyond the room": (MemoryLimit(32 * GIB), roomy(memory="16Gi"), KNOWN, "memory.headroom",
+        ("a maximum of 32Gi is not within QEMU's headroom, up to 16Gi (use at most 16Gi; a restart gives it the new "
+        "maximum)")),
+    "a maximum where none was": (MemoryLimit(2 * GIB), instance(memory={"guest": "1Gi"}), KNOWN, "memory.headroom",
+        ("the guest was started without a maximum, so QEMU has no room for more memory (a restart gives it the new "
+        "maximum)")),
+    "a maximum below the size": (MemoryLimit(GIB // 2), VMI, KNOWN, "memory.above-size",
+        "a maximum of 512Mi is less than the 1Gi that the guest is to have (lower domain.memory.guest first)"),
+    "too many sockets ever": (CpuLimit(9), roomy(sockets="8"), KNOWN, "cpu.headroom",
+        "a maximum of 9 sockets is not within QEMU's room, 2 to 8 (use at most 8; a restart gives it the new maximum)"),
+    "all slots taken": (CHANGES["memory"], by_dimm("16/16"), KNOWN, "memory.dimm-slots",
+        "16 of the guest's 16 memory slots are taken (restart it, and it has the memory from the start)"),
     "memory without a maximum": (MemoryChange(2 * GIB), instance(memory={"guest": "1Gi"}), KNOWN, "memory.max-guest",
         ("the guest was started without a maximum, so memory cannot become 2Gi "
         "(set domain.memory.maxGuest to 2Gi or more, and restart)")),
@@ -274,6 +307,7 @@ def test_every_fact_can_fail_or_is_known_never_to_be_in_the_way():
     never = {"memory.alignment", "guest.agent", "guest.running", "guest.memory-release", "guest.cpu-release"}
     told = {finding.id for change in CHANGES.values() for finding in check(change, VMI, KNOWN)}
     told |= {finding.id for finding in check(ADD, VMI, known(claims={}))}
+    told |= {finding.id for finding in check(CHANGES["memory"], by_dimm("1/16"), KNOWN)}
     assert told - never == {id_ for *_, id_, _ in FAILS.values()}
     assert set(FACTS) == {type(change) for change in (*CHANGES.values(), *NICS.values())}
 

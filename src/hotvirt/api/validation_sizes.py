@@ -37,7 +37,7 @@ def _cpu(cpu: Document, path: str) -> Iterator[Fault]:
         yield invalid(
             f"{path}.sockets",
             f"{sockets} sockets are more than the most that can be plugged, maxSockets {most}: "
-            "lower sockets, or raise maxSockets (needs a restart)",
+            "lower sockets, or raise maxSockets",
         )
     count = max(sockets, most or 1) * (counts["cores"] or 1) * (counts["threads"] or 1)
     if count > MOST_VCPUS:
@@ -72,7 +72,7 @@ def _memory(domain: Document, path: str) -> list[Fault]:
             invalid(
                 f"{path}.{where}",
                 f"{_text(size)} is more than maxGuest, {_text(most)}: "
-                "lower it, or raise memory.maxGuest (needs a restart)",
+                "lower it, or raise memory.maxGuest",
             )
         )
     if limit is not None and asked is not None and asked > limit:

@@ -23,7 +23,7 @@ WOULD_NOT = 3
 MARKS = {"pass": "✓", "fail": "✗", "unknown": "?"}
 PLAIN = {"pass": "ok", "fail": "NO", "unknown": "?"}
 COLOURS = {"pass": "green", "fail": "red", "unknown": "yellow"}
-FORMS = ("memory=", "cpu=", "sockets=", "disk=", "no-disk=", "nic=", "no-nic=")
+FORMS = ("memory=", "cpu=", "sockets=", "max-memory=", "max-sockets=", "disk=", "no-disk=", "nic=", "no-nic=")
 
 
 class Asked(click.ParamType):  # type: ignore[type-arg]  # generic only for the type checker

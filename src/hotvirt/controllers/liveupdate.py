@@ -1,9 +1,10 @@
 """An edited VM against its running instance: what goes through while it runs, and what has to wait for a restart. Pure.
 
-Live are memory, sockets, the requests and limits that follow them, hotpluggable volumes with their disks, cards (see
-`livecards`), and where a machine may run. Each is asked of `preconditions`; one that may not be made, and every other
-field that differs from what the machine was started with, becomes a `Refusal`. Refusals never hold back what is live:
-both come from the same edit. What its node has no room for waits, and is said to (`Update.held`).
+Live are memory, sockets, what is declared as the most of them (as far as QEMU has room), the requests and limits that
+follow them, hotpluggable volumes with their disks, cards (see `livecards`), and where a machine may run. Each is asked
+of `preconditions`; one that may not be made, and every other field that differs from what the machine was started with,
+becomes a `Refusal`. Refusals never hold back what is live: both come from the same edit. What its node has no room for
+waits, and is said to (`Update.held`).
 """
 
 from collections.abc import Container, Mapping
@@ -18,7 +19,18 @@ from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.placement import Demand, demand, requested, shortage
 from hotvirt.controllers.templatediff import SECRET, Difference, diff, merge_patch, merged, shown
 from hotvirt.kube.client import Document
-from hotvirt.preconditions import Change, CpuChange, Facts, MemoryChange, VolumeAdd, VolumeRemove, blockers, check
+from hotvirt.preconditions import (
+    Change,
+    CpuChange,
+    CpuLimit,
+    Facts,
+    MemoryChange,
+    MemoryLimit,
+    VolumeAdd,
+    VolumeRemove,
+    blockers,
+    check,
+)
 from hotvirt.preconditions import sentence as sentence_of
 
 TEMPLATE = "spec.template.spec"
@@ -29,8 +41,8 @@ SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
 HINTS = (
     ("domain.cpu.cores", "only sockets change while it runs"),
     ("domain.cpu.threads", "only sockets change while it runs"),
-    ("domain.cpu.maxSockets", "the limit is fixed when it starts"),
-    ("domain.memory.maxGuest", "the limit is fixed when it starts"),
+    ("domain.cpu.maxSockets", "who has no maximum of its own gets the cluster's when it starts"),
+    ("domain.memory.maxGuest", "who has no maximum of its own gets the cluster's when it starts"),
     ("volumes[", "only volumes marked hotpluggable: true come and go while it runs"),
     ("domain.devices.disks[", "only disks of volumes marked hotpluggable: true come and go while it runs"),
 )
@@ -107,6 +119,8 @@ def _plan(
     refusals = [] if started is None else [_never_live(d) for d in _other_differences(started, wanted, live=live)]
     new = dict(has)
     new["domain"] = dict(specs.domain(has))
+    refusals += _limits(new, wanted, vmi, facts)
+    vmi = {**vmi, "spec": {**has, "domain": dict(new["domain"])}}  # as the rest of the edit finds it
     untouched = set(held)
     if "memory" not in held:
         refused = _memory(new, wanted, vmi, facts)
@@ -115,6 +129,7 @@ def _plan(
             untouched.add("memory")  # its requests would have sized the guest
     if "cpu" not in held:
         refusals += _sockets(new, wanted, vmi, facts)
+    _keep_within(new, has)
     _resources(new, wanted, started or has, cpu_ratio=settings.cpu_allocation_ratio, untouched=untouched)
     waits, refused = _volumes(new, wanted, vmi, facts)
     refusals += refused + _cards(new, wanted, vmi, facts)
@@ -165,6 +180,48 @@ def message(update: Update, name: str) -> str:
 
 
 # One kind of change each. They fill in `new`, the instance's spec to be.
+
+
+LIMITS = (("memory", "maxGuest"), ("cpu", "maxSockets"))
+
+
+def _limits(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
+    """A maximum that is not named any more stays until the next start, and is told of as such."""
+    refusals: list[Refusal] = []
+    for block, field in LIMITS:
+        most, had = ((specs.domain(spec).get(block) or {}).get(field) for spec in (wanted, new))
+        if most is None or _same_limit(block, most, had):
+            continue
+        change: Change = MemoryLimit(parse_bytes(most)) if block == "memory" else CpuLimit(int(most))
+        after = {**vmi, "spec": {**vmi["spec"], "domain": _with_sizes(specs.domain(vmi["spec"]), wanted)}}
+        refused = _judged(change, after, facts, field=f"domain.{block}.{field}", old=shown(had), new=shown(most))
+        refusals += refused
+        if not refused:
+            new["domain"][block] = {**(new["domain"].get(block) or {}), field: most}
+    return refusals
+
+
+def _keep_within(new: Document, has: Document) -> None:
+    """A lower maximum waits for the size that it covers."""
+    memory, before = new["domain"].get("memory") or {}, specs.domain(has).get("memory") or {}
+    if memory.get("maxGuest") is not None and parse_bytes(memory["maxGuest"]) < (specs.guest_memory(new) or 0):
+        new["domain"]["memory"] = {**memory, "maxGuest": before.get("maxGuest") or memory["maxGuest"]}
+    cpu, before = new["domain"].get("cpu") or {}, specs.domain(has).get("cpu") or {}
+    if cpu.get("maxSockets") is not None and int(cpu["maxSockets"]) < specs.sockets(new):
+        new["domain"]["cpu"] = {**cpu, "maxSockets": before.get("maxSockets") or cpu["maxSockets"]}
+
+
+def _with_sizes(domain: Document, wanted: Document) -> Document:
+    """The domain as large as it is to be: a maximum goes with the size of the same edit."""
+    size = specs.guest_memory(wanted)
+    memory = {**(domain.get("memory") or {}), **({"guest": format_bytes(size)} if size is not None else {})}
+    return {**domain, "memory": memory, "cpu": {**(domain.get("cpu") or {}), "sockets": specs.sockets(wanted)}}
+
+
+def _same_limit(block: str, one: Any, other: Any) -> bool:
+    if one is None or other is None:
+        return one is other
+    return parse_bytes(one) == parse_bytes(other) if block == "memory" else int(one) == int(other)
 
 
 def _memory(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
@@ -310,17 +367,21 @@ def _never_live(found: Difference) -> Refusal:
 
 def _other_differences(started: Document, wanted: Document, *, live: bool) -> list[Difference]:
     both = livecards.second(started) & livecards.second(wanted)
-    return list(diff(_without_live(started, both, live=live), _without_live(wanted, both, live=live)))
+    named = [
+        (block, field) for block, field in LIMITS if (specs.domain(wanted).get(block) or {}).get(field) is not None
+    ]
+    before, after = (_without_live(spec, both, named, live=live) for spec in (started, wanted))
+    return list(diff(before, after))
 
 
-def _without_live(spec: Document, both: set[str], *, live: bool) -> Document:
+def _without_live(spec: Document, both: set[str], limits: list[tuple[str, str]], *, live: bool) -> Document:
     """The spec without what the functions above look after."""
     left = {key: value for key, value in spec.items() if key not in AT_START_ONLY and not (live and key in PLACEMENT)}
     hot = {volume["name"] for volume in spec.get("volumes") or () if _is_hotpluggable(volume)}
     left["volumes"] = [volume for volume in spec.get("volumes") or () if volume["name"] not in hot]
     domain = dict(specs.domain(spec))
-    _trim(domain, "memory", ("guest",))
-    _trim(domain, "cpu", ("sockets",))
+    _trim(domain, "memory", ("guest", *(field for block, field in limits if block == "memory")))
+    _trim(domain, "cpu", ("sockets", *(field for block, field in limits if block == "cpu")))
     if domain.get("resources"):
         domain["resources"] = dict(domain["resources"])
         for kind in ("requests", "limits"):

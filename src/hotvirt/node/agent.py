@@ -430,7 +430,7 @@ class NodeAgent:
 
     async def _patch(self, vmi: Document, patch: Document) -> None:
         metadata = vmi["metadata"]
-        guarded = {**patch, "metadata": {"resourceVersion": metadata["resourceVersion"]}}
+        guarded = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": metadata["resourceVersion"]}}
         try:
             self._vmis.observe(await self._client.patch(VMIS, metadata["name"], guarded, metadata["namespace"]))
         except NotFound:

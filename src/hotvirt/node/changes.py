@@ -10,6 +10,7 @@ from hotvirt.kube.client import Document
 from hotvirt.node import guestkernel, render
 from hotvirt.node.guest import Guest
 from hotvirt.node.status import SLACK
+from hotvirt.preconditions.guest import DIMMS_ONLY
 from hotvirt.qemu import cpu
 from hotvirt.qemu.memory import VIRTIO_MEM, Means, resize_memory
 from hotvirt.qemu.progress import Report
@@ -25,7 +26,7 @@ def means(vmi: Document, kernel: guestkernel.Kernel | None) -> Means:
     said = (vmi["metadata"].get("annotations") or {}).get(MEMORY_DEVICE)
     if said in ("dimm", "virtio-mem"):
         return Means(dimms=said == "dimm")
-    return Means(dimms=True) if kernel is not None and kernel.memory.reason == guestkernel.DIMMS_ONLY else VIRTIO_MEM
+    return Means(dimms=True) if kernel is not None and kernel.memory.reason == DIMMS_ONLY else VIRTIO_MEM
 
 
 def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from hotvirt.preconditions.guest import DIMMS_ONLY
 from hotvirt.qemu.errors import AgentRefused
 from hotvirt.qemu.guestagent import CHUNK, GuestAgent
 
@@ -35,8 +36,6 @@ MOST_MODULES = 8 << 20
 MODULE = re.compile(rb"virtio[_-]mem\.ko")
 POLICIES = ("offline", "online", "online_kernel", "online_movable")
 WINDOWS = "mswindows"
-DIMMS_ONLY = "DimmsOnly"
-"""Why a guest can take memory, though not by its virtio-mem device."""
 VIRTIO_VENDOR, VIRTIO_MEM_DEVICE = 0x1AF4, 0x1058
 
 

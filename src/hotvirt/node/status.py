@@ -19,6 +19,7 @@ from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import attachment_names
 from hotvirt.node.pulls import REASONS as PULL_REASONS
 from hotvirt.node.volumes import IN_USE, is_empty_drive, is_hotplugged
+from hotvirt.preconditions import limits
 from hotvirt.qemu.state import Observed
 
 MIB = 1 << 20
@@ -157,9 +158,26 @@ def running(vmi: Document, seen: Seen, facts: HostFacts, *, now: datetime, pod_r
             {"phase": "Running", "phaseTransitionTimestamp": stamp(now)},
         ]
     changed = {key: value for key, value in new.items() if status.get(key) != value}
+    told = vmi["metadata"].get("annotations") or {}
+    room = {name: value for name, value in room_of(spec, seen.observed).items() if told.get(name) != value}
     if changed.get("guestOSInfo"):  # a merge patch keeps what it does not name
         changed["guestOSInfo"] = {**dict.fromkeys(status.get("guestOSInfo") or {}), **changed["guestOSInfo"]}
+    if room:
+        return {"status": changed, "metadata": {"annotations": room}}
     return {"status": changed} if changed else None
+
+
+def room_of(spec: Document, observed: Observed) -> dict[str, str]:
+    """Annotations: up to where this QEMU can go, so that a maximum can be raised while it runs."""
+    memory, topology = observed.memory, render.wanted_topology(spec)
+    told = {}
+    if memory.most > memory.boot:
+        told[limits.MEMORY_ROOM] = format_bytes(memory.most)
+    if memory.slots:
+        told[limits.MEMORY_SLOTS] = f"{len(memory.dimms)}/{memory.slots}"
+    if sockets := len(observed.vcpus) // topology.per_socket:
+        told[limits.SOCKETS_ROOM] = str(sockets)
+    return told
 
 
 def final(vmi: Document, end: End, *, now: datetime) -> Document:
@@ -235,6 +253,16 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
     return _several(found, seen, CARDS, now)
 
 
+def _trouble(vmi: Document, observed: Observed) -> str:
+    """Of a guest that a disk stopped, which and what to do."""
+    full = [disk.name for disk in observed.disks if disk.trouble == "nospace"]
+    broken = [disk.name for disk in observed.disks if disk.trouble not in ("", "nospace")]
+    found = [f"there is no room left for what the guest writes to volume {', '.join(full)}: make some"] if full else []
+    found += [f"volume {', '.join(broken)} cannot be read or written"] if broken else []
+    words = "; ".join(found) or "a disk is full or broken"
+    return f"{words}, and go on with: hotvirt unpause vmi {vmi['metadata']['name']}"
+
+
 class Several(Struct, frozen=True):
     """Things of one kind, each of which may be on its way, and the condition that tells of them."""
 
@@ -253,16 +281,6 @@ ON_ITS_WAY = {
 def _several(found: list[Document], seen: Seen, kind: Several, now: datetime) -> list[Document]:
     """What cannot be done comes first, by name; then what is on its way."""
     jobs = {each.removeprefix(kind.prefix): j for each, j in seen.jobs.items() if each.startswith(kind.prefix)}
-def _trouble(vmi: Document, observed: Observed) -> str:
-    """Of a guest that a disk stopped, which and what to do."""
-    full = [disk.name for disk in observed.disks if disk.trouble == "nospace"]
-    broken = [disk.name for disk in observed.disks if disk.trouble not in ("", "nospace")]
-    found = [f"there is no room left for what the guest writes to volume {', '.join(full)}: make some"] if full else []
-    found += [f"volume {', '.join(broken)} cannot be read or written"] if broken else []
-    words = "; ".join(found) or "a disk is full or broken"
-    return f"{words}, and go on with: hotvirt unpause vmi {vmi['metadata']['name']}"
-
-
     errors = seen.volume_errors if kind is VOLUMES else seen.card_errors
     stuck = dict(errors)
     stuck |= {name: (job.error.reason, str(job.error)) for name, job in jobs.items() if job.error is not None}

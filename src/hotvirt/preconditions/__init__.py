@@ -8,7 +8,9 @@ is known beside the instance (made of documents by `gather`), `report` puts the 
 from hotvirt.preconditions.changes import (
     Change,
     CpuChange,
+    CpuLimit,
     MemoryChange,
+    MemoryLimit,
     NicAdd,
     NicLink,
     NicRemove,
@@ -20,6 +22,6 @@ from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding, blockers, sentence
 
 __all__ = (
-    "Change", "CpuChange", "Facts", "Finding", "MemoryChange", "NicAdd", "NicLink", "NicRemove", "VolumeAdd",
-    "VolumeRemove", "blockers", "check", "sentence",
+    "Change", "CpuChange", "CpuLimit", "Facts", "Finding", "MemoryChange", "MemoryLimit", "NicAdd", "NicLink",
+    "NicRemove", "VolumeAdd", "VolumeRemove", "blockers", "check", "sentence",
 )  # fmt: skip

@@ -11,7 +11,9 @@ from hotvirt.api.defaults import whole_blocks
 from hotvirt.preconditions.changes import (
     Change,
     CpuChange,
+    CpuLimit,
     MemoryChange,
+    MemoryLimit,
     NicAdd,
     NicLink,
     NicRemove,
@@ -20,7 +22,10 @@ from hotvirt.preconditions.changes import (
 )
 
 Document = dict[str, Any]
-FORMS = "memory=SIZE, cpu=COUNT, sockets=COUNT, disk=NAME, no-disk=NAME, nic=NAME, no-nic=NAME"
+FORMS = (
+    "memory=SIZE, cpu=COUNT, sockets=COUNT, max-memory=SIZE, max-sockets=COUNT, disk=NAME, no-disk=NAME, nic=NAME, "
+    "no-nic=NAME"
+)
 LONGEST = 253
 
 
@@ -40,6 +45,10 @@ def read(text: str, vm: Document, vmi: Document | None) -> Change:
             change = CpuChange(_sockets(value, vmi or {"spec": template}))
         case "sockets":
             change = CpuChange(_count("sockets", value))
+        case "max-memory":
+            change = MemoryLimit(_memory(value))
+        case "max-sockets":
+            change = CpuLimit(_count("max-sockets", value))
         case "disk":
             change = _disk(value, options, template)
         case "no-disk":

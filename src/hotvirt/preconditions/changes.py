@@ -19,6 +19,18 @@ class CpuChange(Struct, frozen=True):
     sockets: int
 
 
+class MemoryLimit(Struct, frozen=True):
+    """The most that the guest's memory can become without a restart is declared to be this many bytes."""
+
+    most: int
+
+
+class CpuLimit(Struct, frozen=True):
+    """The most sockets that the guest can have without a restart are declared to be so many."""
+
+    sockets: int
+
+
 class VolumeAdd(Struct, frozen=True):
     """A volume and its disk, as they stand in the VM's template, appear."""
 
@@ -52,7 +64,7 @@ class NicLink(Struct, frozen=True):
     state: Literal["up", "down"]
 
 
-Change = MemoryChange | CpuChange | VolumeAdd | VolumeRemove | NicAdd | NicRemove | NicLink
+Change = MemoryChange | CpuChange | MemoryLimit | CpuLimit | VolumeAdd | VolumeRemove | NicAdd | NicRemove | NicLink
 
 
 def label(change: Change) -> str:
@@ -62,6 +74,10 @@ def label(change: Change) -> str:
             return f"memory={quantity.format_bytes(change.guest)}"
         case CpuChange():
             return f"sockets={change.sockets}"
+        case MemoryLimit():
+            return f"max-memory={quantity.format_bytes(change.most)}"
+        case CpuLimit():
+            return f"max-sockets={change.sockets}"
         case VolumeAdd():
             return f"disk={change.volume.get('name')}"
         case VolumeRemove():

@@ -9,11 +9,13 @@ from typing import Any
 
 from msgspec import structs
 
-from hotvirt.preconditions import cluster, cpu, disk, memory, nic
+from hotvirt.preconditions import cluster, cpu, disk, limits, memory, nic
 from hotvirt.preconditions.changes import (
     Change,
     CpuChange,
+    CpuLimit,
     MemoryChange,
+    MemoryLimit,
     NicAdd,
     NicLink,
     NicRemove,
@@ -31,6 +33,8 @@ Fact = Callable[[Any, Document, Facts], Finding | None]
 FACTS: dict[type, tuple[Fact, ...]] = {
     MemoryChange: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *memory.FACTS),
     CpuChange: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *cpu.FACTS),
+    MemoryLimit: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *limits.MEMORY),
+    CpuLimit: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *limits.CPU),
     # Volumes and cards come and go under any rollout strategy, as upstream.
     VolumeAdd: (cluster.patch_vm, cluster.gate, *disk.ADD),
     VolumeRemove: (cluster.patch_vm, cluster.gate, *disk.REMOVE),
@@ -41,6 +45,8 @@ FACTS: dict[type, tuple[Fact, ...]] = {
 AT_A_START: dict[type, tuple[Fact, ...]] = {
     MemoryChange: (cluster.patch_vm, memory.alignment, memory.least),
     CpuChange: (cluster.patch_vm,),
+    MemoryLimit: (cluster.patch_vm,),
+    CpuLimit: (cluster.patch_vm,),
     VolumeAdd: (
         cluster.patch_vm, disk.name_free, disk.claim_exists, disk.claim_bound, disk.access_mode, disk.claim_free,
         disk.read_claim, disk.make_claim,

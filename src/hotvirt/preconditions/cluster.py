@@ -5,7 +5,9 @@ from typing import Any
 from hotvirt.preconditions.changes import (
     Change,
     CpuChange,
+    CpuLimit,
     MemoryChange,
+    MemoryLimit,
     NicAdd,
     NicLink,
     NicRemove,
@@ -24,6 +26,8 @@ HOTPLUG_NICS = ("HotplugNICs",)
 GATES: dict[type, tuple[str, ...]] = {
     MemoryChange: LIVE_UPDATE,
     CpuChange: (*LIVE_UPDATE, "CPUHotplug"),
+    MemoryLimit: LIVE_UPDATE,
+    CpuLimit: (*LIVE_UPDATE, "CPUHotplug"),
     VolumeAdd: HOTPLUG_VOLUMES,
     VolumeRemove: HOTPLUG_VOLUMES,
     NicAdd: HOTPLUG_NICS,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hotvirt.preconditions import guest, space
+from hotvirt.preconditions import guest, limits, space
 from hotvirt.preconditions.changes import CpuChange
 from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding, verdict
@@ -11,7 +11,7 @@ Document = dict[str, Any]
 
 
 def most_sockets(vmi: Document) -> int:
-    """How many the machine was started to hold."""
+    """How many are declared as the most."""
     cpu = (vmi["spec"].get("domain") or {}).get("cpu") or {}
     return int(cpu.get("maxSockets") or cpu.get("sockets") or 1)
 
@@ -19,13 +19,17 @@ def most_sockets(vmi: Document) -> int:
 def maximum(change: CpuChange, vmi: Document, _: Facts) -> Finding:
     most = most_sockets(vmi)
     fits = 1 <= change.sockets <= most
+    room = limits.sockets_room(vmi)
+    how = (
+        "and restart" if change.sockets > room else f"to {change.sockets}: QEMU has room for {room}, without a restart"
+    )
     return Finding(
         id="cpu.max-sockets",
         status=verdict(fits),
         message=f"{change.sockets} sockets are {'' if fits else 'not '}within what the guest started with, 1 to {most}",
         actual=str(change.sockets),
         required=f"1 to {most}",
-        mend="" if fits else f"use at most {most}, or raise domain.cpu.maxSockets and restart",
+        mend="" if fits else f"use at most {most}, or raise domain.cpu.maxSockets {how}",
         field="domain.cpu.sockets",
     )
 

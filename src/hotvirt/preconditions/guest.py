@@ -14,6 +14,8 @@ from hotvirt.preconditions.findings import Finding, Status, condition, machine, 
 Document = dict[str, Any]
 MEMORY, CPU, PCI = "MemoryHotplugAvailable", "CPUHotplugAvailable", "PCIHotplugAvailable"
 """Conditions of an instance, ours: whether its guest's kernel can take up what is plugged."""
+DIMMS_ONLY = "DimmsOnly"
+"""Why a guest can take memory, though not by its virtio-mem device."""
 
 
 def standing(_: Change, vmi: Document, __: Facts) -> Finding:
@@ -52,8 +54,9 @@ def memory_hotplug(change: MemoryChange, vmi: Document, _: Facts) -> Finding | N
     if at_boot is not None and defaults.whole_blocks(change.guest) <= quantity.parse_bytes(at_boot):
         return None
     return _ability(
-        vmi, MEMORY, id_="guest.memory-hotplug", what="memory", required="driver virtio_mem",
-        mend="use a kernel with CONFIG_VIRTIO_MEM (Linux 5.8 or newer), or VirtIO drivers on Windows",
+        vmi, MEMORY, id_="guest.memory-hotplug", what="memory", required="driver virtio_mem, or ACPI memory hot-plug",
+        mend="use a kernel with CONFIG_VIRTIO_MEM (Linux 5.8 or newer) or CONFIG_ACPI_HOTPLUG_MEMORY, or VirtIO "
+        "drivers on Windows",
     )  # fmt: skip
 
 

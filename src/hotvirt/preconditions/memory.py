@@ -4,10 +4,10 @@ from typing import Any
 
 from hotvirt.api import quantity
 from hotvirt.api.defaults import guest_memory, whole_blocks
-from hotvirt.preconditions import guest, space
+from hotvirt.preconditions import guest, limits, space
 from hotvirt.preconditions.changes import MemoryChange
 from hotvirt.preconditions.facts import Facts
-from hotvirt.preconditions.findings import Finding, verdict
+from hotvirt.preconditions.findings import Finding, condition, verdict
 
 Document = dict[str, Any]
 LEAST = 32 << 20
@@ -62,7 +62,12 @@ def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
     fits = size is None or whole_blocks(change.guest) <= whole_blocks(size)
     if declared:
         message = f"memory {wanted} is {'within' if fits else 'more than'} the guest's maximum, {most}"
-        mend = f"use at most {most}, or raise domain.memory.maxGuest and restart"
+        room = limits.memory_room(vmi) or 0
+        live = room >= whole_blocks(change.guest)
+        mend = f"use at most {most}, or raise domain.memory.maxGuest " + (
+            f"to {wanted} or more: QEMU has room for up to {quantity.format_bytes(room)}, so no restart is needed"
+            if live else "and restart"
+        )  # fmt: skip
     else:
         message = f"the guest was started without a maximum, so memory can{'' if fits else 'not'} become {wanted}"
         mend = f"set domain.memory.maxGuest to {wanted} or more, and restart"
@@ -73,6 +78,25 @@ def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
         actual=wanted,
         required=f"at most {most}",
         mend="" if fits else mend,
+        field=FIELD,
+    )
+
+
+def slots(change: MemoryChange, vmi: Document, _: Facts) -> Finding | None:
+    """A guest that takes DIMMs only needs a free slot to grow."""
+    told, found = limits.slots(vmi), condition(vmi, guest.MEMORY) or {}
+    has = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
+    grows = has is None or whole_blocks(change.guest) > quantity.parse_bytes(has)
+    if told is None or found.get("reason") != guest.DIMMS_ONLY or not grows:
+        return None
+    used, count = told
+    return Finding(
+        id="memory.dimm-slots",
+        status=verdict(used < count),
+        message=f"{used} of the guest's {count} memory slots are taken",
+        actual=f"{count - used} free",
+        required="1 free slot",
+        mend="" if used < count else "restart it, and it has the memory from the start",
         field=FIELD,
     )
 
@@ -98,5 +122,5 @@ def spare(change: MemoryChange, vmi: Document, facts: Facts) -> Finding | None:
 
 FACTS = (
     alignment, least, maximum, space.node, space.quota, guest.standing, guest.agent, guest.memory_hotplug,
-    spare, guest.memory_release,
+    slots, spare, guest.memory_release,
 )  # fmt: skip

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hotvirt.preconditions import cluster, upstream
+from hotvirt.preconditions import cluster, limits, upstream
 from hotvirt.preconditions.changes import (
     Change,
     CpuChange,
+    CpuLimit,
     MemoryChange,
+    MemoryLimit,
     NicAdd,
     NicLink,
     NicRemove,
@@ -22,6 +24,7 @@ from hotvirt.preconditions.changes import (
 from hotvirt.preconditions.check import check
 from hotvirt.preconditions.facts import MAKE_CLAIM, PATCH_VM, READ_CLAIM, Caller, Claim, Facts, Places, Quota
 from hotvirt.preconditions.findings import Finding
+from hotvirt.preconditions.guest import DIMMS_ONLY
 from hotvirt.preconditions.room import Demand
 from hotvirt.preconditions.upstream import Surroundings
 
@@ -48,7 +51,7 @@ with the caller's own rights and judges by upstream's rules. There a change of C
 pod, so it rests on more.
 """
 _WEB: dict[str, Any] = {
-    "metadata": {"name": "web", "namespace": "shop"},
+    "metadata": {"name": "web", "namespace": "shop", "annotations": {limits.MEMORY_SLOTS: "16/16"}},
     "spec": {
         "architecture": "arm64",
         "domain": {
@@ -64,7 +67,7 @@ _WEB: dict[str, Any] = {
         "memory": {"guestAtBoot": "1Gi", "guestCurrent": "1Gi"},
         "currentCPUTopology": {"sockets": 9},
         "conditions": [
-            {"type": "MemoryHotplugAvailable", "status": "False"},
+            {"type": "MemoryHotplugAvailable", "status": "False", "reason": DIMMS_ONLY},
             {"type": "CPUHotplugAvailable", "status": "False"},
             {"type": "PCIHotplugAvailable", "status": "False"},
             {
@@ -84,6 +87,8 @@ _VIRTIO = {"name": "data", "disk": {"bus": "virtio"}}
 _CHANGES: dict[str, tuple[tuple[Change, ...], str]] = {
     "Memory": ((MemoryChange(17 << 20), MemoryChange(8 << 30)), "`domain.memory.guest`"),
     "CPU sockets": ((CpuChange(8),), "`domain.cpu.sockets`"),
+    "The most that memory can become": ((MemoryLimit(16 << 20), MemoryLimit(8 << 30)), "`domain.memory.maxGuest`"),
+    "The most CPU sockets": ((CpuLimit(8),), "`domain.cpu.maxSockets`"),
     "A volume comes": (
         (VolumeAdd(_DATA, {"name": "data", "disk": {"bus": "sata"}}), VolumeAdd(_DATA, _VIRTIO),
          VolumeAdd(_LOST, _VIRTIO)),

@@ -9,14 +9,16 @@ from typing import Any
 
 from msgspec import structs
 
-from hotvirt.api import defaults, disks, schemas
+from hotvirt.api import defaults, disks, quantity, schemas
 from hotvirt.kube.admission import Read
 from hotvirt.kube.resources import VMIS
 from hotvirt.preconditions import (
     Change,
     CpuChange,
+    CpuLimit,
     Facts,
     MemoryChange,
+    MemoryLimit,
     NicAdd,
     NicLink,
     NicRemove,
@@ -31,6 +33,9 @@ Document = dict[str, Any]
 ABSENT = "absent"
 
 
+SIZED_BY: dict[type, type] = {MemoryLimit: MemoryChange, CpuLimit: CpuChange}
+
+
 def warnings(vm: Document, *, read: Read, kubevirt: Callable[[], Document | None]) -> tuple[str, ...]:
     """Of an edit of a VM whose guest runs."""
     metadata = vm.get("metadata") or {}
@@ -39,11 +44,38 @@ def warnings(vm: Document, *, read: Read, kubevirt: Callable[[], Document | None
         return ()
     # A network that is not there is waited for, and told of by the node.
     facts = structs.replace(Facts.of_cluster(kubevirt()), attachments=frozenset(_named(vm)))
-    found = []
-    for field, change in _changes(vm, vmi):
+    found, over = [], set()
+    for field, change in (*_limits(vm, vmi), *_changes(vm, vmi)):
+        if isinstance(change, MemoryChange | CpuChange) and type(change) in over:
+            continue  # its maximum was the matter
         if blocking := blockers(check(change, vmi, facts)):
+            over.add(SIZED_BY.get(type(change)))
             found.append(f"spec.template.spec.{field}: not while the guest runs: {sentence(blocking)}")
+        elif isinstance(change, MemoryLimit):  # the size of the same edit is judged by it
+            vmi = _with(vmi, "memory", "maxGuest", change.most)
+        elif isinstance(change, CpuLimit):
+            vmi = _with(vmi, "cpu", "maxSockets", change.sockets)
     return tuple(found)
+
+
+def _limits(vm: Document, vmi: Document) -> Iterator[tuple[str, Change]]:
+    """What the edit declares as the most, where it is raised. Lowering it asks nothing of the guest."""
+    template = ((vm.get("spec") or {}).get("template") or {}).get("spec") or {}
+    if not schemas.fits(vm.get("spec"), "VirtualMachineSpec"):
+        return
+    wanted, has = ((spec.get("domain") or {}) for spec in (template, vmi["spec"]))
+    most, had = ((domain.get("memory") or {}).get("maxGuest") for domain in (wanted, has))
+    if most is not None and quantity.parse_bytes(most) > (quantity.parse_bytes(had) if had is not None else 0):
+        yield "domain.memory.maxGuest", MemoryLimit(quantity.parse_bytes(most))
+    most, had = ((domain.get("cpu") or {}).get("maxSockets") for domain in (wanted, has))
+    if most is not None and int(most) > int(had or 0):
+        yield "domain.cpu.maxSockets", CpuLimit(int(most))
+
+
+def _with(vmi: Document, block: str, field: str, value: Any) -> Document:
+    spec = vmi["spec"]
+    domain = {**spec["domain"], block: {**(spec["domain"].get(block) or {}), field: value}}
+    return {**vmi, "spec": {**spec, "domain": domain}}
 
 
 def _changes(vm: Document, vmi: Document) -> Iterator[tuple[str, Change]]:
