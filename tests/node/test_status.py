@@ -208,6 +208,17 @@ def test_adopted_by_another_home():
     assert condition(found, "HotVCPUChange") is None
 
 
+def test_what_was_published_of_an_agent_that_was_not_heard_yet_stays():
+    """As after a restart of the home: the guest and its agent never noticed."""
+    known = after(vmi(), seen())
+    known["status"]["fsFreezeStatus"] = "frozen"
+    look = structs.replace(seen(view=None), unheard=True)
+    assert patch(known, look, now=LATER) == {}
+    gone = after(known, seen(view=None), now=LATER)
+    assert condition(gone, "AgentConnected") is None
+    assert {"guestOSInfo", "fsFreezeStatus"}.isdisjoint(gone["status"])
+
+
 def test_the_agent_goes_and_what_it_said_goes_with_it():
     found = after(after(vmi(), seen()), seen(view=None), now=LATER)
     assert condition(found, "AgentConnected") is None
@@ -220,17 +231,6 @@ def test_what_another_system_does_not_say_of_itself_is_forgotten():
     other = AgentView(info=VIEW.info, os={"id": "tiny"})
     found = after(after(vmi(), seen()), seen(view=other), now=LATER)
     assert found["status"]["guestOSInfo"] == {"id": "tiny"}
-def test_what_was_published_of_an_agent_that_was_not_heard_yet_stays():
-    """As after a restart of the home: the guest and its agent never noticed."""
-    known = after(vmi(), seen())
-    known["status"]["fsFreezeStatus"] = "frozen"
-    look = structs.replace(seen(view=None), unheard=True)
-    assert patch(known, look, now=LATER) == {}
-    gone = after(known, seen(view=None), now=LATER)
-    assert condition(gone, "AgentConnected") is None
-    assert {"guestOSInfo", "fsFreezeStatus"}.isdisjoint(gone["status"])
-
-
 
 
 # Memory

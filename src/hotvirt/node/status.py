@@ -76,7 +76,6 @@ ENDS: dict[str, End] = {
 """By the run states in which a guest does not go on, and QEMU waits to be dismissed."""
 
 
-def unhealthy(words: str) -> End:
 def out_of_memory(why: Literal["limit", "host"]) -> End:
     """Of a guest whose QEMU the kernel killed."""
     said = {
@@ -86,6 +85,7 @@ def out_of_memory(why: Literal["limit", "host"]) -> End:
     return End("Failed", "OOMKilled", f"QEMU {said[why]}")
 
 
+def unhealthy(words: str) -> End:
     """Of a guest whose liveness probe failed."""
     return End("Failed", "LivenessProbeFailed", f"the liveness probe failed ({words}), so the guest was stopped")
 
