@@ -35,10 +35,30 @@ async def test_first_start_makes_everything_and_the_second_leaves_a_persons_chan
     await bootstrap.ensure(store, version="v1")
     assert store.objects["kubevirts", "kubevirt"]["status"]["phase"] == "Deployed"
     assert ("storageclasses", "hotvirt-directory") in store.objects
-    assert store.patched == [("kubevirts", "kubevirt", "status")]
+    assert store.patched == [
+        ("cdis", "cdi", "status"), ("cdiconfigs", "config", "status"), ("kubevirts", "kubevirt", "status")
+    ]  # fmt: skip
     store.patched.clear()
     await bootstrap.ensure(store, version="v1")
     assert {plural for plural, _, _ in store.patched} == {"clusterroles", "clusterrolebindings"}
+
+
+DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
+
+
+async def test_claims_wait_for_their_first_consumer_by_default_unless_an_older_home_had_another_default():
+    store = Store()
+    await bootstrap.ensure(store, version="v1")
+    classes = {name: obj for (plural, name), obj in store.objects.items() if plural == "storageclasses"}
+    assert {name: obj["volumeBindingMode"] for name, obj in classes.items()} == {
+        "hotvirt-directory": "Immediate", "hotvirt-directory-wait": "WaitForFirstConsumer",
+    }  # fmt: skip
+    assert classes["hotvirt-directory-wait"]["metadata"]["annotations"] == DEFAULT
+    assert "annotations" not in classes["hotvirt-directory"]["metadata"]
+    older = Store()
+    older.objects["storageclasses", "hotvirt-directory"] = {"metadata": {"annotations": DEFAULT}}
+    await bootstrap.ensure(older, version="v1")
+    assert "annotations" not in older.objects["storageclasses", "hotvirt-directory-wait"]["metadata"]
 
 
 def test_a_viewer_gets_no_console_and_no_verb():

@@ -46,13 +46,13 @@ class Request(Struct, frozen=True):
 
 
 def annotations(obj: Document) -> Document:
-    found: Document = obj["metadata"].get("annotations") or {}
+    found: Document = (obj.get("metadata") or {}).get("annotations") or {}
     return found
 
 
 def owner(claim: Document) -> str:
     """The name of the data volume that a claim belongs to."""
-    references = claim["metadata"].get("ownerReferences") or ()
+    references = (claim.get("metadata") or {}).get("ownerReferences") or ()
     return next(
         (
             str(r["name"])

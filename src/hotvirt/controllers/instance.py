@@ -6,15 +6,17 @@ the same object: whoever comes second decides again on what is there then.
 
 import logging
 
+from msgspec import structs
+
 from hotvirt.controllers import launcherpod
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.instance_phases import Plan, Seen, decide, failed_to_create
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
-from hotvirt.kube.informer import Key, SharedInformers, key_of
+from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result, owner
-from hotvirt.kube.resources import CLAIMS, KUBEVIRTS, PODS, STORAGE_CLASSES, VMIS
+from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, KUBEVIRTS, PODS, STORAGE_CLASSES, VMIS
 from hotvirt.kube.times import Clock
 
 log = logging.getLogger(__name__)
@@ -28,12 +30,13 @@ class InstanceController:
         self._client, self._recorder, self._clock = client, recorder, clock
         self._vmis, self._pods = informers.of(VMIS), informers.of(PODS)
         self._claims, self._classes = informers.of(CLAIMS), informers.of(STORAGE_CLASSES)
-        self._kubevirts = informers.of(KUBEVIRTS)
+        self._kubevirts, self._data_volumes = informers.of(KUBEVIRTS), informers.of(DATA_VOLUMES)
         self._vmis.add_index(BY_CLAIM, _claims_of)
         self.controller = Controller("instance", self.reconcile)
         self.controller.watch(self._vmis)
         self.controller.watch(self._pods, owner("VirtualMachineInstance"))
         self.controller.watch(self._claims, self._users_of_claim)
+        self.controller.watch(self._data_volumes, self._users_of_claim, when=_says_more)
         self.controller.needs(self._classes, self._kubevirts)
 
     async def reconcile(self, key: Key) -> Result:
@@ -43,7 +46,7 @@ class InstanceController:
         seen = self._see(vmi)
         plan = decide(seen, self._clock())
         if plan.pod_gone and (pod := await self._pod_after_all(vmi)) is not None:
-            seen = Seen(vmi, pod, seen.claims, seen.classes, seen.settings)
+            seen = structs.replace(seen, pod=pod)
             plan = decide(seen, self._clock())
         await self._carry_out(seen, plan)
         return DONE
@@ -51,10 +54,13 @@ class InstanceController:
     def _see(self, vmi: Document) -> Seen:
         namespace = vmi["metadata"]["namespace"]
         kubevirts = self._kubevirts.list()
+        claims = {c.name: self._claims.get(c.name, namespace) for c in specs.claims(vmi["spec"])}
+        filled = {name: self._data_volumes.get(name, namespace) for name in claims}
         return Seen(
             vmi=vmi,
             pod=self._pods.get(launcherpod.name(vmi), namespace),
-            claims={c.name: self._claims.get(c.name, namespace) for c in specs.claims(vmi["spec"])},
+            claims=claims,
+            data_volumes={name: volume for name, volume in filled.items() if volume is not None},
             classes={c["metadata"]["name"]: c for c in self._classes.list()},
             settings=launcherpod.Settings.of(kubevirts[0] if kubevirts else None),
         )
@@ -148,6 +154,12 @@ class InstanceController:
     def _users_of_claim(self, claim: Document) -> list[Key]:
         key = key_of(claim)
         return [key_of(vmi) for vmi in self._vmis.by_index(BY_CLAIM, str(key))]
+
+
+def _says_more(change: Change) -> bool:
+    """Not just how far it is."""
+    old, new = ((each or {}).get("status") or {} for each in (change.old, change.new))
+    return change.type != "MODIFIED" or any(old.get(field) != new.get(field) for field in ("phase", "conditions"))
 
 
 def _claims_of(vmi: Document) -> list[str]:

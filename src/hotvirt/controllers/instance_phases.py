@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from hotvirt.api import datavolumes
 from hotvirt.controllers import launcherpod
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.newinstance import REVISION
-from hotvirt.controllers.printable import WAITS_FOR_CLAIM
+from hotvirt.controllers.printable import DATA_VOLUME_ERROR, WAITS_FOR_CLAIM
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.reconciler import owner_reference
@@ -36,13 +37,14 @@ class Note(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """`claims` has an entry for every claim the spec names, None for one that does not exist. `classes` maps
-    StorageClass names to their documents."""
+    """`claims` has an entry for every claim the spec names, None for one that does not exist; `data_volumes` those of
+    the same names that exist. `classes` maps StorageClass names to their documents."""
 
     vmi: Document
     pod: Document | None = None
     claims: Mapping[str, Document | None] = field(default_factory=dict)
     classes: Mapping[str, Document] = field(default_factory=dict)
+    data_volumes: Mapping[str, Document] = field(default_factory=dict)
     settings: launcherpod.Settings = launcherpod.Settings()
 
 
@@ -86,7 +88,7 @@ def failed_to_create(seen: Seen, error: str, now: datetime) -> Plan:
 def _starting(seen: Seen, now: datetime) -> Plan:
     if seen.pod is not None:
         return _watched(seen, "Scheduling", now)
-    if missing := [c for c in specs.claims(seen.vmi["spec"]) if not c.hotpluggable and seen.claims.get(c.name) is None]:
+    if missing := [c for c in specs.claims(seen.vmi["spec"]) if not c.hotpluggable and not _is_there(seen, c)]:
         message = "; ".join(_no_claim(seen.vmi, claim) for claim in missing)
         found = conditions.remove(_out_of_sync(seen.vmi, NO_CLAIM, message, now), "Provisioning")
         return Plan(
@@ -94,21 +96,57 @@ def _starting(seen: Seen, now: datetime) -> Plan:
             notes=(Note("Warning", NO_CLAIM, message),) if _said_before(seen.vmi) != message else (),
         )
     if unbound := _unbound(seen):
-        reason = WAITS_FOR_CLAIM if any(not claim.is_data_volume for claim in unbound) else "DataVolumesNotReady"
-        names = ", ".join(f"{claim.name} (volume {claim.volume})" for claim in unbound)
-        found = conditions.put(
-            _in_sync(seen.vmi), "Provisioning", True, now=now, reason=reason,
-            message=f"waits until {names} is bound; what holds it up: kubectl describe pvc {unbound[0].name}",
-        )  # fmt: skip
+        reason, message = _waits_for(seen, unbound)
+        found = conditions.put(_in_sync(seen.vmi), "Provisioning", True, now=now, reason=reason, message=message)
+        found = _filled(found, seen, False, now)
         return Plan(patch=_status_patch(seen.vmi, "Pending", _with_ready(found, seen, "Pending", now), now))
     pod = launcherpod.render(seen.vmi, seen.settings)
-    found = conditions.remove(_in_sync(seen.vmi), "Provisioning")
+    found = _filled(conditions.remove(_in_sync(seen.vmi), "Provisioning"), seen, True, now)
     note = Note("Normal", "SuccessfulCreate", f"Created virtual machine pod {pod['metadata']['name']}")
     return Plan(
         create_pod=pod,
         patch=_status_patch(seen.vmi, "Scheduling", _with_ready(found, seen, "Scheduling", now), now),
         notes=(note,),
     )
+
+
+def _is_there(seen: Seen, claim: specs.Claim) -> bool:
+    """Or will be: a data volume makes its claim."""
+    return seen.claims.get(claim.name) is not None or seen.data_volumes.get(claim.name) is not None
+
+
+def _waits_for(seen: Seen, unbound: list[specs.Claim]) -> tuple[str, str]:
+    """The reason of `Provisioning`, and its message."""
+    filled = [claim for claim in unbound if seen.data_volumes.get(claim.name) is not None]
+    for claim in filled:
+        if why := _failure(seen.data_volumes[claim.name]):
+            return DATA_VOLUME_ERROR, f"DataVolume {claim.name} (volume {claim.volume}): {why}"
+    names = ", ".join(f"{claim.name} (volume {claim.volume})" for claim in unbound)
+    if len(filled) == len(unbound):
+        message = f"waits until DataVolume {names} is filled; how far it is: kubectl get dv {unbound[0].name}"
+        return "DataVolumesNotReady", message
+    name = unbound[0].name
+    return WAITS_FOR_CLAIM, f"waits until {names} is bound; what holds it up: kubectl describe pvc {name}"
+
+
+def _failure(volume: Document | None) -> str:
+    """Why a data volume is not being filled."""
+    if (((volume or {}).get("status") or {}).get("phase")) == "Succeeded":
+        return ""
+    running = conditions.of(volume, "Running") or {}
+    is_error = running.get("status") == "False" and running.get("reason") == "Error"
+    return str(running.get("message") or "it failed") if is_error else ""
+
+
+def _filled(found: list[Document], seen: Seen, ready: bool, now: datetime) -> list[Document]:
+    """`DataVolumesReady`, for instances that use some."""
+    if not any(claim.is_data_volume for claim in specs.claims(seen.vmi["spec"])):
+        return found
+    if ready:
+        words = "All of the VMI's DVs are bound and ready"
+        return conditions.put(found, "DataVolumesReady", True, now=now, reason="AllDVsReady", message=words)
+    words = "Not all of the VMI's DVs are ready"
+    return conditions.put(found, "DataVolumesReady", False, now=now, reason="NotAllDVsReady", message=words)
 
 
 def _no_claim(vmi: Document, claim: specs.Claim) -> str:
@@ -135,7 +173,10 @@ def _unbound(seen: Seen) -> list[specs.Claim]:
     waiting = []
     for claim in specs.claims(seen.vmi["spec"]):
         document = seen.claims.get(claim.name)
-        if claim.hotpluggable or document is None or (document.get("status") or {}).get("phase") == "Bound":
+        if claim.hotpluggable or ((document or {}).get("status") or {}).get("phase") == "Bound":
+            continue
+        if document is None or datavolumes.is_populated(document):
+            waiting.append(claim)  # nobody is to start with it before it is filled
             continue
         storage_class = seen.classes.get((document.get("spec") or {}).get("storageClassName") or "")
         if (storage_class or {}).get("volumeBindingMode") != "WaitForFirstConsumer":

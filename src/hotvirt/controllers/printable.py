@@ -7,6 +7,8 @@ from hotvirt.kube.client import Document
 BEFORE_RUNNING = ("", "Pending", "Scheduling", "Scheduled")
 WAITS_FOR_CLAIM = "WaitingForClaim"
 """Reason of `Provisioning` while a claim is not bound to a volume yet."""
+DATA_VOLUME_ERROR = "DataVolumeError"
+"""Its reason while a data volume cannot be filled."""
 
 
 def status(vm: Document, vmi: Document | None, *, failure: Document | None) -> str:
@@ -32,6 +34,7 @@ def _of_instance(vmi: Document) -> str:
         (specs.is_paused(vmi), "Paused"),
         (specs.phase(vmi) == "Running", "Running"),
         (why == "FailedPvcNotFound", "ErrorPvcNotFound"),
+        (waits.get("reason") == DATA_VOLUME_ERROR, "DataVolumeError"),
         (scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable", "ErrorUnschedulable"),
         (waits and waits.get("reason") != WAITS_FOR_CLAIM, "Provisioning"),
         (waits, "WaitingForVolumeBinding"),

@@ -59,20 +59,19 @@ def kubevirt_status(generation: int, version: str) -> Document:
 
 
 async def ensure(client: Client, *, version: str) -> None:
-    is_new = False
+    had_class = False
     for resource, namespace, obj in made_once():
+        if had_class and obj["metadata"]["name"] == WAITING_CLASS:
+            obj["metadata"].pop("annotations")  # an older home: its default stays what it was, or was changed to
         try:
             await client.create(resource, obj, namespace)
         except AlreadyExists:
-            continue
-        is_new = is_new or obj["metadata"]["name"] == WAITING_CLASS
+            had_class = had_class or obj["metadata"]["name"] == STORAGE_CLASS and resource == STORAGE_CLASSES
     for resource, obj in kept_current():
         try:
             await client.create(resource, obj)
         except AlreadyExists:
             await client.patch(resource, obj["metadata"]["name"], obj)
-    if is_new:
-        await _with_default_class(client)
     await _cdi_status(client, version)
     current = await client.get(KUBEVIRTS, "kubevirt", NAMESPACE)
     status = kubevirt_status(current["metadata"].get("generation", 1), version)
@@ -81,19 +80,14 @@ async def ensure(client: Client, *, version: str) -> None:
 
 
 def _storage_class(name: str, binding: str) -> Document:
-    """Claims are files in the home's `volumes` directory."""
-    return _object(
+    """Claims are files in the home's `volumes` directory. Those that name no class wait for their first consumer."""
+    made = _object(
         STORAGE_CLASSES, name, provisioner="hotvirt.io/directory", parameters={"format": "raw"},
         reclaimPolicy="Delete", volumeBindingMode=binding, allowVolumeExpansion=True,
     )  # fmt: skip
-
-
-async def _with_default_class(client: Client) -> None:
-    """Claims that name no class wait for their first consumer, unless somebody has chosen another default."""
-    classes = (await client.list(STORAGE_CLASSES))["items"]
-    if any((each["metadata"].get("annotations") or {}).get(DEFAULT) == "true" for each in classes):
-        return
-    await client.patch(STORAGE_CLASSES, WAITING_CLASS, {"metadata": {"annotations": {DEFAULT: "true"}}})
+    if name == WAITING_CLASS:
+        made["metadata"]["annotations"] = {DEFAULT: "true"}
+    return made
 
 
 async def _cdi_status(client: Client, version: str) -> None:
@@ -106,9 +100,11 @@ async def _cdi_status(client: Client, version: str) -> None:
         "targetVersion": version,
         "conditions": [{"type": kind, "status": word} for kind, word in conditions.items()],
     }
-    await client.patch(CDIS, "cdi", {"status": status}, subresource="status")
     overhead = {"filesystemOverhead": {"global": "0"}, "scratchSpaceStorageClass": STORAGE_CLASS}
-    await client.patch(CDI_CONFIGS, "config", {"status": overhead}, subresource="status")
+    for resource, name, wanted in ((CDIS, "cdi", status), (CDI_CONFIGS, "config", overhead)):
+        has = (await client.get(resource, name)).get("status") or {}
+        if any(has.get(field) != value for field, value in wanted.items()):
+            await client.patch(resource, name, {"status": wanted}, subresource="status")
 
 
 def _snapshot_class() -> Document:

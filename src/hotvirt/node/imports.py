@@ -167,6 +167,8 @@ class Imports:
             await self._succeeded(job)
             return DONE
         running = self._running.setdefault(uid, _Running(key))
+        if datavolumes.annotations(claim).get(datavolumes.POD_PHASE) == "Failed":
+            return DONE  # for good, as an earlier home found out
         if running.is_final or (running.task is not None and not running.task.done()):
             return DONE
         if (wait := running.retry_at - self._monotonic()) > 0:

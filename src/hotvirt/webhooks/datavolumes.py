@@ -12,7 +12,7 @@ from hotvirt.api import datavolumes, schemas
 from hotvirt.api.faults import Fault, invalid, required
 from hotvirt.kube.admission import Admission, AdmissionRequest, User, Verdict
 from hotvirt.kube.client import Client
-from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, VMS, VOLUMES, Resource
+from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, POOLS, VMS, VOLUMES, Resource
 from hotvirt.webhooks.causes import causes
 
 Document = dict[str, Any]
@@ -56,9 +56,9 @@ class DataVolumes:
 
 
 class Templates:
-    """`spec.dataVolumeTemplates` of machines."""
+    """`spec.dataVolumeTemplates` of machines, and of those that pools make."""
 
-    resources: tuple[Resource, ...] = (VMS,)
+    resources: tuple[Resource, ...] = (VMS, POOLS)
 
     def __init__(self, client: Callable[[], Client]) -> None:
         self._client = client
@@ -70,24 +70,34 @@ class Templates:
         obj, old = request.obj, request.old
         if obj is None or request.subresource or obj["metadata"].get("deletionTimestamp"):
             return Verdict()
-        spec = obj.get("spec") or {}
+        spec, path = _machine(obj)
         templates = spec.get("dataVolumeTemplates") or []
         if not templates or not schemas.fits(spec, "VirtualMachineSpec"):
             return Verdict()
-        if old is not None and (old.get("spec") or {}).get("dataVolumeTemplates") == templates:
+        if old is not None and _machine(old)[0].get("dataVolumeTemplates") == templates:
             return Verdict()
-        if found := list(_faults(spec, templates, str(obj["metadata"].get("namespace") or ""))):
+        if found := list(_faults(spec, templates, str(obj["metadata"].get("namespace") or ""), path)):
             return Verdict(causes=causes(found))
         return await _may_copy(self._client(), request, [each["spec"] for each in templates])
 
 
-def _faults(spec: Document, templates: list[Document], namespace: str) -> Iterator[Fault]:
+def _machine(obj: Document) -> tuple[Document, str]:
+    """The machine's spec, and where it is."""
+    spec = obj.get("spec")
+    if obj.get("kind") != POOLS.kind:
+        return spec if isinstance(spec, dict) else {}, "spec"
+    template = spec.get("virtualMachineTemplate") if isinstance(spec, dict) else None
+    machine = template.get("spec") if isinstance(template, dict) else None
+    return machine if isinstance(machine, dict) else {}, "spec.virtualMachineTemplate.spec"
+
+
+def _faults(spec: Document, templates: list[Document], namespace: str, at: str) -> Iterator[Fault]:
     volumes = ((spec.get("template") or {}).get("spec") or {}).get("volumes") or ()
     named = {(v.get("dataVolume") or {}).get("name") for v in volumes}
     named |= {(v.get("persistentVolumeClaim") or {}).get("claimName") for v in volumes}
     seen: set[str] = set()
     for index, template in enumerate(templates):
-        path = f"spec.dataVolumeTemplates[{index}]"
+        path = f"{at}.dataVolumeTemplates[{index}]"
         metadata = template.get("metadata") or {}
         name = str(metadata.get("name") or "")
         if not name:
