@@ -8,6 +8,7 @@ from hotvirt.controllers.autoscaling import AutoscalingController
 from hotvirt.controllers.claims import Binder, Protection
 from hotvirt.controllers.clone import CloneController
 from hotvirt.controllers.datavolume import DataVolumeController
+from hotvirt.controllers.datavolumetemplates import DataVolumeTemplates
 from hotvirt.controllers.disruption import DisruptionController
 from hotvirt.controllers.endpoints import EndpointsController
 from hotvirt.controllers.export import Address, ExportController
@@ -55,6 +56,7 @@ async def run(
         InstanceController(client, informers, recorder=instances, clock=clock),
         ReplicaSetController(client, informers, recorder=sets, clock=clock),
         PoolController(client, informers, recorder=pools, clock=clock),
+        DataVolumeTemplates(client, informers, recorder=machines),
         RestoreController(client, informers, recorder=restores, clock=clock),
         CloneController(client, informers, recorder=clones, clock=clock),
         ExportController(client, informers, recorder=exports, clock=clock, address=downloads),
