@@ -169,7 +169,8 @@ class Home:
 
     async def add_disk(self, name: str) -> float:
         claim = f"data-{name}"
-        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+        spec: dict[str, object] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+        spec["storageClassName"] = "hotvirt-directory"  # bound at once
         metadata = {"name": claim}
         document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
         await self.client.create(CLAIMS, document, "default")

@@ -104,7 +104,8 @@ class Ours:
         self.boot = 0
 
     async def prepare(self) -> None:
-        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+        spec: dict[str, object] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+        spec["storageClassName"] = "hotvirt-directory"  # bound at once
         claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": self.claim}, "spec": spec}
         await self.home.client.create(CLAIMS, claim, "default")
         self.boot = (await self.home.facts(self.name))["memTotalBytes"]

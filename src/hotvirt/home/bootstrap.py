@@ -66,7 +66,7 @@ async def ensure(client: Client, *, version: str) -> None:
         try:
             await client.create(resource, obj, namespace)
         except AlreadyExists:
-            had_class = had_class or obj["metadata"]["name"] == STORAGE_CLASS and resource == STORAGE_CLASSES
+            had_class = had_class or (obj["metadata"]["name"] == STORAGE_CLASS and resource == STORAGE_CLASSES)
     for resource, obj in kept_current():
         try:
             await client.create(resource, obj)
