@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotvirt.node import bridge, dhcp
+from hotvirt.node import bridge, dhcp, dnsnames
+from hotvirt.node.dnsmasq import Dnsmasq
 from hotvirt.node.network import NetworkError
 
 LONGEST = 15  # of an interface's name: IFNAMSIZ less its end
@@ -72,72 +73,39 @@ def test_no_subnet_left():
         bridge.pick_subnet([IPv4Network("10.0.0.0/8")])
 
 
-def test_rules_replace_our_table_and_touch_no_other():
-    found = bridge.ruleset(bridge.BridgeNames("hotvirt0", "hotvirt", "hv0-"), SUBNET)["nftables"]
-    assert found[:3] == [{verb: {"table": {"family": "ip", "name": "hotvirt"}}} for verb in ("add", "delete", "add")]
-    tables = {part["table"] for command in found[3:] for part in command["add"].values()}
-    assert tables == {"hotvirt"}
-    prefix = {"prefix": {"addr": "10.213.0.0", "len": 20}}
-    assert [(m["match"]["op"], m["match"]["right"]) for m in found[4]["add"]["rule"]["expr"][:2]] == [
-        ("==", prefix),
-        ("!=", prefix),
-    ]
-    assert found[4]["add"]["rule"]["expr"][2] == {"masquerade": None}
-
-
-@pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed")
-def test_nft_understands_the_rules(tmp_path):
-    import json
-
-    file = tmp_path / "rules.json"
-    file.write_text(json.dumps(bridge.ruleset(bridge.BridgeNames("b", "hotvirt_test", "t"), SUBNET)))
-    told = subprocess.run(["nft", "-c", "-j", "-f", file], capture_output=True, text=True, timeout=20, check=False)
-    if "Operation not permitted" in told.stderr:
-        pytest.skip("nft looks at rules for root only")
-    assert told.returncode == 0, told.stderr
-
-
-def test_dnsmasq_serves_our_bridge_and_nothing_else():
-    argv = dhcp.argv("hotvirt0", SUBNET, Path("/run/hotvirt/network"))
+def test_a_namespaces_guests_are_told_where_to_look_up_names():
+    argv = dhcp.argv("hotvirt0", SUBNET, Path("/run/hotvirt/network/dhcp-a"), taps="hv0-*", namespace="a")
     assert argv == [
-        "dnsmasq", "--conf-file=/dev/null", "--bind-interfaces", "--interface=hotvirt0", "--except-interface=lo",
-        "--listen-address=10.213.0.1", "--dhcp-range=10.213.0.0,static,255.255.240.0,infinite",
-        "--dhcp-hostsdir=/run/hotvirt/network/hosts", "--dhcp-leasefile=/run/hotvirt/network/leases",
-        "--dhcp-authoritative", "--quiet-dhcp", "--no-hosts", "--no-ping",
-        "--pid-file=/run/hotvirt/network/dnsmasq.pid",
+        "dnsmasq", "--conf-file=/dev/null", "--port=0", "--bind-interfaces", "--except-interface=lo",
+        "--listen-address=10.213.0.1", "--bridge-interface=hotvirt0,hv0-*",
+        "--dhcp-range=10.213.0.0,static,255.255.240.0,infinite",
+        "--dhcp-hostsfile=/run/hotvirt/network/dhcp-a/guests", "--dhcp-leasefile=/run/hotvirt/network/dhcp-a/leases",
+        "--dhcp-authoritative", "--dhcp-ignore=tag:!known", "--quiet-dhcp", "--no-ping",
+        "--dhcp-option=option:dns-server,10.213.0.1", "--dhcp-option=option:domain-name,a.svc.cluster.local",
+        "--dhcp-option-force=option:domain-search,a.svc.cluster.local,svc.cluster.local,cluster.local,a.pod.cluster.local",
+    ]  # fmt: skip
+
+
+def test_names_are_served_to_guests_and_nobody_else():
+    assert dnsnames.argv(SUBNET, Path("/run/hotvirt/network/dns/names")) == [
+        "dnsmasq", "--conf-file=/dev/null", "--bind-interfaces", "--except-interface=lo",
+        "--listen-address=10.213.0.1", "--no-hosts", "--addn-hosts=/run/hotvirt/network/dns/names",
+        "--local=/cluster.local/",
     ]  # fmt: skip
 
 
 @pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="dnsmasq is not installed")
 def test_dnsmasq_understands_its_arguments(tmp_path):
-    (tmp_path / "hosts").mkdir()
-    argv = dhcp.argv("hotvirt0", SUBNET, tmp_path)
-    told = subprocess.run([*argv, "--test"], capture_output=True, text=True, timeout=20, check=False)
-    assert told.returncode == 0, told.stderr
-
-
-def leases(directory):
-    return {file.name: file.read_text() for file in (directory / "hosts").iterdir()}
-
-
-def test_a_lease_is_the_pods_and_moves_with_its_machine(tmp_path):
-    """A machine started anew has the same MAC in another pod: the old pod's lease must not be found first."""
-    server = dhcp.Dhcp(tmp_path, "hotvirt0")
-    (tmp_path / "hosts").mkdir()
-    server.lease("pod-1", "02:00:00:00:00:01", "10.213.0.2", "web")
-    server.lease("pod-2", "02:00:00:00:00:02", "10.213.0.3", "db")
-    server.lease("pod-3", "02:00:00:00:00:01", "10.213.0.4", "web")
-    assert leases(tmp_path) == {
-        "pod-2": "02:00:00:00:00:02,10.213.0.3,db,infinite\n",
-        "pod-3": "02:00:00:00:00:01,10.213.0.4,web,infinite\n",
-    }
-    server.release("pod-2")
-    server.release("pod-2")
-    assert leases(tmp_path).keys() == {"pod-3"}
+    (tmp_path / "guests").write_text("02:00:00:00:00:01,10.213.0.4,web,infinite #pod-1\n")
+    (tmp_path / "names").write_text("10.96.0.1 web.a.svc.cluster.local\n")
+    dhcp_argv = dhcp.argv("hotvirt0", SUBNET, tmp_path, taps="hv0-*", namespace="a")
+    for argv in (dhcp_argv, dnsnames.argv(SUBNET, tmp_path / "names")):
+        told = subprocess.run([*argv, "--test"], capture_output=True, text=True, timeout=20, check=False)
+        assert told.returncode == 0, told.stderr
 
 
 def test_another_process_with_the_number_in_the_pid_file_is_left_alone(tmp_path):
     import os
 
     (tmp_path / "dnsmasq.pid").write_text(str(os.getpid()))
-    assert dhcp.Dhcp(tmp_path, "hotvirt0")._find() is None
+    assert Dnsmasq(tmp_path, ["dnsmasq"], files=(), serves="DNS").find() is None

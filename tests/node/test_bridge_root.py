@@ -4,7 +4,6 @@ Needs root. What a guest would do, a packet socket does here; real guests are in
 """
 
 import asyncio
-import ctypes
 import json
 import os
 import shutil
@@ -16,14 +15,14 @@ import sys
 
 import pytest
 
-from hotvirt.node import bridge
+from hotvirt.node import bridge, taps
 from hotvirt.node.network import NetworkError
+from hotvirt.node.rules import Place
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.process import identify
 
 pytestmark = pytest.mark.server
 
-NEW_NETWORK = 0x40000000
 MAC = "02:00:00:00:00:01"
 VMI = {
     "metadata": {"name": "web", "namespace": "default"},
@@ -38,21 +37,6 @@ pytestmark = pytest.mark.skipif(
 
 def told(*argv):
     return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True).stdout
-
-
-@pytest.fixture
-def own_network():
-    """This thread, and so its subprocesses and the threads it starts, in a network namespace of its own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    if libc.unshare(NEW_NETWORK):
-        os.close(before)
-        pytest.skip("no network namespace can be made here")
-    told("ip", "link", "set", "lo", "up")
-    bridge.FORWARD.write_text("0")  # this namespace's
-    yield
-    assert libc.setns(before, NEW_NETWORK) == 0
-    os.close(before)
 
 
 @pytest.fixture
@@ -75,7 +59,7 @@ def links(**of):
 
 def dnsmasq(network):
     """Its number; 0 when none runs."""
-    with network._dhcp._find() or open(os.devnull) as process:
+    with network._dns.find() or open(os.devnull) as process:
         return getattr(getattr(process, "identity", None), "pid", 0)
 
 
@@ -130,12 +114,14 @@ async def leased(interface, mac):
     return socket.inet_ntoa(frame[58:62])
 
 
-def plug(network):
-    """A cable into the bridge; returns its other end."""
-    told("ip", "link", "add", "cable0", "type", "veth", "peer", "name", "cable1")
-    told("ip", "link", "set", "cable0", "master", network._names.bridge, "up")
-    told("ip", "link", "set", "cable1", "up")
-    return "cable1"
+async def plug(network, mac=MAC, address="10.213.0.2"):
+    """A cable in place of a guest's tap; returns its other end, that is the guest's."""
+    number = len(links()) // 2
+    tap, end = f"{network._names.tap_prefix}{number}", f"cable{number}"
+    told("ip", "link", "add", tap, "type", "veth", "peer", "name", end)
+    told("ip", "link", "set", end, "address", mac, "up")
+    await network.connect(tap, Place(mac, address))
+    return end
 
 
 async def test_a_guest_is_offered_its_pods_address_and_name(network):
@@ -143,49 +129,71 @@ async def test_a_guest_is_offered_its_pods_address_and_name(network):
     with Descriptors() as descriptors:
         (nic,) = await network.nics(VMI, address=address, uid=UID, descriptors=descriptors)
         assert nic.mac == MAC
-        assert links(master=network._names.bridge) == [bridge.tap_name(network._names, UID, 0)]
-        found, frame = await offered(plug(network), MAC)
+        tap = bridge.tap_name(network._names, UID, 0)
+        assert links() == ["lo", network._names.bridge, tap]
+        assert f"{address} dev {tap}" in told("ip", "route"), "the guest's address leads to its tap"
+        assert await asyncio.to_thread(taps.found, network._names.tap_prefix) == {tap: Place(MAC, address)}
+        found, frame = await offered(await plug(network), MAC)
     assert found == address
     assert b"\x0c\x03web" in frame
     assert bridge.tap_name(network._names, UID, 0) not in links(), "a tap goes with its last holder"
 
 
 async def test_an_address_given_back_is_the_next_guests(network):
-    interface, address = plug(network), network.address(())
+    interface, address = await plug(network), network.address(())
     other = "02:00:00:00:00:02"
     with Descriptors() as descriptors:
         await network.nics(VMI, address=address, uid=UID, descriptors=descriptors)
         assert await leased(interface, MAC) == address
         await network.release(UID)
-        network._dhcp.lease("pod-2", other, address, "db")
-        assert await leased(interface, other) == address
+        await network._dhcp.lease("pod-2", other, address, "db", namespace="default")
+        assert await leased(await plug(network, other), other) == address
 
 
 async def test_a_guest_whose_address_changed_gets_the_new_one(network):
     """A machine started anew: same MAC, another pod."""
-    interface, first, second = plug(network), network.address(()), network.address({network.address(())})
-    network._dhcp.lease("pod-1", MAC, first, "web")
+    interface, first, second = await plug(network), network.address(()), network.address({network.address(())})
+    await network._dhcp.lease("pod-1", MAC, first, "web", namespace="default")
     assert await leased(interface, MAC) == first
-    network._dhcp.lease("pod-2", MAC, second, "web")
+    await network._dhcp.lease("pod-2", MAC, second, "web", namespace="default")
     await network.release("pod-1")
     assert await leased(interface, MAC) == second
-    network._dhcp.lease("pod-3", "02:00:00:00:00:03", first, "db")
-    assert await leased(interface, "02:00:00:00:00:03") == first
+    other = "02:00:00:00:00:03"
+    await network._dhcp.lease("pod-3", other, first, "db", namespace="default")
+    assert await leased(await plug(network, other), other) == first
 
 
-async def test_dnsmasq_that_dies_is_started_again_and_leases_are_as_before(network):
+async def test_a_dnsmasq_that_dies_is_started_again_and_leases_are_as_before(network):
     address = network.address(())
+    keeper = asyncio.create_task(network.run())
     with Descriptors() as descriptors:
         await network.nics(VMI, address=address, uid=UID, descriptors=descriptors)
-    keeper = asyncio.create_task(network.run())
     try:
-        first = dnsmasq(network)
-        os.kill(first, signal.SIGKILL)
-        assert (await offered(plug(network), MAC))[0] == address
-        assert dnsmasq(network) not in (0, first)
+        interface = await plug(network)
+        for find in (network._dns.find, network._dhcp._servers["default"].find):
+            with find() as process:
+                first = process.identity.pid
+            os.kill(first, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while (again := find()) is None or again.identity.pid == first:
+                    await asyncio.sleep(0.05)
+        assert (await offered(interface, MAC))[0] == address
     finally:
         keeper.cancel()
         await asyncio.wait([keeper])
+
+
+async def test_a_lease_is_the_pods_and_moves_with_its_machine(network):
+    """A machine started anew has the same MAC in another pod: the old pod's lease must not be found first."""
+    lease, guests = network._dhcp.lease, lambda of: (network._directory / f"dhcp-{of}/guests").read_text().splitlines()
+    await lease("pod-1", "02:00:00:00:00:01", "10.213.0.2", "web", namespace="a")
+    await lease("pod-2", "02:00:00:00:00:02", "10.213.0.3", "db", namespace="a")
+    await lease("pod-3", "02:00:00:00:00:01", "10.213.0.4", "web", namespace="b")
+    assert guests("a") == ["02:00:00:00:00:02,10.213.0.3,db,infinite #pod-2"]
+    assert guests("b") == ["02:00:00:00:00:01,10.213.0.4,web,infinite #pod-3"]
+    await network.release("pod-2")
+    await network.release("pod-2")
+    assert not (network._directory / "dhcp-a").exists(), "a namespace without guests costs nothing"
 
 
 async def test_a_home_that_starts_again_takes_over_what_is_there(network, tmp_path):
@@ -203,6 +211,8 @@ async def test_taken_away_nothing_is_left(network):
     await network.stop(remove=True)
     assert links() == ["lo"]
     assert told("nft", "list", "tables") == ""
+    assert told("ip", "route") == ""
+    assert bridge.FORWARD.read_text() == "0\n", "the host forwards no more than before"
     assert not directory.exists()
     assert identify(number) is None
     await network.stop(remove=True)  # as `hotvirt down` does for a home that is down already
@@ -213,7 +223,7 @@ async def test_a_name_server_of_the_hosts_in_the_way_is_said_and_nothing_is_left
         other.bind(("0.0.0.0", 53))
         other.listen()
         made = bridge.BridgeNetwork(tmp_path / "run", is_default=False)
-        with pytest.raises(NetworkError, match=rf"dnsmasq does not start on {made._names.bridge}: .*in use"):
+        with pytest.raises(NetworkError, match=r"dnsmasq does not start, so guests have no DNS: .*in use"):
             await made.start()
     assert links() == ["lo"]
     assert not made._directory.exists()

@@ -84,21 +84,41 @@ async def test_a_network_that_is_missing_or_of_another_type_is_said():
 
 async def test_an_ordinary_users_home_says_what_it_lacks():
     with pytest.raises(NetworkError, match="need a home that runs as root"):
-        await UserNetwork().second(LAN, bridge="br1", place=1, uid="u")
+        await UserNetwork().second(LAN, bridge=attachments.Bridge(name="br1"), place=1, uid="u")
 
 
 @pytest.mark.parametrize(
     ("config", "bridge"),
     [
-        ('{"type": "bridge", "bridge": "br1"}', "br1"),
+        ('{"type": "bridge", "bridge": "br1"}', attachments.Bridge(name="br1")),
+        (
+            '{"type": "bridge", "bridge": "br1", "mtu": 9000, "vlan": 12, "ipam": {}}',
+            attachments.Bridge(name="br1", mtu=9000, vlan=12),
+        ),
         (
             '{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "bridge", "bridge": "br2"}, {"type": "x"}]}',
-            "br2",
+            attachments.Bridge(name="br2"),
         ),
     ],
 )
 def test_a_bridge_by_its_config(config, bridge):
     assert attachments.bridge({"metadata": {"name": "n"}, "spec": {"config": config}}) == bridge
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ('"ipam": {"type": "host-local"}', "ipam is not offered here: remove it"),
+        ('"vlanTrunk": [{"id": 5}]', "vlanTrunk is not offered here: remove it, and write one vlan"),
+        ('"macspoofchk": true', "macspoofchk is not offered here"),
+        ('"vlan": 4095', "vlan 4095 is none: write a number from 1 to 4094"),
+        ('"mtu": "9000"', "mtu '9000' is none: write a number from 68 to 65535"),
+    ],
+)
+def test_a_config_that_asks_for_what_would_not_be_done(fields, said):
+    config = f'{{"type": "bridge", "bridge": "br1", {fields}}}'
+    with pytest.raises(attachments.AttachmentError, match=said):
+        attachments.bridge({"metadata": {"name": "n"}, "spec": {"config": config}})
 
 
 @pytest.mark.parametrize(

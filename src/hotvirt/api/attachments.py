@@ -7,8 +7,19 @@ bridge that it names, which the node must have.
 import json
 from typing import Any
 
+from msgspec import Struct
+
 Document = dict[str, Any]
 PLURAL, GROUP = "network-attachment-definitions", "k8s.cni.cncf.io"
+
+
+MTU, VLANS = range(68, 65536), range(1, 4095)
+NOT_OFFERED = {
+    "ipam": "remove it, the network's own DHCP server or the guest's cloud-init gives addresses",
+    "vlanTrunk": "remove it, and write one vlan",
+    "macspoofchk": "remove it, guests on a bridge of the host's are not watched",
+}
+"""Fields that ask for what would not be done, with what to do instead."""
 
 
 class AttachmentError(Exception):
@@ -36,19 +47,46 @@ def crd() -> Document:
     }
 
 
-def bridge(document: Document) -> str:
+class Bridge(Struct, frozen=True, kw_only=True):
+    """A bridge of the node, and how a guest is connected to it. 0: as the bridge has it."""
+
+    name: str
+    mtu: int = 0
+    vlan: int = 0
+
+
+def bridge(document: Document) -> Bridge:
     """The bridge that a definition names."""
     name = str(document["metadata"]["name"])
-    text = (document.get("spec") or {}).get("config") or ""
-    try:
-        config = json.loads(text)
-        plugin = config["plugins"][0] if isinstance(config, dict) and config.get("plugins") else config
-        kind, found = plugin.get("type"), plugin.get("bridge")
-    except (ValueError, TypeError, AttributeError, LookupError):
-        kind = found = None
+    config = _plugin(document)
+    kind, found = config.get("type"), config.get("bridge")
     if kind != "bridge" or not isinstance(found, str) or not 0 < len(found) <= 15:
         raise AttachmentError(
             f"NetworkAttachmentDefinition {name}: spec.config is not of type bridge with a bridge's name: write "
             '{"type": "bridge", "bridge": "br1"}; other types are not offered here'
         )
-    return found
+    for field, mend in NOT_OFFERED.items():
+        if config.get(field):
+            raise AttachmentError(f"NetworkAttachmentDefinition {name}: {field} is not offered here: {mend}")
+    return Bridge(
+        name=found, mtu=_number(config, "mtu", MTU, name=name), vlan=_number(config, "vlan", VLANS, name=name)
+    )
+
+
+def _plugin(document: Document) -> Document:
+    try:
+        config = json.loads((document.get("spec") or {}).get("config") or "")
+        found = config["plugins"][0] if isinstance(config, dict) and config.get("plugins") else config
+    except (ValueError, TypeError, LookupError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(config: Document, field: str, offered: range, *, name: str) -> int:
+    found = config.get(field) or 0
+    if found and (not isinstance(found, int) or found not in offered):
+        raise AttachmentError(
+            f"NetworkAttachmentDefinition {name}: {field} {found!r} is none: write a number from {offered.start} to "
+            f"{offered.stop - 1}, or leave it out"
+        )
+    return int(found)

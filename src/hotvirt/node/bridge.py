@@ -1,37 +1,43 @@
-"""Networking where root allows: a bridge of ours, a tap for each guest, addresses by DHCP, NAT to the outside.
+"""Networking where root allows: a tap for each guest, addresses by DHCP, services, policies, NAT to the outside.
 
-Nothing of the host's own changes beyond one bridge, its taps, one nftables table and the sysctl `ip_forward`, and
-`stop` with `remove=True` takes the first three away again. A tap lives as long as QEMU holds its descriptor, so a
-restarted home finds guests connected.
+The host's own address towards guests is on a bridge of ours that nothing else is on: guests are not bridged but routed,
+see `taps`. Nothing of the host's own changes beyond that bridge, the taps, routes that lead to them, nftables tables of
+our name and the sysctl `ip_forward`, and `stop` with `remove=True` takes all of it away again. A tap lives as long as
+QEMU holds its descriptor, so a restarted home finds guests connected. Rules that an earlier home left stay until this
+one knows what there is: guests are never without their policies.
 """
 
 import asyncio
-import errno
-import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
-import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Struct
 
+from hotvirt.api.attachments import Bridge
 from hotvirt.kube.client import Document
+from hotvirt.node import dnsnames, rules, taps
 from hotvirt.node.dhcp import Dhcp
+from hotvirt.node.dnsmasq import Dnsmasq, write
 from hotvirt.node.network import Network, NetworkError, UserNetwork, free_address, hostname, interfaces, of_the_pod
+from hotvirt.node.rules import Place
+from hotvirt.node.taps import NAME_LIMIT, said
+from hotvirt.node.world import SERVICE_NETWORK, World
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Nic, Tap
 
+log = logging.getLogger(__name__)
+
 SUBNETS = IPv4Network("10.213.0.0/16")
 PREFIX = 20
-TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
+LOOK_AFTER_RULES = 20.0
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-NAME_LIMIT = 15
 CAP_SYS_ADMIN = 21
 TOOLS = {"nft": "nftables", "dnsmasq": "dnsmasq-base"}
 
@@ -73,33 +79,6 @@ def pick_subnet(used: Iterable[IPv4Network]) -> IPv4Network:
     raise NetworkError(f"every part of {SUBNETS} is routed elsewhere on this machine already")
 
 
-def ruleset(found: BridgeNames, subnet: IPv4Network) -> dict[str, Any]:
-    """For `nft -j -f -`: our table anew, in one transaction. Pure."""
-    table = {"family": "ip", "name": found.table}
-
-    def match(field: str, op: str, value: Any) -> Document:
-        return {"match": {"op": op, "left": {"payload": {"protocol": "ip", "field": field}}, "right": value}}
-
-    prefix = {"prefix": {"addr": str(subnet.network_address), "len": subnet.prefixlen}}
-    chain = {"family": "ip", "table": found.table, "name": "postrouting"}
-    return {
-        "nftables": [
-            {"add": {"table": table}},
-            {"delete": {"table": table}},
-            {"add": {"table": table}},
-            {"add": {"chain": {**chain, "type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}}},
-            {
-                "add": {
-                    "rule": {
-                        "family": "ip", "table": found.table, "chain": "postrouting",
-                        "expr": [match("saddr", "==", prefix), match("daddr", "!=", prefix), {"masquerade": None}],
-                    }
-                }
-            },
-        ]
-    }  # fmt: skip
-
-
 def tap_name(found: BridgeNames, uid: str, number: int) -> str:
     """As much of the pod's uid as an interface's name holds, so that two pods do not meet in one. Pure."""
     end = str(number)
@@ -112,19 +91,6 @@ def may_isolate(status: str) -> bool:
     return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
-@contextmanager
-def _said(what: str) -> Iterator[None]:
-    """What the kernel refuses, as NetworkError."""
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        yield
-    except (OSError, NetlinkError) as error:
-        code, why = (error.errno, error.strerror) if isinstance(error, OSError) else error.args[:2]
-        mend = ": give it the capability NET_ADMIN" if code == errno.EPERM else ""
-        raise NetworkError(f"{what}: {why}{mend}") from error
-
-
 class BridgeNetwork:
     kind = "bridge"
     notice = ""
@@ -133,56 +99,92 @@ class BridgeNetwork:
         self._names = names(run, is_default=is_default)
         # A home may lie anywhere, also below what only root may pass; dnsmasq is not root.
         self._directory = directory or (run / "network" if is_default else Path("/run") / self._names.table)
-        self._dhcp = Dhcp(self._directory, self._names.bridge)
+        self._dhcp = Dhcp(self._directory, self._names.bridge, taps=f"{self._names.tap_prefix}*")
+        self._names_file = self._directory / "dns" / "names"
+        self._dns: Dnsmasq | None = None
         self._subnet: IPv4Network | None = None
-        self._index = 0
+        self._lock = asyncio.Lock()
+        """Held from reading what taps there are to rules that say so."""
+        self._world: World | None = None
         own = Path("/proc/self/status").read_text()
         self.isolation: tuple[str, ...] = ("net", "ipc", "uts") if may_isolate(own) else ()
 
     async def start(self) -> None:
         """Idempotent: what an earlier home left is taken over. What fails leaves nothing new behind."""
-        subnet, self._index, is_new = await asyncio.to_thread(self._make_bridge)
+        subnet, is_new = await asyncio.to_thread(self._make_bridge)
         try:
-            with _said(f"{FORWARD} cannot be set"):
-                if FORWARD.read_text().strip() != "1":
-                    FORWARD.write_text("1")
+            self._dns = self._dns_of(subnet)
+            await self._dns.start()
             await self._dhcp.start(subnet)
-            await self._nft(ruleset(self._names, subnet))
+            await asyncio.to_thread(self._allow_forwarding)
+            self._subnet = subnet
+            if not await self._has_rules():
+                await self._write_rules(World())
         except BaseException:
             if is_new:
                 await self.stop(remove=True)
             raise
-        self._subnet = subnet
 
     async def run(self) -> None:
-        """Sees to it that guests keep their DHCP and DNS."""
-        assert self._subnet is not None, "start comes first"
-        await self._dhcp.keep(self._subnet)
+        """Sees to it that guests keep their DHCP and DNS, and the rules: another's firewall may throw all away."""
+        assert self._dns is not None, "start comes first"
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._dns.keep())
+            group.create_task(self._dhcp.keep())
+            group.create_task(self._keep_rules())
+
+    async def publish(self, world: World) -> None:
+        """Services, policies and names are as `world` says from now on. Connections that are established stay."""
+        assert self._dns is not None, "start comes first"
+        if self._names_file.read_text() != (hosts := dnsnames.hosts(world)):
+            write(self._names_file, hosts)
+            self._dns.tell()
+        await self._write_rules(world)
+        self._world = world
 
     def address(self, taken: Iterable[str]) -> str:
         assert self._subnet is not None, "start comes first"
         return free_address(self._subnet, taken)
 
     async def nics(self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors) -> tuple[Nic, ...]:
-        found = []
+        made = []
         for number, each in of_the_pod(vmi):
-            tap = await asyncio.to_thread(self._open_tap, tap_name(self._names, uid, number), self._index)
-            found.append(
+            name, place = tap_name(self._names, uid, number), Place(each["macAddress"], address)
+            with said(f"the tap {name} cannot be made"):
+                tap = descriptors.add(taps.open_tap(name))
+            await self.connect(name, place)
+            is_virtio = (each.get("model") or "virtio") == "virtio"
+            vhost = taps.open_vhost() if is_virtio else None
+            made.append(
                 Nic(
                     name=each["name"], mac=each["macAddress"], model=each.get("model") or "virtio",
-                    backend=Tap(descriptors.add(tap)), boot_index=each.get("bootOrder"),
+                    backend=Tap(tap, None if vhost is None else descriptors.add(vhost)),
+                    boot_index=each.get("bootOrder"), acpi_index=each.get("acpiIndex") or 0,
                 )
             )  # fmt: skip
-        if found:
-            self._dhcp.lease(uid, found[0].mac, address, hostname(vmi))
-        return tuple(found)
+        if made:
+            namespace = str(vmi["metadata"].get("namespace") or "default")
+            await self._dhcp.lease(uid, made[0].mac, address, hostname(vmi), namespace=namespace)
+        return tuple(made)
 
-    async def second(self, interface: Document, *, bridge: str, place: int, uid: str) -> tuple[Nic, int]:
+    async def connect(self, device: str, place: Place) -> None:
+        """A device of ours with the guest at its other end."""
+        async with self._lock:
+            await asyncio.to_thread(taps.route, device, place)
+            await self._nft(rules.admission(self._names.table, device, place))
+
+    async def second(self, interface: Document, *, bridge: Bridge, place: int, uid: str) -> tuple[Nic, int]:
         name = tap_name(self._names, uid, place)
-        tap = await asyncio.to_thread(lambda: self._open_tap(name, _index_of(bridge)))
+        with said(f"the tap {name} cannot be made"):
+            tap = taps.open_tap(name)
+        try:
+            await asyncio.to_thread(taps.join, name, bridge)
+        except BaseException:
+            os.close(tap)
+            raise
         nic = Nic(
             name=interface["name"], mac=interface["macAddress"], model=interface.get("model") or "virtio",
-            backend=Tap(tap), link_up=interface.get("state") != "down",
+            backend=Tap(tap), link_up=interface.get("state") != "down", mtu=bridge.mtu,
         )  # fmt: skip
         return nic, tap
 
@@ -190,72 +192,112 @@ class BridgeNetwork:
         return {each["name"]: tap_name(self._names, uid, number) for number, each in enumerate(interfaces(vmi))}
 
     async def release(self, uid: str) -> None:
-        self._dhcp.release(uid)
+        await self._dhcp.release(uid)
 
     async def stop(self, *, remove: bool = False) -> None:
         """Leaves all for the next home, unless `remove`: then nothing of ours is left on the host."""
         if not remove:
             return
         await asyncio.to_thread(self._remove_bridge)
-        table = {"family": "ip", "name": self._names.table}
         try:
-            await self._nft({"nftables": [{"add": {"table": table}}, {"delete": {"table": table}}]})
+            await self._nft(rules.removal(self._names.table))
         except NetworkError:
             pass  # without nft there is no table either
+        await asyncio.to_thread(self._restore_forwarding)
         await self._dhcp.stop()
+        await self._dns_of(SUBNETS).retire()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     # The host's side
 
-    def _make_bridge(self) -> tuple[IPv4Network, int, bool]:
-        """Its subnet, its index, and whether it is new."""
+    def _dns_of(self, subnet: IPv4Network) -> Dnsmasq:
+        wanted = dnsnames.argv(subnet, self._names_file)
+        return Dnsmasq(self._names_file.parent, wanted, files=(self._names_file,), serves="DNS")
+
+    def _make_bridge(self) -> tuple[IPv4Network, bool]:
+        """Its subnet, and whether it is new. Services' addresses are routed to it, so that what the host itself sends
+        there has a source; no packet ever arrives, as the rules lead it elsewhere before."""
         from pyroute2 import IPRoute
 
         name = self._names.bridge
-        with _said(f"the bridge {name} cannot be made"), IPRoute() as ip:
+        with said(f"the bridge {name} cannot be made"), IPRoute() as ip:
             known = ip.link_lookup(ifname=name)
-            if known:
-                for entry in ip.get_addr(index=known[0], family=2):
-                    ip.link("set", index=known[0], state="up")
-                    address = f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"
-                    return IPv4Network(address, strict=False), known[0], False
-            subnet = pick_subnet(_routes(ip))
+            subnet = self._subnet_of(ip, known[0]) if known else None
+            is_new = subnet is None
             if not known:
+                subnet = pick_subnet(_routes(ip))
                 ip.link("add", ifname=name, kind="bridge", br_forward_delay=0, br_stp_state=0)
                 known = ip.link_lookup(ifname=name)
-            ip.addr("add", index=known[0], address=str(subnet.network_address + 1), prefixlen=subnet.prefixlen)
+            elif subnet is None:
+                subnet = pick_subnet(_routes(ip))
+            assert subnet is not None
+            if is_new:
+                ip.addr("add", index=known[0], address=str(subnet.network_address + 1), prefixlen=subnet.prefixlen)
             ip.link("set", index=known[0], state="up")
-            return subnet, known[0], True
+            # Homes beside each other have the same services' network: each has a route of its own.
+            ip.route("replace", dst=str(SERVICE_NETWORK), oif=known[0], scope=taps.LINK_SCOPE, priority=known[0])
+            return subnet, is_new
+
+    @staticmethod
+    def _subnet_of(ip: Any, index: int) -> IPv4Network | None:
+        for entry in ip.get_addr(index=index, family=2):
+            return IPv4Network(f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}", strict=False)
+        return None
 
     def _remove_bridge(self) -> None:
         from pyroute2 import IPRoute
 
-        with _said(f"the bridge {self._names.bridge} cannot be removed"), IPRoute() as ip:
+        with said(f"the bridge {self._names.bridge} cannot be removed"), IPRoute() as ip:
             for index in ip.link_lookup(ifname=self._names.bridge):
                 ip.link("del", index=index)
 
-    def _open_tap(self, name: str, bridge: int) -> int:
-        """A tap on a bridge, by its descriptor: gone when the last holder closes it."""
-        from pyroute2 import IPRoute
+    @property
+    def _forwarding_was_off(self) -> Path:
+        return self._directory / "forwarding-was-off"
 
-        with _said(f"the tap {name} cannot be made"):
-            descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
-                fcntl.ioctl(descriptor, TUNSETIFF, request)
-                with IPRoute() as ip:
-                    index = ip.link_lookup(ifname=name)[0]
-                    ip.link("set", index=index, master=bridge, state="up")
-            except BaseException:
-                os.close(descriptor)
-                raise
-        return descriptor
+    def _allow_forwarding(self) -> None:
+        with said(f"{FORWARD} cannot be set"):
+            taps.set_up(self._names.bridge)  # fails where no tap could be set up either
+            if FORWARD.read_text().strip() != "1":
+                self._forwarding_was_off.touch()
+                FORWARD.write_text("1")
 
-    async def _nft(self, rules: dict[str, Any]) -> None:
+    def _restore_forwarding(self) -> None:
+        if self._forwarding_was_off.exists() and not _other_homes():
+            FORWARD.write_text("0")
+
+    async def _has_rules(self) -> bool:
+        process = await asyncio.create_subprocess_exec(
+            "nft", "list", "chain", "inet", self._names.table, rules.GUARD, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        return await process.wait() == 0
+
+    async def _keep_rules(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(LOOK_AFTER_RULES)
+            if not await self._has_rules():
+                log.warning("our rules are gone from nftables, as after 'nft flush ruleset': writing them again")
+                try:
+                    await self._write_rules(self._world or World())
+                except NetworkError as error:
+                    log.error("%s", error)
+
+    async def _write_rules(self, world: World) -> None:
+        assert self._subnet is not None, "start comes first"
+        async with self._lock:
+            found = await asyncio.to_thread(taps.found, self._names.tap_prefix)
+            wanted = rules.ruleset(
+                self._names.table, self._names.tap_prefix, self._subnet, taps=found, world=world
+            )  # fmt: skip
+            await self._nft(wanted)
+
+    async def _nft(self, wanted: Document) -> None:
         # A file rather than a pipe: nft opens its input by name, which a loop's socket pair does not allow.
         file = self._directory / "rules.json"
-        with _said(f"{file} cannot be written"):
+        with said(f"{file} cannot be written"):
             self._directory.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(rules))
+            file.write_text(json.dumps(wanted))
         process = await asyncio.create_subprocess_exec(
             "nft", "-j", "-f", str(file), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -265,22 +307,20 @@ class BridgeNetwork:
             raise NetworkError(f"nft refused our table {self._names.table}: {complaint.decode().strip()}")
 
 
-def _index_of(bridge: str) -> int:
-    """Of a bridge that is the node's own. It is not made here: it would be connected to nothing."""
-    from pyroute2 import IPRoute
-
-    with IPRoute() as ip:
-        for index in ip.link_lookup(ifname=bridge, kind="bridge"):
-            return int(index)
-    raise NetworkError(
-        f"this node has no bridge {bridge}: make it (ip link add {bridge} type bridge && ip link set {bridge} up), or "
-        f"name another in the NetworkAttachmentDefinition"
-    )
-
-
 def _routes(ip: Any) -> list[IPv4Network]:
     routes = [(route.get_attr("RTA_DST"), route["dst_len"]) for route in ip.get_routes(family=2)]
     return [IPv4Network(f"{destination}/{length}", strict=False) for destination, length in routes if destination]
+
+
+def _other_homes() -> bool:
+    """Whether guests of another home still need what the host forwards. Ours has no bridge any more."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as ip:
+        return any(
+            network.subnet_of(SUBNETS) for entry in ip.get_addr(family=2)
+            if (network := IPv4Network(f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}", strict=False))
+        )  # fmt: skip
 
 
 async def choose(run: Path, *, is_default: bool) -> Network:

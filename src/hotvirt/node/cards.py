@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable
 
 from hotvirt.api import attachments
-from hotvirt.api.attachments import AttachmentError
+from hotvirt.api.attachments import AttachmentError, Bridge
 from hotvirt.kube.client import Document
 from hotvirt.node.guest import Guest
 from hotvirt.node.network import Network, NetworkError, attachment_names, interfaces
@@ -55,7 +55,7 @@ def _is_wanted(interface: Document) -> bool:
     return bool(interface.get("state") != "absent")
 
 
-async def _bridge(attachment_name: str, attachment: Attachment) -> str:
+async def _bridge(attachment_name: str, attachment: Attachment) -> Bridge:
     found = await attachment(attachment_name)
     if found is None:
         raise AttachmentError(f"there is no NetworkAttachmentDefinition {attachment_name}: create it")
@@ -75,7 +75,7 @@ def _keep(guest: Guest, name: str, *, is_up: bool) -> None:
         guest.drop(job_of(name))
 
 
-def _attach(guest: Guest, interface: Document, place: int, network: Network, bridge: str) -> None:
+def _attach(guest: Guest, interface: Document, place: int, network: Network, bridge: Bridge) -> None:
     name = interface["name"]
 
     async def run(_: Report) -> None:
@@ -90,7 +90,7 @@ def _attach(guest: Guest, interface: Document, place: int, network: Network, bri
         guest.links[name] = nic.link_up
         guest.look_again()
 
-    guest.want(job_of(name), ("attach", bridge), run)
+    guest.want(job_of(name), ("attach", bridge.name), run)
 
 
 def _detach(guest: Guest, name: str) -> None:

@@ -1,42 +1,41 @@
-"""Addresses and names for guests on the bridge: one dnsmasq a home, each lease fixed by the guest's MAC.
+"""Addresses for guests on the pod network, each lease fixed by the guest's MAC: one dnsmasq a namespace.
 
-dnsmasq is a daemon of its own, neither child nor fate of the home: it is started once, known again by the pid file that
-only ours is given, and started anew when it ends (`keep`). It gives up root before it listens to guests, so what it
-reads must be readable by anybody, and lie where anybody may pass.
+A namespace's guests are told its search domains. One dnsmasq alone could tell each guest its own by tags, but 2.90 ends
+when it reads hosts with tags anew after it answered one of them. All listen on the same port and hear every question,
+which is a broadcast; each answers for the guests that it was told of, and ignores the others.
 """
 
 import asyncio
 import logging
-import os
-import shutil
-import signal
 import socket
 import struct
+from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NoReturn
 
-from hotvirt.node.network import NetworkError
-from hotvirt.qemu.process import Process, identify
+from hotvirt.node.dnsmasq import Dnsmasq, write
+from hotvirt.node.dnsnames import searched
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+PREFIX = "dhcp-"
+GUESTS, LEASES = "guests", "leases"
 
 
-def argv(bridge: str, subnet: IPv4Network, directory: Path) -> list[str]:
-    """Pure."""
-    first = subnet.network_address + 1
+def argv(bridge: str, subnet: IPv4Network, directory: Path, *, taps: str, namespace: str) -> list[str]:
+    """`taps`: their names, as a pattern; a guest's question counts as if it had come by the bridge. Pure.
+
+    The search domains are told also to who does not ask for them, as busybox does not, and takes them all the same."""
+    first, domains = subnet.network_address + 1, searched(namespace)
     return [
-        "dnsmasq", "--conf-file=/dev/null", "--bind-interfaces", f"--interface={bridge}", "--except-interface=lo",
-        f"--listen-address={first}", f"--dhcp-range={subnet.network_address},static,{subnet.netmask},infinite",
-        f"--dhcp-hostsdir={directory / 'hosts'}", f"--dhcp-leasefile={directory / 'leases'}",
-        "--dhcp-authoritative", "--quiet-dhcp", "--no-hosts", "--no-ping", pid_option(directory),
+        "dnsmasq", "--conf-file=/dev/null", "--port=0", "--bind-interfaces", "--except-interface=lo",
+        f"--listen-address={first}", f"--bridge-interface={bridge},{taps}",
+        f"--dhcp-range={subnet.network_address},static,{subnet.netmask},infinite",
+        f"--dhcp-hostsfile={directory / GUESTS}", f"--dhcp-leasefile={directory / LEASES}", "--dhcp-authoritative",
+        "--dhcp-ignore=tag:!known", "--quiet-dhcp", "--no-ping", f"--dhcp-option=option:dns-server,{first}",
+        f"--dhcp-option=option:domain-name,{domains[0]}", f"--dhcp-option-force=option:domain-search,{','.join(domains)}",
     ]  # fmt: skip
-
-
-def pid_option(directory: Path) -> str:
-    return f"--pid-file={directory / 'dnsmasq.pid'}"
 
 
 def release_message(mac: str, address: str, *, server: str) -> bytes:
@@ -47,115 +46,105 @@ def release_message(mac: str, address: str, *, server: str) -> bytes:
 
 
 class Dhcp:
-    """What `directory` holds is ours alone."""
+    """All namespaces' together; each has a directory of its own below `directory`."""
 
-    def __init__(self, directory: Path, bridge: str) -> None:
-        self._directory, self._bridge = directory, bridge
-        self._hosts = directory / "hosts"
-        self._server: str | None = None
+    def __init__(self, directory: Path, bridge: str, *, taps: str) -> None:
+        self._directory, self._bridge, self._taps = directory, bridge, taps
+        self._subnet: IPv4Network | None = None
+        self._servers: dict[str, Dnsmasq] = {}
+        self._more = asyncio.Event()
 
     async def start(self, subnet: IPv4Network) -> None:
-        """Answers guests from now on. Idempotent; NetworkError when it cannot."""
-        try:
-            self._hosts.mkdir(parents=True, exist_ok=True)
-            # Whatever the umask: see above.
-            self._directory.parent.chmod(self._directory.parent.stat().st_mode | 0o011)
-            self._directory.chmod(0o755)
-            self._hosts.chmod(0o755)
-        except OSError as error:
-            raise NetworkError(f"{error.filename} cannot be made for dnsmasq: {error.strerror}") from error
-        self._server = str(subnet.network_address + 1)
-        if (running := self._find()) is not None:
-            running.close()
-            return
-        # As it becomes a daemon it returns when it serves, or says why it cannot.
-        process = await asyncio.create_subprocess_exec(
-            *argv(self._bridge, subnet, self._directory), stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        _, said = await process.communicate()
-        if process.returncode:
-            why = said.decode("utf-8", "replace").strip().removeprefix("dnsmasq: ")
-            raise NetworkError(f"dnsmasq does not start on {self._bridge}: {why}")
+        """Takes over those that run for guests of an earlier home."""
+        self._subnet = subnet
+        for directory in sorted(self._directory.glob(f"{PREFIX}*")):
+            await self._server(directory.name.removeprefix(PREFIX))
 
-    async def keep(self, subnet: IPv4Network) -> NoReturn:
-        """Starts it anew whenever it ends."""
-        delay = FIRST_DELAY
-        while True:
-            if (process := self._find()) is not None:
-                with process:
-                    await process.wait()
-                log.warning("dnsmasq ended, so guests have no DHCP and DNS: starting it again")
-                delay = FIRST_DELAY
-            try:
-                await self.start(subnet)
-            except NetworkError as error:
-                log.error("%s; trying again in %g s", error, delay)
-            # Also after success: what ends at once each time must not become a storm.
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
+    async def keep(self) -> NoReturn:
+        """Starts each anew whenever it ends."""
+        kept: set[Dnsmasq] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._more.clear()
+                known = set(self._servers.values())
+                new, kept = known - kept, known
+                for server in new:
+                    group.create_task(server.keep())
+                await self._more.wait()
 
     async def stop(self) -> None:
-        """Leaves nothing behind."""
-        if (process := self._find()) is not None:
-            with process:
-                await process.stop(grace=2)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Leaves nothing behind, also of an earlier home."""
+        for directory in sorted(self._directory.glob(f"{PREFIX}*")):
+            namespace = directory.name.removeprefix(PREFIX)
+            await self._servers.get(namespace, Dnsmasq(directory, [], files=(), serves="")).retire()
+        self._servers.clear()
 
-    def lease(self, uid: str, mac: str, address: str, hostname: str) -> None:
-        """Fixes the address of a MAC. dnsmasq reads new files by itself, and forgets old ones when told."""
-        for owner, leased in self._leases():
-            if leased == address and owner != mac:
-                self._give_back(owner, address)
-        for other in self._hosts.iterdir():
-            if other.name != uid and other.read_text().startswith(f"{mac},"):
-                other.unlink()
-        temporary = self._directory / f".{uid}"
-        temporary.write_text(f"{mac},{address},{hostname},infinite\n")
-        temporary.chmod(0o644)
-        temporary.rename(self._hosts / uid)
-        if (process := self._find()) is not None:
-            with process:
-                process.send(signal.SIGHUP)
+    async def lease(self, uid: str, mac: str, address: str, hostname: str, *, namespace: str) -> None:
+        """Fixes the address of a MAC."""
+        for each in list(self._servers.values()):
+            for owner, leased in _leases(each.directory):
+                if leased == address and owner != mac:
+                    self._give_back(owner, address)
+            self._drop(each, lambda line: line.startswith(f"{mac},") or _is_of(line, uid))
+        server = await self._server(namespace)
+        known = (server.directory / GUESTS).read_text()
+        write(server.directory / GUESTS, f"{known}{mac},{address},{hostname},infinite #{uid}\n")
+        server.tell()
 
-    def release(self, uid: str) -> None:
+    async def release(self, uid: str) -> None:
         """Gives a pod's address back: dnsmasq would not offer it to another guest as long as this one has it."""
-        file = self._hosts / uid
-        try:
-            mac, address = file.read_text().split(",")[:2]
-        except FileNotFoundError:
-            return
-        self._give_back(mac, address)
-        file.unlink()
+        for namespace, server in list(self._servers.items()):
+            for line in self._drop(server, lambda line: _is_of(line, uid)):
+                mac, address = line.split(",")[:2]
+                self._give_back(mac, address)
+                # It need not be told: nobody else asks with that MAC.
+            if not (server.directory / GUESTS).read_text():
+                del self._servers[namespace]
+                await server.retire()
 
-    def _leases(self) -> list[tuple[str, str]]:
-        """(MAC, address) of every lease."""
-        try:
-            lines = (self._directory / "leases").read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [(fields[1], fields[2]) for fields in map(str.split, lines) if len(fields) > 2]
+    async def _server(self, namespace: str) -> Dnsmasq:
+        assert self._subnet is not None, "start comes first"
+        if namespace not in self._servers:
+            directory = self._directory / f"{PREFIX}{namespace}"
+            wanted = argv(self._bridge, self._subnet, directory, taps=self._taps, namespace=namespace)
+            server = Dnsmasq(directory, wanted, files=(directory / GUESTS,), serves=f"DHCP in namespace {namespace}")
+            await server.start()
+            self._servers.setdefault(namespace, server)
+            self._more.set()
+        return self._servers[namespace]
+
+    @staticmethod
+    def _drop(server: Dnsmasq, is_meant: Callable[[str], bool]) -> list[str]:
+        file = server.directory / GUESTS
+        lines = file.read_text().splitlines()
+        gone = [line for line in lines if is_meant(line)]
+        if gone:
+            write(file, "".join(f"{line}\n" for line in lines if line not in gone))
+        return gone
 
     def _give_back(self, mac: str, address: str) -> None:
         """In the guest's name, as it may be gone without a word. Nothing answers a DHCPRELEASE."""
-        if self._server is None:
+        if self._subnet is None:
             return
+        server = str(self._subnet.network_address + 1)
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                # So that dnsmasq sees it come by the bridge.
+                # By the bridge, and to all that listen there.
                 sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._bridge.encode())
-                sender.sendto(release_message(mac, address, server=self._server), (self._server, 67))
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                sender.sendto(release_message(mac, address, server=server), ("255.255.255.255", 67))
         except OSError as error:
             log.warning("the lease of %s stays with %s: %s", address, mac, error)
 
-    def _find(self) -> Process | None:
-        """Ours, by whichever home started it: no other process was given our pid file."""
-        try:
-            number = int((self._directory / "dnsmasq.pid").read_text())
-            arguments = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            return None
-        if os.fsencode(pid_option(self._directory)) not in arguments:
-            return None
-        identity = identify(number)
-        return Process.open(identity) if identity else None
+
+def _is_of(line: str, uid: str) -> bool:
+    return line.endswith(f"#{uid}")
+
+
+def _leases(directory: Path) -> list[tuple[str, str]]:
+    """(MAC, address) of every lease."""
+    try:
+        lines = (directory / LEASES).read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [(fields[1], fields[2]) for fields in map(str.split, lines) if len(fields) > 2]

@@ -12,6 +12,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Protocol
 
+from hotvirt.api.attachments import Bridge
+from hotvirt.node.world import World
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Forward, Nic, UserNet
 
@@ -37,6 +39,10 @@ class Network(Protocol):
         """Looks after what all pods share, once started and until cancelled. May return when there is nothing."""
         ...
 
+    async def publish(self, world: World) -> None:
+        """Services, policies and names are as `world` says, as far as this kind of network can."""
+        ...
+
     def address(self, taken: Iterable[str]) -> str:
         """A free address for a new pod."""
         ...
@@ -45,7 +51,7 @@ class Network(Protocol):
         """The guest's cards on the pod network, ready to be given to QEMU."""
         ...
 
-    async def second(self, interface: Document, *, bridge: str, place: int, uid: str) -> tuple[Nic, int]:
+    async def second(self, interface: Document, *, bridge: Bridge, place: int, uid: str) -> tuple[Nic, int]:
         """A card on another bridge of this node, and its tap's descriptor, which is the caller's to close."""
         ...
 
@@ -123,6 +129,9 @@ class UserNetwork:
     async def run(self) -> None:
         return
 
+    async def publish(self, world: World) -> None:  # noqa: ARG002  what is missing is said by `dataplane`
+        return
+
     def address(self, taken: Iterable[str]) -> str:
         return free_address(self._part, taken)
 
@@ -150,13 +159,13 @@ class UserNetwork:
         self,
         interface: Document,
         *,
-        bridge: str,
+        bridge: Bridge,
         place: int,  # noqa: ARG002
         uid: str,  # noqa: ARG002
     ) -> tuple[Nic, int]:
         raise NetworkError(
-            f"interface {interface['name']} cannot join bridge {bridge}: networks beside the pod network need a home "
-            f"that runs as root"
+            f"interface {interface['name']} cannot join bridge {bridge.name}: networks beside the pod network need a "
+            f"home that runs as root"
         )
 
     def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:  # noqa: ARG002
