@@ -5,5 +5,7 @@ WORDS = {
     "Machine.type": "q35 (PCI Express, the default) or pc (i440fx: plain PCI, IDE; for guests too old for q35), or one of their versions.",
     "DiskTarget.bus": "virtio, scsi, sata or usb. Only scsi and virtio disks come and go while the guest runs.",
     "DiskTarget.pciAddress": "Where the guest finds this virtio disk, such as 0000:05:00.0: on q35, bus N is behind the machine's Nth port.",
+    "Disk.tag": "Told to cloud-init: the seed's metadata lists this disk with its address and this tag.",
+    "Interface.tag": "Told to cloud-init: the seed's metadata lists this card with its address and this tag.",
     "Interface.pciAddress": "Where the guest finds the card, such as 0000:05:00.0: on q35, bus N is behind the machine's Nth port.",
 }

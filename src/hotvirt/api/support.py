@@ -52,8 +52,6 @@ NO_EFFECT: dict[str, str] = {
     "Devices.networkInterfaceMultiqueue": "one queue for each interface",
     "Devices.autoattachSerialConsole": _ALWAYS,
     "Devices.useVirtioTransitional": "virtio 1.0 devices, which guests since 2014 know",
-    "Disk.tag": "not passed to cloud-init yet",
-    "Interface.tag": "not passed to cloud-init yet",
     "CDRomTarget.tray": "closed at start",
     "CPU.dedicatedCpuPlacement": "vCPUs are not pinned",
     "CPU.isolateEmulatorThread": "vCPUs are not pinned",

@@ -40,7 +40,7 @@ def render(
     hostname: str,
     user_data: str | bytes = "",
     network_config: str | bytes = "",
-    meta_data: Mapping[str, str] | None = None,
+    meta_data: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The ISO's bytes. A new `instance_id` makes cloud-init take the guest for a new machine and set it up again."""
     # Any JSON document is YAML, and JSON has no surprises in quoting.
@@ -56,10 +56,17 @@ def render(
 
 
 def config_drive(
-    *, instance_id: str, hostname: str, user_data: str | bytes = "", network_data: str | bytes = ""
-) -> bytes:
+    *, instance_id: str, hostname: str, user_data: str | bytes = "", network_data: str | bytes = "",
+    meta_data: Mapping[str, Any] | None = None,
+) -> bytes:  # fmt: skip
     """The same settings in OpenStack's layout. Network data is passed on as it is."""
-    meta = {"hostname": hostname, "instance_id": instance_id, "local_hostname": hostname, "uuid": instance_id}
+    meta: dict[str, Any] = {
+        "hostname": hostname,
+        "instance_id": instance_id,
+        "local_hostname": hostname,
+        "uuid": instance_id,
+    }
+    meta |= meta_data or {}
     files = {"meta_data.json": json.dumps(meta).encode(), "user_data": _bytes(user_data)}
     if network_data:
         files["network_data.json"] = _bytes(network_data)

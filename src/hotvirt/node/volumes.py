@@ -18,7 +18,7 @@ from hotvirt.api import quantity
 from hotvirt.images import bases, catalog, disks, inspect, reference, registry, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
-from hotvirt.node import contents, firmware, hostdisks, pulls
+from hotvirt.node import contents, devicetags, firmware, hostdisks, pulls
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu import locks
 from hotvirt.qemu.launch import Descriptors
@@ -114,6 +114,13 @@ def empty_drives(spec: Document) -> list[Document]:
     named = {volume["name"] for volume in spec.get("volumes") or ()}
     disks_ = ((spec.get("domain") or {}).get("devices") or {}).get("disks") or ()
     return [disk for disk in disks_ if disk.get("cdrom") is not None and disk.get("name") not in named]
+
+
+def first_disks(spec: Document) -> list[Document]:
+    """The disks that a guest starts with, in the order in which `prepare` gives them."""
+    shown_ = ((volume, disk_of(spec, volume["name"])) for volume in spec.get("volumes") or ())
+    found = [disk for volume, disk in shown_ if disk and (not is_hotplugged(volume) or disk.get("cdrom") is not None)]
+    return [*found, *empty_drives(spec)]
 
 
 def is_empty_drive(state: DiskState) -> bool:
@@ -308,9 +315,15 @@ class Volumes:
         user = await self._cloud_data(name, source, "userData", "secretRef", lookup)
         network = await self._cloud_data(name, source, "networkData", "networkDataSecretRef", lookup)
         identity = f"{metadata['name']}.{metadata['namespace']}"
+        tagged = devicetags.devices(vmi, first_disks(spec))
+        more = {"devices": tagged} if tagged else {}
         if kind == "cloudInitConfigDrive":
-            return seed.config_drive(instance_id=identity, hostname=hostname, user_data=user, network_data=network)
-        return seed.render(instance_id=identity, hostname=hostname, user_data=user, network_config=network)
+            return seed.config_drive(
+                instance_id=identity, hostname=hostname, user_data=user, network_data=network, meta_data=more
+            )
+        return seed.render(
+            instance_id=identity, hostname=hostname, user_data=user, network_config=network, meta_data=more
+        )
 
     async def _cloud_data(self, name: str, source: Document, what: str, ref: str, lookup: Lookup) -> bytes:
         if text := source.get(what):
