@@ -61,7 +61,8 @@ def vcpus(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> 
     topology = render.wanted_topology(vmi["spec"])
     wanted = topology.vcpus
     how = cpu.policy(guest.accelerator)
-    if guest.vcpus is not None and min(guest.vcpus, observed.plugged_vcpus) == wanted:
+    plugged = observed.plugged_vcpus
+    if guest.vcpus == wanted and (plugged == wanted or (how == "park" and plugged > wanted)):
         guest.has_parked = True
         guest.drop("cpu")
         return

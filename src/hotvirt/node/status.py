@@ -248,7 +248,8 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
     words = f"{asked} sockets asked, {sockets} in use"
     if seen.view is None:
         words += "; waiting for the guest agent"
-    found = _change(found, "HotVCPUChange", seen.jobs.get("cpu"), words, sockets != asked, now)
+    job = seen.jobs.get("cpu")  # what is offline, and could not be unplugged, is told of as well
+    found = _change(found, "HotVCPUChange", job, words, sockets != asked or bool(job and job.error), now)
     found = _several(found, seen, VOLUMES, now)
     return _several(found, seen, CARDS, now)
 

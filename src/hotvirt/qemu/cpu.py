@@ -4,7 +4,9 @@ Level-based: read what QEMU has plugged and what the guest has online, take the 
 called at any time, also to finish what an earlier call or an earlier home began.
 
 Growing plugs into the next free places and, when the guest leaves a new vCPU offline, has its agent online it.
-Shrinking depends on the accelerator. With KVM the vCPU is unplugged (the guest offlines it itself when it is ejected).
+Shrinking depends on the accelerator. With KVM the guest's agent takes the vCPU offline, which fails where it must stay,
+and then the device is unplugged; which of the guest's CPUs is which device, their APIC ids tell. Without an agent the
+guest's kernel does both when the device is ejected.
 Under TCG QEMU breaks after an unplug (crashes, hung migrations), so there a vCPU is *parked*: the agent takes it
 offline in the guest and the device stays; growing again onlines parked ones first. A plug, too, can kill QEMU under
 TCG, so it is avoided (`boot_vcpus`), and else `translation` first makes sure of room for it.
@@ -13,12 +15,14 @@ One call at a time for a guest.
 """
 
 import asyncio
+import re
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
 from hotvirt.qemu import ids, translation
-from hotvirt.qemu.errors import AgentError, HotplugError, QmpError
+from hotvirt.qemu.errors import AgentError, AgentRefused, HotplugError, QmpError
 from hotvirt.qemu.guestagent import GuestAgent, Vcpu
 from hotvirt.qemu.machine import AcceleratorKind, Topology
 from hotvirt.qemu.progress import Progress, Report, pauses
@@ -27,6 +31,10 @@ from hotvirt.qemu.state import VcpuSlot, read_vcpus
 
 Policy = Literal["park", "unplug"]
 _FIRST_FIXED = (10, 0, 0)
+_EJECT, _IN_PROGRESS = 3, 0x84
+"""Words of ACPI's _OST: what was asked of the guest, and that it is at it."""
+LETS_GO = 15.0
+"""Seconds for a guest's kernel to let go of a vCPU that is offline in it."""
 
 
 def boot_vcpus(
@@ -54,6 +62,8 @@ class VcpuState(Struct, frozen=True):
 
     slots: tuple[VcpuSlot, ...]
     guest: tuple[Vcpu, ...] | None = None
+    apics: Mapping[int, int] = {}
+    """Of the guest's online CPUs, by their number in the guest. Empty when it does not say."""
 
     @property
     def plugged(self) -> int:
@@ -96,6 +106,21 @@ class Stop(Struct, frozen=True):
 Step = Plug | SetOnline | Unplug | Await | Stop
 
 
+def apic_id(slot: VcpuSlot, slots: Sequence[VcpuSlot]) -> int:
+    """What the guest knows the vCPU in this place by, as QEMU makes it up (hw/i386/topology.h)."""
+    cores, threads = (len(set(numbers)) for numbers in zip(*((s.core, s.thread) for s in slots), strict=True))
+    thread_bits, core_bits = (threads - 1).bit_length(), (cores - 1).bit_length()
+    return (slot.socket << core_bits | slot.core) << thread_bits | slot.thread
+
+
+def parse_apics(cpuinfo: str) -> dict[int, int]:
+    """Number in the guest -> APIC id, of the CPUs that are online; from /proc/cpuinfo. {} when it has none."""
+    pairs = re.findall(
+        r"^processor\s*:\s*(\d{1,5})$(?:(?!\n\n).)*?^initial apicid\s*:\s*(\d{1,9})$", cpuinfo, re.MULTILINE | re.DOTALL
+    )
+    return {int(number): int(apic) for number, apic in pairs}
+
+
 def next_step(state: VcpuState, target: int, how: Policy) -> Step:
     """What to do now to get to `target` vCPUs. Pure."""
     plugged = [slot for slot in state.slots if slot.path]
@@ -107,7 +132,7 @@ def next_step(state: VcpuState, target: int, how: Policy) -> Step:
         free = [slot for slot in state.slots if not slot.path]
         return Plug(tuple(free[: target - len(plugged)]))
     if len(plugged) > target and how == "unplug":
-        return Unplug(plugged[-1])
+        return _next_to_unplug(state, plugged, len(plugged) - target)
     if state.guest is None:
         if len(plugged) == target:
             return Stop()
@@ -116,6 +141,22 @@ def next_step(state: VcpuState, target: int, how: Policy) -> Step:
             "taking vCPUs away needs the guest agent here: install and start qemu-guest-agent in the guest",
         )
     return _next_in_guest(state.guest, target)
+
+
+def _next_to_unplug(state: VcpuState, plugged: Sequence[VcpuSlot], surplus: int) -> Step:
+    """The last plugged go first; the first one never does, as firmware and kernel started on it."""
+    if state.guest is None or not state.apics:
+        return Unplug(plugged[-1])
+    number = {apic: logical for logical, apic in state.apics.items()}
+    offline = [slot for slot in plugged[1:] if apic_id(slot, state.slots) not in number]
+    if offline:
+        return Unplug(offline[-1])
+    may = {vcpu.logical_id for vcpu in state.guest if vcpu.can_offline and vcpu.logical_id}
+    free = [number[apic_id(slot, state.slots)] for slot in reversed(plugged[1:])]
+    wanted = [logical for logical in free if logical in may][:surplus]
+    if not wanted:
+        return Stop("GuestRefused", f"the guest cannot take more vCPUs offline: {len(plugged)} stay")
+    return SetOnline(tuple(sorted(wanted)), online=False)
 
 
 def _next_in_guest(guest: tuple[Vcpu, ...], target: int) -> Step:
@@ -133,9 +174,19 @@ def _next_in_guest(guest: tuple[Vcpu, ...], target: int) -> Step:
     return Stop()
 
 
-async def read(monitor: Monitor, agent: GuestAgent | None) -> VcpuState:
-    slots = await read_vcpus(monitor)
-    return VcpuState(slots, tuple(await agent.get_vcpus()) if agent else None)
+async def read(monitor: Monitor, agent: GuestAgent | None, *, apics: bool = False) -> VcpuState:
+    """Both are asked at once."""
+    if agent is None:
+        return VcpuState(await read_vcpus(monitor))
+    slots, guest = await asyncio.gather(read_vcpus(monitor), agent.get_vcpus())
+    return VcpuState(slots, tuple(guest), await _read_apics(agent) if apics else {})
+
+
+async def _read_apics(agent: GuestAgent) -> dict[int, int]:
+    try:
+        return parse_apics((await agent.file_read("/proc/cpuinfo")).decode("ascii", "replace"))
+    except AgentRefused:
+        return {}
 
 
 async def set_vcpus(
@@ -155,7 +206,7 @@ async def set_vcpus(
         async with asyncio.timeout(timeout):
             with monitor.events("ACPI_DEVICE_OST", "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
                 while True:
-                    state = await read(monitor, agent)
+                    state = await read(monitor, agent, apics=how == "unplug")
                     if report:
                         report(Progress(state.current, target, "vCPUs"))
                     step = next_step(state, target, how)
@@ -190,7 +241,7 @@ async def _act(
                 await translation.make_room(monitor, plugged=plugged, max_vcpus=len(state.slots))
             await _plug(monitor, slot, events)
     elif isinstance(step, Unplug):
-        await _unplug(monitor, step.slot, events)
+        await _unplug(monitor, step.slot, events, index=state.slots.index(step.slot))
     else:
         assert agent is not None
         await _set_online(agent, step)
@@ -215,22 +266,38 @@ def _ost_device(event: Event) -> str:
     return str(event.data.get("info", {}).get("device", ""))
 
 
-async def _unplug(monitor: Monitor, slot: VcpuSlot, events: Subscription) -> None:
+async def _unplug(monitor: Monitor, slot: VcpuSlot, events: Subscription, *, index: int) -> None:
+    """`index`: of its place. A vCPU that was there at the start has no id: of it QEMU tells what the guest's ACPI says,
+    by that number, and nothing else."""
     try:
         await monitor.execute("device_del", {"id": slot.path})
     except QmpError as error:
         if "in the process of unplug" not in error.description:
             raise HotplugError("QemuRefused", f"QEMU would not remove a vCPU: {error.description}") from error
-    name = slot.path.rpartition("/")[2]
-    async for event in events:
-        if event.name == "DEVICE_DELETED" and event.data.get("path") == slot.path:
-            return
-        refused = event.name == "DEVICE_UNPLUG_GUEST_ERROR" and event.data.get("path") == slot.path
-        # _OST for an eject request (3): 0x84 is "in progress", other odd numbers are failures.
-        info = event.data.get("info", {})
-        refused = refused or (_ost_device(event) == name and info.get("source") == 3 and info.get("status") in (1, 130))
-        if refused:
-            raise HotplugError("GuestRefused", "the guest keeps its vCPU in use: look into its kernel log for why")
+    stays = "it stays, and is tried again; the guest's kernel log may say why"
+    try:
+        async with asyncio.timeout(LETS_GO):
+            event = await events.wait_for(lambda event: _went(event, slot, index) is not None)
+    except TimeoutError as error:
+        raise HotplugError(
+            "GuestSilent", f"the guest did not let go of vCPU {_place(slot)} within {LETS_GO:g} s: {stays}"
+        ) from error
+    if not _went(event, slot, index):
+        raise HotplugError("GuestRefused", f"the guest keeps vCPU {_place(slot)} in use: {stays}")
+
+
+def _went(event: Event, slot: VcpuSlot, index: int) -> bool | None:
+    """Whether the guest let go of this vCPU; None for what does not tell."""
+    if event.name != "ACPI_DEVICE_OST":
+        return event.name == "DEVICE_DELETED" if event.data.get("path") == slot.path else None
+    info = event.data.get("info", {})
+    if (info.get("source"), info.get("slot-type"), info.get("slot")) != (_EJECT, "CPU", str(index)):
+        return None
+    return None if info.get("status") == _IN_PROGRESS else info.get("status") == 0
+
+
+def _place(slot: VcpuSlot) -> str:
+    return f"{slot.socket}/{slot.core}/{slot.thread}"
 
 
 async def _set_online(agent: GuestAgent, step: SetOnline) -> None:
