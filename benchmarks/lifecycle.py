@@ -20,7 +20,6 @@ import argparse
 import asyncio
 import os
 import signal
-import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -41,7 +40,8 @@ HOLD = "bench.hotvirt.io/held"
 MEMORY = "128Mi"
 WARM_UP = 5
 NOISE = 1.5
-"""MiB that a home's memory goes up and down by while nothing grows: allocators take and give it in large pieces."""
+"""MiB by which a home's least memory differs while nothing grows: allocators take and give it in large pieces."""
+SAMPLES = 16
 
 
 # Machines
@@ -268,7 +268,7 @@ async def cycles(
         await cycle(home, "again", index, boots=index % boots == boots - 1)
     before = after = await quiet(home)
     memory = [(0, before["memory, MiB"])]
-    took, every = 0.0, max(1, count // 8)
+    took, every = 0.0, max(1, count // SAMPLES)
     for done in range(every, count + 1, every):
         began = time.monotonic()
         for index in range(WARM_UP + done - every, WARM_UP + done):
@@ -285,21 +285,17 @@ async def cycles(
 
 
 def verdict(memory: Sequence[tuple[int, float]]) -> str:
-    """On memory (MiB) after so many cycles. What fills up to a bound grows less in the second half; a leak does not."""
-    middle = len(memory) // 2
-    early, late = growth(memory[: middle + 1]), growth(memory[middle:])
+    """On memory (MiB) after so many cycles. What fills up to a bound grows less in the second half; a leak does not.
+    Counted is the least of each quarter: in between it is higher by what is about to be collected."""
+    quarter = len(memory) / 4
+    least = [min(memory[round(i * quarter) : round((i + 1) * quarter)], key=lambda each: each[1]) for i in range(4)]
+    early, late = least[1][1] - least[0][1], least[3][1] - least[2][1]
     figures = f"{early:+.1f} MiB in the first half of {memory[-1][0]} cycles, {late:+.1f} MiB in the second"
     if late <= NOISE:
         return f"flat: {figures}"
     if late <= early / 2:
         return f"a cache that fills: {figures}"
     return f"A LEAK, or a cache that takes longer to fill (try more cycles): {figures}"
-
-
-def growth(memory: Sequence[tuple[int, float]]) -> float:
-    """From the first to the last, by the median of the slopes between any two: one that is off changes nothing."""
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for i, a in enumerate(memory) for b in memory[i + 1 :]]
-    return statistics.median(slopes) * (memory[-1][0] - memory[0][0])
 
 
 async def fill_window(home: Home, *, writes: int) -> None:
