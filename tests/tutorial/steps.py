@@ -70,7 +70,7 @@ STEPS = (
     Step(command=r"kubectl get vmpool,vm$", shows=(r"virtualmachinepool.pool.kubevirt.io/web ",)),
     Step(command=r"kubectl scale vmpool web --replicas=5$", shows=(r"web scaled",)),
     Step(command=r"kubectl get vm --watch$", acts=(
-        (r"(?s)\A(?=.*^web-4 +\S+ +Running)", CTRL_C),), codes=(0, 1, 130), patience=BOOT),
+        (r"(?s)\A" + "".join(rf"(?=.*^web-{n} +\S+ +Running)" for n in range(5)), CTRL_C),), codes=(0, 1, 130), patience=BOOT),
     # 11. What happens when the home dies
     Step(command=r'kill -9 "\$\(hotvirt status '),
     # 12. Clean up
