@@ -1,9 +1,11 @@
 """Which keys and passwords a guest's users are to have, and how its agent is asked to give them."""
 
+import asyncio
 import base64
 
 import pytest
 
+from hotvirt.node import sshkeys
 from hotvirt.node.credentials import CredentialsError, Wanted, give, secret_keys, wanted_by
 from hotvirt.qemu.errors import AgentRefused
 
@@ -36,6 +38,27 @@ def test_keys_of_all_secrets_for_each_user_once():
     )
     vmi = {"metadata": {"namespace": "prod"}, "spec": spec}
     assert secret_keys(vmi) == ["prod/one", "prod/two", "prod/pw"]
+
+
+async def test_keys_on_a_disc_are_cloud_inits_and_not_the_agents():
+    method = {"propagationMethod": {"noCloud": {}}}
+    seeded = {"sshPublicKey": {"source": {"secret": {"secretName": "one"}}, **method}}
+    spec = {"accessCredentials": [seeded, keys("two", "root")]}
+    stored = secrets(one={"a": "ssh-rsa A\n# no\nssh-rsa B", "b": "ssh-rsa A"}, two={"c": "ssh-rsa C"})
+    assert wanted_by(spec, stored) == Wanted({"root": ("ssh-rsa C",)}, {})
+    assert secret_keys({"metadata": {"namespace": "prod"}, "spec": spec}) == ["prod/two"]
+
+    async def lookup(kind, name):
+        assert kind == "secret"
+        return stored(name)
+
+    assert await sshkeys.of_seed(spec, "cloudInitNoCloud", lookup) == ["ssh-rsa A", "ssh-rsa B"]
+    assert await sshkeys.of_seed(spec, "cloudInitConfigDrive", lookup) == []
+    with pytest.raises(sshkeys.KeysError, match="the secret 'one', and there is none: create it"):
+        await sshkeys.of_seed(spec, "cloudInitNoCloud", lambda *_: asyncio.sleep(0))
+    assert sshkeys.metadata(["a", "b"], "cloudInitNoCloud") == {"public-keys": ["a", "b"]}
+    assert sshkeys.metadata(["a"], "cloudInitConfigDrive") == {"public_keys": {"key-0": "a"}}
+    assert sshkeys.metadata([], "cloudInitNoCloud") == {}
 
 
 def test_a_secret_without_a_key_takes_all_keys_away():

@@ -58,6 +58,8 @@ WORDS = {
     "SSHPublicKeyAccessCredential.propagationMethod": "How the guest gets them.",
     "SSHPublicKeyAccessCredentialSource.secret": "A secret, each of whose values holds keys, one a line.",
     "SSHPublicKeyAccessCredentialPropagationMethod.qemuGuestAgent": "By the guest's agent, while it runs.",
+    "SSHPublicKeyAccessCredentialPropagationMethod.noCloud": "On the cloudInitNoCloud volume: cloud-init gives them to its default user at the first start.",
+    "SSHPublicKeyAccessCredentialPropagationMethod.configDrive": "On the cloudInitConfigDrive volume: cloud-init gives them to its default user at the first start.",
     "QemuGuestAgentSSHPublicKeyAccessCredentialPropagation.users": "The users whose authorized keys these are.",
     "UserPasswordAccessCredential.source": "Where the passwords are.",
     "UserPasswordAccessCredential.propagationMethod": "How the guest gets them.",

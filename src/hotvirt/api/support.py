@@ -74,8 +74,6 @@ _OPEN = frozenset[str]()
 _MEND = {
     "useSerial": "have the guest's boot loader use its port",
     "default": "the pod network stays the default one: leave default out",
-    "noCloud": "use qemuGuestAgent, or put the keys into cloud-init's user data",
-    "configDrive": "use qemuGuestAgent, or put the keys into cloud-init's user data",
     "host": "leave host out: the guest itself is asked, at its own address",
 }
 

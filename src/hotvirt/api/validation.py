@@ -79,7 +79,9 @@ def instance_spec(spec: Document, path: str) -> list[Fault]:
         *validation_machine.check(domain, f"{path}.domain"),
         *validation_devices.check(spec, path),
         *validation_network.check(spec, path),
-        *validation_credentials.check(spec.get("accessCredentials") or (), f"{path}.accessCredentials"),
+        *validation_credentials.check(
+            spec.get("accessCredentials") or (), spec.get("volumes") or (), f"{path}.accessCredentials"
+        ),
         *validation_probes.check(spec, path),
         *_around(spec, path),
     ]

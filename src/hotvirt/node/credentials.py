@@ -1,4 +1,4 @@
-"""Keys and passwords from Secrets for a running guest's users: `spec.accessCredentials`, given by its agent.
+"""Keys and passwords from Secrets for a running guest's users: those of `spec.accessCredentials` that its agent gives.
 
 Each time the agent has connected, and each time one of the secrets changes, the users' authorized keys become those of
 the secrets, and the passwords in them are set. Giving them twice changes nothing, so what was given is only remembered
@@ -22,6 +22,7 @@ from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import SECRETS, VMIS
 from hotvirt.kube.times import Clock
+from hotvirt.node import sshkeys
 from hotvirt.node.agent import NodeAgent
 from hotvirt.qemu.errors import AgentRefused, QemuError
 from hotvirt.qemu.guestagent import GuestAgent, clean
@@ -116,19 +117,17 @@ def wanted_by(spec: Document, secret: Callable[[str], Document | None]) -> Wante
     """What the guest's users are to have; `secret` gives a secret by its name, or None."""
     keys: dict[str, list[str]] = {}
     passwords: dict[str, str] = {}
-    for credential in spec.get("accessCredentials") or ():
+    for credential in _by_agent(spec):
         kind = "sshPublicKey" if credential.get("sshPublicKey") else "userPassword"
-        name = _secret_of(credential)
+        name = sshkeys.secret_of(credential)
         found = secret(name)
         if found is None:
             raise CredentialsError(f"there is no secret {name!r} for {kind}: create it")
-        content = {key: _text(value) for key, value in (found.get("data") or {}).items()}
         if kind == "userPassword":
-            passwords |= content
+            passwords |= sshkeys.content(found)
             continue
-        lines = [line.strip() for text in content.values() for line in text.splitlines()]
         for user in _users(credential):
-            keys.setdefault(user, []).extend(line for line in lines if line and not line.startswith("#"))
+            keys.setdefault(user, []).extend(sshkeys.lines(found))
     return Wanted({user: tuple(dict.fromkeys(each)) for user, each in keys.items()}, passwords)
 
 
@@ -154,22 +153,18 @@ async def give(agent: GuestAgent, wanted: Wanted) -> None:
 
 def secret_keys(vmi: Document) -> Iterable[str]:
     """The secrets that an instance gets credentials from."""
-    return [str(Key(vmi["metadata"]["namespace"], _secret_of(each))) for each in _credentials(vmi)]
+    return [str(Key(vmi["metadata"]["namespace"], sshkeys.secret_of(each))) for each in _credentials(vmi)]
 
 
 def _credentials(vmi: Document) -> list[Document]:
-    return list((vmi.get("spec") or {}).get("accessCredentials") or ())
+    return _by_agent(vmi.get("spec") or {})
 
 
-def _secret_of(credential: Document) -> str:
-    given = credential.get("sshPublicKey") or credential.get("userPassword") or {}
-    return str(((given.get("source") or {}).get("secret") or {}).get("secretName") or "")
+def _by_agent(spec: Document) -> list[Document]:
+    """Not those that are on a disc of cloud-init's, see `sshkeys`."""
+    return [each for each in spec.get("accessCredentials") or () if not sshkeys.way(each)]
 
 
 def _users(credential: Document) -> list[str]:
     agent = ((credential.get("sshPublicKey") or {}).get("propagationMethod") or {}).get("qemuGuestAgent") or {}
     return [str(user) for user in agent.get("users") or ()]
-
-
-def _text(value: str) -> str:
-    return base64.b64decode(value).decode(errors="replace")

@@ -18,7 +18,7 @@ from hotvirt.api import quantity
 from hotvirt.images import bases, catalog, disks, inspect, reference, registry, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
-from hotvirt.node import contents, devicetags, firmware, hostdisks, pulls
+from hotvirt.node import contents, devicetags, firmware, hostdisks, pulls, sshkeys
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu import locks
 from hotvirt.qemu.launch import Descriptors
@@ -317,6 +317,10 @@ class Volumes:
         identity = f"{metadata['name']}.{metadata['namespace']}"
         tagged = devicetags.devices(vmi, first_disks(spec))
         more = {"devices": tagged} if tagged else {}
+        try:
+            more |= sshkeys.metadata(await sshkeys.of_seed(spec, kind, lookup), kind)
+        except sshkeys.KeysError as error:
+            raise VolumeError("FailedVolume", f"volume {name!r}: {error}") from error
         if kind == "cloudInitConfigDrive":
             return seed.config_drive(
                 instance_id=identity, hostname=hostname, user_data=user, network_data=network, meta_data=more
