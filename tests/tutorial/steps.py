@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 CTRL_C, CTRL_BRACKET = "\x03", "\x1d"
+ALL_FIVE_RUN = r"(?s)\A" + "".join(rf"(?=.*^web-{n} +\S+ +Running)" for n in range(5))
 BOOT = 300.0
 """Seconds that a guest may take to boot on a machine without KVM."""
 
@@ -69,8 +70,7 @@ STEPS = (
     Step(command=r"kubectl apply -f examples/pool.yaml$", shows=(r"virtualmachinepool.pool.kubevirt.io/web created",)),
     Step(command=r"kubectl get vmpool,vm$", shows=(r"virtualmachinepool.pool.kubevirt.io/web ",)),
     Step(command=r"kubectl scale vmpool web --replicas=5$", shows=(r"web scaled",)),
-    Step(command=r"kubectl get vm --watch$", acts=(
-        (r"(?s)\A" + "".join(rf"(?=.*^web-{n} +\S+ +Running)" for n in range(5)), CTRL_C),), codes=(0, 1, 130), patience=BOOT),
+    Step(command=r"kubectl get vm --watch$", acts=((ALL_FIVE_RUN, CTRL_C),), codes=(0, 1, 130), patience=BOOT),
     # 11. What happens when the home dies
     Step(command=r'kill -9 "\$\(hotvirt status '),
     # 12. Clean up
