@@ -58,6 +58,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
         "userlist": ("guestdata", "userlist", "Show who is logged in to a guest."),
         "fslist": ("guestdata", "fslist", "Show a guest's mounted file systems."),
         "logs": ("logs", "logs", "Show what a VM's QEMU printed."),
+        "vmexport": ("vmexport", "vmexport", "Download the disks of a stopped VM, a snapshot or a claim."),
+        "export": ("export", "export", "Write a VM with its disks into an OVA, for other programs to import."),
+        "image-upload": ("imageupload", "image_upload", "Upload a disk image into a DataVolume or claim."),
         "memory-dump": ("memorydump", "memory_dump", "Write a guest's memory to a claim, fetch it, part with it."),
         "expand": ("guestdata", "expand", "Show a VM with its instance type and preference written out."),
         "objectgraph": ("guestdata", "objectgraph", "Show what a VM depends on."),
@@ -71,8 +74,6 @@ SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
 COMMANDS = {name: found for section in SECTIONS.values() for name, found in section.items()}
 
 NOT_HERE = {
-    "image-upload": "a disk image of this machine becomes local/NAME with: hotvirt images import FILE --name NAME",
-    "vmexport": "a claim's files are in its volume's directory; see: kubectl get pv -o yaml",
     "guestfs": "stop the VM, then use guestfish on the file in its claim's volume; see: kubectl get pv -o yaml",
     "usbredir": "USB devices are not passed to guests yet; a disk's content goes in with: hotvirt addvolume",
     "adm": "the home's log level is chosen when it starts: hotvirt up --verbose",

@@ -27,6 +27,8 @@ from hotvirt.kube.times import Clock, parse, stamp
 
 FINAL = ("Succeeded", "Failed")
 TOKEN_BYTES = 20
+LOOK_AGAIN = 1.0
+"""Seconds between looks for a Secret that is still to come: Secrets are not watched."""
 
 
 class Address(Struct, frozen=True):
@@ -74,7 +76,8 @@ class ExportController:
         found = self._find(export)
         why = found.why or await self._token(export)
         await self._tell(export, found, why, end)
-        return Result(requeue_after=(end - now).total_seconds())
+        left = (end - now).total_seconds()
+        return Result(requeue_after=min(LOOK_AGAIN, left) if why and not found.why else left)
 
     def _find(self, export: Document) -> Found:
         source, namespace = export["spec"]["source"], export["metadata"]["namespace"]
