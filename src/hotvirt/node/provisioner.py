@@ -208,6 +208,8 @@ class Provisioner:
         ]
 
     async def _make(self, directory: Path, size: int, kind: str, *, source: Image | None = None) -> None:
+        if bases.disk_in(directory) is not None:
+            return  # of whatever format: somebody has filled it
         if source is not None and size < source.size:
             raise ImageError(
                 f"spec.resources.requests.storage asks for {format_bytes(size)}, and the snapshot it begins as has "
@@ -220,9 +222,7 @@ class Provisioner:
                 f"are free in {self._places.volumes}: ask for less, or make room there"
             )
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        file = directory / ("disk.qcow2" if kind == "qcow2" else "disk.img")
-        if file.exists():
-            return
+        file = directory / disk_name(kind)
         if source is None:
             await disks.create(file, size, kind)
         else:
