@@ -138,21 +138,26 @@ async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell:
 async def _save(
     answer: "ClientResponse", file: Path, note: _Note, digest: Any, *, has: int, total: int | None, tell: Told
 ) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    import aiohttp
+
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(descriptor, has)
         note.size = note.synced = has
         _write(file, note)
         at, synced, waiting = has, has, bytearray()
-        async for chunk in answer.content.iter_any():
-            waiting += chunk
-            if len(waiting) >= _CHUNK:
-                at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at, digest)
-                waiting.clear()
-                tell(at, total or 0)
-                if at - synced >= _SYNC_EVERY:
-                    synced = await asyncio.to_thread(_sync, descriptor, file, note, at)
+        try:
+            async for chunk in answer.content.iter_any():
+                waiting += chunk
+                if len(waiting) >= _CHUNK:
+                    data, waiting = bytes(waiting), bytearray()
+                    at = await asyncio.to_thread(_append, descriptor, data, at, digest)
+                    tell(at, total or 0)
+                    if at - synced >= _SYNC_EVERY:
+                        synced = await asyncio.to_thread(_sync, descriptor, file, note, at)
+        except (TimeoutError, OSError, aiohttp.ClientError):
+            _append(descriptor, bytes(waiting), at, digest)  # what came is not asked for again
+            raise
         at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at, digest)
         tell(at, total or at)
         await asyncio.to_thread(_sync, descriptor, file, note, at)

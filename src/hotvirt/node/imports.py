@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 WORK, RECEIVED, INCOMING = "work", "received", "incoming"
 AT_ONCE = 2
-BACKOFF = Backoff(base=5, cap=300)
+BACKOFF = Backoff(base=2, cap=300)
 SAY_EVERY = 2.0
 WAIT = 2.0
 """Seconds between looks whether what is to be copied is free."""

@@ -1,0 +1,418 @@
+"""Data volumes of a home: every source and format ends as the very disk it was, and what cannot says why."""
+
+import contextlib
+import gzip
+import hashlib
+import importlib.util
+import json
+import lzma
+import os
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.server
+MIB = 1 << 20
+SIZE = 24 * MIB
+CDI = "cdi.kubevirt.io/v1beta1"
+FORMATS = ("qcow2", "vmdk", "vdi", "vhdx")
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_storage", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+image_server = module(Path(__file__).with_name("image_server.py"))
+homes = module(Path(__file__).parents[1] / "guest" / "conftest.py")
+
+
+def pattern(seed=1, size=SIZE):
+    """Data at both ends and holes in between."""
+    data = random.Random(seed).randbytes(3 * MIB)
+    return data + bytes(size - len(data) - 4096) + data[:4096]
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A home and a server of images."""
+    directory = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp"))
+    home = homes.Home(directory)
+    try:
+        home.up()
+        with image_server.serve() as images:
+            yield home, images
+    finally:
+        home.down()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """One disk in every form that is taken."""
+    folder = tmp_path_factory.mktemp("images")
+    raw = folder / "disk.raw"
+    raw.write_bytes(pattern())
+    for kind in FORMATS:
+        options = ["-o", "subformat=streamOptimized"] if kind == "vmdk" else []
+        run("qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, folder / f"disk.{kind}")
+    forms = {kind: (folder / f"disk.{kind}").read_bytes() for kind in FORMATS}
+    forms |= {"raw": pattern(), "raw.gz": gzip.compress(pattern(), 1), "qcow2.xz": lzma.compress(forms["qcow2"])}
+    forms["raw.zst"] = run("zstd", "-qc", raw)
+    return forms
+
+
+def run(*argv):
+    return subprocess.run([str(each) for each in argv], check=True, capture_output=True).stdout
+
+
+def data_volume(name, source, *, size=SIZE, annotations=None, storage_class="hotvirt-directory"):
+    storage = {"resources": {"requests": {"storage": str(size)}}} if size else {}
+    if storage_class:
+        storage["storageClassName"] = storage_class
+    return {
+        "apiVersion": CDI, "kind": "DataVolume", "metadata": {"name": name, "annotations": annotations or {}},
+        "spec": {"source": source, "storage": storage},
+    }  # fmt: skip
+
+
+def done(home, *names):
+    home.wait_until(f"{names} are filled", lambda: {phase(home, name) for name in names} == {"Succeeded"})
+
+
+def phase(home, name):
+    return home.kubectl("get", "dv", name, "-o", "jsonpath={.status.phase}").stdout
+
+
+def content(home, name):
+    """What a guest would read, through all that is below the disk."""
+    claim = home.kubectl_json("get", "pvc", name)
+    directory = home.directory / "volumes" / claim["spec"]["volumeName"]
+    (disk,) = directory.glob("disk.*")
+    flat = directory.with_name(f"flat-{name}")
+    run("qemu-img", "convert", "-f", "raw" if disk.suffix == ".img" else "qcow2", "-O", "raw", disk, flat)
+    try:
+        return flat.read_bytes()
+    finally:
+        flat.unlink()
+
+
+def said(home, name):
+    return home.conditions(f"dv/{name}").get("Running", {}).get("message", "")
+
+
+def says(home, name, text):
+    home.wait_until(f"data volume {name} says {text!r}", lambda: text in said(home, name))
+
+
+def test_every_format_becomes_the_disk_that_it_was(shared, packed):
+    home, images = shared
+    for form, data in packed.items():
+        home.apply(data_volume(f"f-{form.replace('.', '-')}", {"http": {"url": images.put(form, data)}}))
+    home.apply(data_volume("f-blank", {"blank": {}}))
+    names = [f"f-{form.replace('.', '-')}" for form in packed]
+    done(home, *names, "f-blank")
+    wanted = hashlib.sha256(pattern()).hexdigest()
+    assert {name: hashlib.sha256(content(home, name)).hexdigest() for name in names} == dict.fromkeys(names, wanted)
+    assert content(home, "f-blank") == bytes(SIZE)
+    for name in names:
+        volume = home.kubectl_json("get", "pvc", name)["spec"]["volumeName"]
+        (disk,) = (home.directory / "volumes" / volume).glob("disk.*")
+        assert disk.stat().st_blocks * 512 < 8 * MIB, f"{name} is sparse"
+        assert not (home.directory / "volumes" / volume / "work").exists()
+    found = home.conditions("dv/f-qcow2")
+    assert [(found[kind]["status"], found[kind].get("reason")) for kind in ("Bound", "Running", "Ready")] == [
+        ("True", "Bound"), ("False", "Completed"), ("True", None),
+    ]  # fmt: skip
+    assert ["f-raw", "Succeeded", "100.0%", "0"] in [row[:4] for row in home.table("get", "dv")]
+
+
+def test_a_data_volume_is_refused_with_what_to_write_instead(shared):
+    home, _ = shared
+    for source, words in (
+        ({"s3": {"url": "s3://x"}}, "spec.source.s3: "),
+        ({"http": {"url": "ftp://x"}}, "spec.source.http.url: "),
+        ({}, "spec: "),
+        ({"blank": {}, "upload": {}}, "has blank and upload"),
+        ({"http": {"url": "http://x", "checksum": "sha256:1"}}, "checksum"),
+    ):
+        done = home.kubectl("apply", "-f", "-", check=False, text=json.dumps(data_volume("no", source)))
+        assert done.returncode, done.stdout
+        assert words in done.stderr
+    no_size = data_volume("no", {"blank": {}}, size=0)
+    assert "PVC size is missing" in home.kubectl("apply", "-f", "-", check=False, text=json.dumps(no_size)).stderr
+
+
+def test_what_is_wrong_with_an_image_is_said_and_ends_it(shared, packed, tmp_path):
+    home, images = shared
+    evil = tmp_path / "evil"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", evil)
+    bomb = gzip.compress(bytes(400 * MIB), 1)
+    home.apply(data_volume("e-backing", {"http": {"url": images.put("evil", evil)}}))
+    home.apply(data_volume("e-bomb", {"http": {"url": images.put("bomb", bomb)}}))
+    home.apply(data_volume("e-large", {"http": {"url": images.put("large", packed["qcow2"])}}, size=SIZE // 2))
+    says(home, "e-backing", "it names another file as its backing file")
+    says(home, "e-bomb", "it unpacks to more than")
+    says(home, "e-large", f"Virtual image size {SIZE} is larger than the reported available storage {SIZE // 2}")
+    for name in ("e-backing", "e-bomb", "e-large"):
+        assert phase(home, name) == "Failed"
+        assert home.kubectl_json("get", "pvc", name)["status"]["phase"] == "Pending", "nothing is offered"
+
+
+def test_what_is_wrong_with_a_server_is_said_and_tried_again(shared, packed):
+    home, images = shared
+    good = hashlib.sha256(packed["raw"]).hexdigest()
+    images.cut["early"] = 9 * MIB
+    images.changes.add("moving")
+    images.cut["moving"] = 5 * MIB
+    images.put("sum", packed["raw"][:-1] + b"x")
+    home.apply(data_volume("s-early", {"http": {"url": images.put("early", packed["raw"])}}))
+    home.apply(data_volume("s-moving", {"http": {"url": images.put("moving", packed["raw"])}}))
+    home.apply(data_volume("s-sum", {"http": {"url": f"{images.url}/sum", "checksum": f"sha256:{good}"}}))
+    home.apply(data_volume("s-none", {"http": {"url": f"{images.url}/none"}}))
+    says(home, "s-none", "the server has no such file (404)")
+    says(home, "s-sum", f"its sha256 is {hashlib.sha256(images.files['sum']).hexdigest()} and should be {good}")
+    events = home.messages("pvc/s-early")
+    assert "ended too early, after" in events
+    images.files["sum"] = packed["raw"]  # somebody mends it
+    done(home, "s-early", "s-moving", "s-sum")
+    assert content(home, "s-early") == content(home, "s-sum") == packed["raw"]
+    ranges = [int(asked[len("bytes=") : -1]) for name, asked in images.asked if name == "early" and asked]
+    assert ranges, "it goes on where it ended"
+    assert 8 * MIB <= ranges[0] <= 9 * MIB
+    assert "changed while it was read" in home.messages("pvc/s-moving")
+    assert content(home, "s-moving")[:-1] == packed["raw"][:-1]
+    assert int(home.kubectl("get", "dv", "s-early", "-o", "jsonpath={.status.restartCount}").stdout) == 1
+    home.kubectl("delete", "dv", "s-none", "--wait=false")
+
+
+def test_https_with_a_password_and_an_authority(shared, packed, tmp_path):
+    home, _ = shared
+    key, certificate = tmp_path / "key", tmp_path / "crt"
+    run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+        "-subj", "/CN=images", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate,
+    )  # fmt: skip
+    with image_server.serve(certificate=(certificate, key)) as images:
+        images.password = "Basic dTpw"  # u:p
+        url = images.put("raw", packed["raw"])
+        home.apply(data_volume("t-untrusted", {"http": {"url": url}}))
+        says(home, "t-untrusted", "its certificate is not trusted")
+        home.kubectl("create", "configmap", "authority", f"--from-file=ca.pem={certificate}")
+        home.kubectl("create", "secret", "generic", "login", "--from-literal=accessKeyId=u",
+                     "--from-literal=secretKey=p")  # fmt: skip
+        home.apply(data_volume("t-nobody", {"http": {"url": url, "certConfigMap": "authority"}}))
+        says(home, "t-nobody", "name them in secretRef")
+        http = {"url": url, "certConfigMap": "authority", "secretRef": "login"}
+        home.apply(data_volume("t-good", {"http": http}))
+        done(home, "t-good")
+        for name in ("t-untrusted", "t-nobody"):
+            home.kubectl("delete", "dv", name, "--wait=false")
+    assert content(home, "t-good") == packed["raw"]
+
+
+def test_copies_of_claims_share_what_they_have_in_common(shared, packed):
+    home, images = shared
+    home.apply(data_volume("golden", {"http": {"url": images.put("golden", packed["qcow2"])}}))
+    done(home, "golden")
+    source = {"apiVersion": CDI, "kind": "DataSource", "metadata": {"name": "newest"},
+              "spec": {"source": {"pvc": {"name": "golden", "namespace": "default"}}}}  # fmt: skip
+    home.apply(source)
+    home.wait("datasource/newest", "condition=Ready")
+    home.apply(data_volume("c-one", {"pvc": {"name": "golden", "namespace": "default"}}, size=0))
+    by_ref = data_volume("c-two", {}, size=2 * SIZE)
+    by_ref["spec"] = {"sourceRef": {"kind": "DataSource", "name": "newest"}, "storage": by_ref["spec"]["storage"]}
+    home.apply(by_ref)
+    done(home, "c-one", "c-two")
+    assert content(home, "c-one") == content(home, "golden") == packed["raw"]
+    assert content(home, "c-two") == packed["raw"] + bytes(SIZE)
+    bases = home.directory / "volumes" / ".bases"
+    shared_disks = list(bases.glob("*/disk.*"))
+    assert len(shared_disks) == 1, "stored once"
+    copy = data_volume("c-small", {"pvc": {"name": "golden", "namespace": "default"}}, size=SIZE // 2)
+    home.apply(copy)
+    says(home, "c-small", "target resources requests storage size is smaller than the source")
+    home.kubectl("patch", "storageprofile", "hotvirt-directory", "--type=merge", "-p",
+                 '{"spec": {"cloneStrategy": "copy"}}')  # fmt: skip
+    home.apply(data_volume("c-apart", {"pvc": {"name": "golden", "namespace": "default"}}, size=0))
+    done(home, "c-apart")
+    assert content(home, "c-apart") == packed["raw"]
+    home.kubectl("patch", "storageprofile", "hotvirt-directory", "--type=merge", "-p",
+                 '{"spec": {"cloneStrategy": null}}')  # fmt: skip
+    home.kubectl("delete", "dv", "c-one", "c-two", "golden")
+    home.wait_until("the base is gone with the last that needs it", lambda: not list(bases.glob("*/disk.*")))
+
+
+def test_copying_another_namespaces_claim_needs_leave_there(shared):
+    home, _ = shared
+    home.kubectl("create", "namespace", "mine")
+    home.kubectl("create", "rolebinding", "me", "--clusterrole=edit", "--user=me", "-n", "mine")
+    copy = data_volume("theft", {"pvc": {"name": "f-raw", "namespace": "default"}}, size=0)
+    copy["metadata"]["namespace"] = "mine"
+    asked = ("apply", "--as=me", "-f", "-")
+    refused = home.kubectl(*asked, check=False, text=json.dumps(copy))
+    assert "User me has insufficient permissions in clone source namespace default" in refused.stderr
+    home.kubectl("create", "rolebinding", "me", "--clusterrole=cdi.kubevirt.io:edit", "--user=me")
+    home.kubectl(*asked, text=json.dumps(copy))
+    home.kubectl("wait", "-n", "mine", "dv/theft", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+
+
+# Uploads
+
+
+def token_of(home, claim, namespace="default"):
+    request = {"apiVersion": "upload.cdi.kubevirt.io/v1beta1", "kind": "UploadTokenRequest",
+               "metadata": {"name": claim}, "spec": {"pvcName": claim}}  # fmt: skip
+    path = f"/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/{namespace}/uploadtokenrequests"
+    answer = home.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(request))
+    return json.loads(answer.stdout)["status"]["token"]
+
+
+def upload(home, token, data, *, path="upload", method="POST"):
+    status = home.kubectl_json("get", "cdiconfig", "config")["status"]
+    context = ssl.create_default_context(cadata=status["uploadProxyCA"])
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
+    url = f"{status['uploadProxyURL']}/v1beta1/{path}"
+    request = urllib.request.Request(url, data=data, headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, context=context, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_uploads(shared, packed, tmp_path):
+    home, _ = shared
+    home.apply(data_volume("u-one", {"upload": {}}))
+    home.apply(data_volume("u-two", {"upload": {}}))
+    for name in ("u-one", "u-two"):
+        home.wait(f"dv/{name}", "jsonpath={.status.phase}=UploadReady")
+    token = token_of(home, "u-one")
+    assert upload(home, "none", packed["qcow2"])[0] == 401
+    assert upload(home, token, None, path="upload-async", method="HEAD")[0] == 200
+    evil = tmp_path / "evil"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", evil)
+    code, text = upload(home, token, evil.read_bytes())
+    assert (code, "it names another file as its backing file" in text) == (400, True)
+    home.wait("dv/u-one", "jsonpath={.status.phase}=UploadReady")
+    half_an_upload(home, token, packed["raw"])
+    assert upload(home, token, packed["qcow2"]) == (200, ""), "another try is good"
+    done(home, "u-one")
+    assert content(home, "u-one") == packed["raw"]
+    assert upload(home, token, packed["qcow2"])[0] == 503, "there is nothing to upload into any more"
+    assert upload(home, token_of(home, "u-two"), packed["raw.gz"], path="upload-async") == (200, "")
+    done(home, "u-two")
+    assert content(home, "u-two") == packed["raw"]
+    home.apply_claim("u-none", "1Mi")
+    path = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/default/uploadtokenrequests"
+    asked = {"spec": {"pvcName": "u-none"}}
+    refused = home.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(asked), check=False)
+    assert "does not wait for an upload" in refused.stderr
+
+
+def half_an_upload(home, token, data):
+    """As by a client that is killed."""
+    status = home.kubectl_json("get", "cdiconfig", "config")["status"]
+    host, port = status["uploadProxyURL"].removeprefix("https://").split(":")
+    context = ssl.create_default_context(cadata=status["uploadProxyCA"])
+    with context.wrap_socket(socket.create_connection((host, int(port))), server_hostname=host) as connection:
+        head = ("POST /v1beta1/upload HTTP/1.1", "Host: x", f"Authorization: Bearer {token}",
+                f"Content-Length: {len(data)}", "", "")  # fmt: skip
+        connection.sendall("\r\n".join(head).encode() + data[: len(data) // 2])
+        time.sleep(0.2)
+
+
+def test_the_clis_upload(shared, packed, tmp_path):
+    home, _ = shared
+    image = tmp_path / "image.qcow2"
+    image.write_bytes(packed["qcow2"])
+    home.hotvirt("image-upload", "dv", "v-ours", f"--size={SIZE}", f"--image-path={image}", "--force-bind")
+    assert content(home, "v-ours") == packed["raw"]
+    virtctl = Path(os.environ.get("HOTVIRT_VIRTCTL", "virtctl"))
+    with contextlib.suppress(FileNotFoundError):
+        argv = [virtctl, "image-upload", "dv", "v-real", f"--size={SIZE}", f"--image-path={image}", "--insecure",
+                "--force-bind"]  # fmt: skip
+        subprocess.run(argv, env=home.env, check=True, capture_output=True, timeout=120)
+        assert content(home, "v-real") == packed["raw"]
+
+
+# Bad days
+
+
+def test_a_home_that_is_killed_goes_on(shared, packed):
+    """At random moments of an import, a copy and an upload that was received."""
+    home, images = shared
+    chance = random.Random(7)
+    rounds = int(os.environ.get("HOTVIRT_KILLS", "8"))
+    images.put("paced", packed["raw"])
+    images.pace["paced"] = 16 * MIB
+    home.apply(data_volume("k-source", {"http": {"url": images.put("raw", packed["raw"])}}))
+    done(home, "k-source")
+    for number in range(rounds):
+        names = [f"k-{kind}-{number}" for kind in ("http", "clone", "upload")]
+        home.apply(data_volume(names[2], {"upload": {}}))
+        home.wait(f"dv/{names[2]}", "jsonpath={.status.phase}=UploadReady")
+        token = token_of(home, names[2])
+        home.apply(data_volume(names[1], {"pvc": {"name": "k-source", "namespace": "default"}}, size=0))
+        home.apply(data_volume(names[0], {"http": {"url": f"{images.url}/paced"}}))
+        code, _ = upload(home, token, packed["qcow2"], path="upload-async")
+        assert code == 200
+        time.sleep(chance.uniform(0, 1.5))
+        directories = {name: home.directory / "volumes" / f"pvc-{uid(home, name)}" for name in names}
+        home.kill()
+        offered(directories, packed["raw"])
+        home.up()
+        done(home, *names)
+        for name in names:
+            assert content(home, name) == packed["raw"], name
+        if number % 2:
+            write_over(home, "k-source")  # what is copied next has a base more
+            packed = {"raw": content(home, "k-source"), "qcow2": as_qcow2(home, "k-source")}
+            images.put("paced", packed["raw"])
+        home.kubectl("delete", "dv", *names)
+    assert any(asked for name, asked in images.asked if name == "paced"), "some went on in the middle"
+
+
+def write_over(home, name):
+    claim = home.kubectl_json("get", "pvc", name)
+    (disk,) = (home.directory / "volumes" / claim["spec"]["volumeName"]).glob("disk.*")
+    kind = "raw" if disk.suffix == ".img" else "qcow2"
+    run("qemu-io", "-f", kind, "-c", f"write -P {random.randrange(1, 255)} 1M 64k", disk)
+
+
+def as_qcow2(home, name):
+    folder = home.directory / "volumes"
+    raw, out = folder / "as.raw", folder / "as.qcow2"
+    raw.write_bytes(content(home, name))
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, out)
+    try:
+        return out.read_bytes()
+    finally:
+        raw.unlink()
+        out.unlink()
+
+
+def uid(home, name):
+    home.wait_until(f"claim {name} is made", lambda: home.kubectl("get", "pvc", name, check=False).returncode == 0)
+    return home.kubectl("get", "pvc", name, "-o", "jsonpath={.metadata.uid}").stdout
+
+
+def offered(directories, whole):
+    """Every disk that is there under its name is whole, at this moment too."""
+    for name, directory in directories.items():
+        for disk in directory.glob("disk.*"):
+            flat = directory / "flat"
+            run("qemu-img", "convert", "-f", "raw" if disk.suffix == ".img" else "qcow2", "-O", "raw", disk, flat)
+            assert flat.read_bytes() == whole, name
+            flat.unlink()
