@@ -5,6 +5,7 @@ import copy
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hotvirt.api.quantity import parse_bytes
 from hotvirt.controllers import launcherpod, liveupdate
@@ -13,6 +14,7 @@ from hotvirt.controllers.liveupdate import Room
 from hotvirt.controllers.placement import Demand
 from hotvirt.controllers.templatediff import diff, merge_patch
 from hotvirt.preconditions import Facts
+from hotvirt.preconditions.facts import Quota
 
 FACTS = Facts()
 DATA = {"name": "data", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}}
@@ -315,8 +317,22 @@ def test_what_the_node_has_no_room_for_waits_and_the_rest_goes_through(make):
     assert not update.settled
     [held] = update.held
     assert str(held).startswith(
-        "spec.template.spec.domain.memory.guest: 2Gi -> 8Gi: its node has 2.0Gi of memory free, and 6.0Gi more"
+        "spec.template.spec.domain.memory.guest: 2Gi -> 8Gi: its node has 2Gi of memory free, and 6156Mi more"
     )
+
+
+def test_what_a_quota_does_not_allow_waits_in_the_preconditions_words(make):
+    small = Quota(name="small", resource="memory", hard=8 << 30, used=7 << 30)
+    tight = structs.replace(room(make, memory="64Gi"), quotas=(small, Quota(name="n", resource="cpu", hard=9, used=9)))
+    change = both(put("domain.memory.guest", "4Gi"), put("domain.cpu.sockets", 4))
+    update = planned(make, change, room=tight)
+    assert update.patch == {}
+    said = {held.id: str(held) for held in update.held}
+    assert (
+        "quota small has 1Gi of memory left of 8Gi (raise it: kubectl edit resourcequota small" in said["node.memory"]
+    )
+    assert "quota n has 0 of CPUs left of 0.009" in said["node.cpu"]
+    assert planned(make, put("domain.memory.guest", "1Gi"), room=tight).held == ()
 
 
 def test_within_the_room_nothing_waits(make):

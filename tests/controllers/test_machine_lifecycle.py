@@ -352,7 +352,7 @@ async def test_growth_beyond_the_node_waits_for_room_and_is_told(api, make, home
         grown, waits = sorted(sizes, key=lambda name: sizes[name], reverse=True)
         found = conditions.of(vm_of(api, waits), "Failure")
         assert found["reason"] == "HotPlugMemoryError"
-        assert "domain.memory.guest: 1Gi -> 4Gi: its node has" in found["message"]
+        assert "domain.memory.guest: 1Gi -> 4Gi: node one has" in found["message"]
         assert status_of(api, waits)["observedGeneration"] == 1
         await api.patch(VMS, grown, {"spec": {"runStrategy": "Halted"}})
         await settled()

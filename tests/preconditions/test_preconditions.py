@@ -199,7 +199,7 @@ FAILS = {
         ("the guest can do without 100Mi now, and is to have 512Mi less "
         "(free memory in the guest, or ask for less of a change)")),
     "a node without memory": (CHANGES["memory"], VMI, known(room=Demand(9000, GIB)), "node.memory",
-        "node1 has 1Gi of memory free, and 1026Mi more are needed (stop another machine, or ask for less)"),
+        "node node1 has 1Gi of memory free, and 1026Mi more are needed (stop another machine, or ask for less)"),
     "a node without CPUs": (CHANGES["cpu"], VMI, known(room=Demand(100, GIB)), "node.cpu",
         "node1 has 0.1 of CPUs free, and 0.2 more are needed"),
     "a quota without memory": (

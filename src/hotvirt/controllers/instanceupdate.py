@@ -4,7 +4,7 @@ Belongs to the VirtualMachine controller and runs in its workers, one VM at a ti
 their node, and brings them up again when room appears; that memory is only a hint, a restart finds them all anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import structs
 
@@ -15,8 +15,9 @@ from hotvirt.controllers.liveupdate import Room, Update
 from hotvirt.controllers.placement import Demand, demand, free, frees_room, node_changed, used
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
-from hotvirt.kube.resources import CONTROLLER_REVISIONS, KUBEVIRTS, NODES, PODS, VMIS, VMS
-from hotvirt.preconditions import Facts
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, KUBEVIRTS, NODES, PODS, QUOTAS, VMIS, VMS
+from hotvirt.preconditions import Facts, gather
+from hotvirt.preconditions.facts import Quota
 
 
 class InstanceUpdate:
@@ -31,8 +32,9 @@ class InstanceUpdate:
         self._granted: dict[str, Demand] = {}
         self.needs = [self._revisions, self._kubevirts]
         if guard_room:
-            self._pods, self._nodes = informers.of(PODS), informers.of(NODES)
-            self.needs += [self._pods, self._nodes]
+            self._pods, self._nodes, self._quotas = informers.of(PODS), informers.of(NODES), informers.of(QUOTAS)
+            self.needs += [self._pods, self._nodes, self._quotas]
+            self._quotas.add_handler(lambda _: self._wake_waiting())
             self._pods.add_handler(self._follow_pod)
             self._nodes.add_handler(self._follow_node)
 
@@ -86,23 +88,32 @@ class InstanceUpdate:
         node = self._nodes.get(name)
         if pod is None or node is None:
             return None
-        pods = self._pods.list()
-        return Room(free(node, used(pods).get(name, Demand())) - self._promised(pods, beside=pod), pod)
+        pods, promised = self._pods.list(), self._promised(pod)
+        here = sum((more for each, more in promised if each["spec"].get("nodeName") == name), Demand())
+        left = free(node, used(pods).get(name, Demand())) - here
+        return Room(left, pod, tuple(self._quota_lines(pod, promised)))
 
-    def _promised(self, pods: list[Document], *, beside: Document) -> Demand:
+    def _promised(self, beside: Document) -> list[tuple[Document, Demand]]:
         """Growth that instances were given and that their pods do not show yet: no other may have it too."""
-        total, outstanding = Demand(), {}
-        for pod in pods:
+        found, outstanding = [], {}
+        for pod in self._pods.list():
             uid = pod["metadata"]["uid"]
             granted = self._granted.get(uid)
             more = granted - demand(pod) if granted is not None else Demand()
             if granted is None or (more.memory <= 0 and more.cpu <= 0):
                 continue
             outstanding[uid] = granted
-            if pod is not beside and pod["spec"].get("nodeName") == beside["spec"].get("nodeName"):
-                total += Demand(max(0, more.cpu), max(0, more.memory))
+            if pod is not beside:
+                found.append((pod, Demand(max(0, more.cpu), max(0, more.memory))))
         self._granted = outstanding
-        return total
+        return found
+
+    def _quota_lines(self, pod: Document, promised: list[tuple[Document, Demand]]) -> Iterator[Quota]:
+        namespace = pod["metadata"]["namespace"]
+        more = sum((each for other, each in promised if other["metadata"]["namespace"] == namespace), Demand())
+        for obj in self._quotas.list(namespace):
+            for line in gather.quota(obj):
+                yield structs.replace(line, used=line.used + (more.memory if line.resource == "memory" else more.cpu))
 
     def _follow_pod(self, change: Change) -> None:
         if frees_room(change):

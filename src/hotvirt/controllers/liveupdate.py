@@ -3,8 +3,8 @@
 Live are memory, sockets, what is declared as the most of them (as far as QEMU has room), the requests and limits that
 follow them, hotpluggable volumes with their disks, cards (see `livecards`), and where a machine may run. Each is asked
 of `preconditions`; one that may not be made, and every other field that differs from what the machine was started with,
-becomes a `Refusal`. Refusals never hold back what is live: both come from the same edit. What its node has no room for
-waits, and is said to (`Update.held`).
+becomes a `Refusal`. Refusals never hold back what is live: both come from the same edit. What its node or a
+quota has no room for waits, and is said to (`Update.held`).
 """
 
 from collections.abc import Container, Mapping
@@ -30,8 +30,10 @@ from hotvirt.preconditions import (
     VolumeRemove,
     blockers,
     check,
+    space,
 )
 from hotvirt.preconditions import sentence as sentence_of
+from hotvirt.preconditions.facts import Quota
 
 TEMPLATE = "spec.template.spec"
 MOST_REASONS = 10
@@ -82,6 +84,8 @@ class Room(Struct, frozen=True):
 
     left: Demand
     pod: Document
+    quotas: tuple[Quota, ...] = ()
+    """Of the instance's namespace, with what was promised of them."""
 
 
 def plan(
@@ -145,19 +149,31 @@ def asked(vmi: Document, update: Update, settings: Settings) -> Demand:
 
 
 def _short(vmi: Document, update: Update, settings: Settings, room: Room | None) -> tuple[str, str] | None:
-    """The resource that the node has too little of for the update, and the sentence for it."""
+    """The resource that the node or a quota has too little of for the update, and the sentence for it. How much more is
+    asked for is reckoned from the pod, which may have yet to follow the edit before."""
     if room is None or not update.patch.get("domain"):
         return None
     more = asked(vmi, update, settings) - demand(room.pod)
-    for resource, part in (("memory", Demand(memory=more.memory)), ("cpu", Demand(cpu=more.cpu))):
-        if why := shortage(part, room.left):
-            return resource, why
+    spec = merged(vmi["spec"], update.patch)
+    changes: tuple[tuple[str, Demand, MemoryChange | CpuChange], ...] = (
+        ("memory", Demand(memory=more.memory), MemoryChange(specs.guest_memory(spec) or 0)),
+        ("cpu", Demand(cpu=more.cpu), CpuChange(specs.sockets(spec))),
+    )
+    for resource, part, change in changes:
+        why = shortage(part, room.left) or space.exceeded(part, room.quotas)
+        if why:
+            facts = Facts(
+                room=room.left, quotas=room.quotas, cpu_ratio=settings.cpu_allocation_ratio,
+                memory_overcommit=settings.memory_overcommit,
+            )  # fmt: skip
+            found = (space.node(change, vmi, facts), space.quota(change, vmi, facts))
+            return resource, sentence_of(each for each in found if each is not None) or why
     return None
 
 
 def _waiting(resource: str, vm: Document, vmi: Document, why: str) -> Refusal:
     wanted, has = specs.template_spec(vm), vmi["spec"]
-    why = f"{why}; it waits until there is room (stop another machine), or take the edit back"
+    why = f"{why}; it waits until there is room, or take the edit back"
     if resource == "cpu":
         field, old, new = "domain.cpu.sockets", str(specs.sockets(has)), str(specs.sockets(wanted))
     else:

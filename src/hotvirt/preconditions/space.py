@@ -8,7 +8,7 @@ from typing import Any
 
 from hotvirt.api import defaults, quantity
 from hotvirt.preconditions.changes import CpuChange, MemoryChange
-from hotvirt.preconditions.facts import Facts
+from hotvirt.preconditions.facts import Facts, Quota
 from hotvirt.preconditions.findings import Finding, verdict
 from hotvirt.preconditions.room import Demand
 
@@ -38,7 +38,8 @@ def node(change: MemoryChange | CpuChange, vmi: Document, facts: Facts) -> Findi
         return None
     wanted, what, left = _of(change, more(change, vmi, facts), facts.room)
     fits = wanted <= 0 or wanted <= left
-    name = str((vmi.get("status") or {}).get("nodeName") or "its node")
+    node = (vmi.get("status") or {}).get("nodeName")
+    name = f"node {node}" if node else "its node"
     has, needs = _shown(what, max(0, left)), _shown(what, max(0, wanted))
     return Finding(
         id=f"node.{what}",
@@ -68,6 +69,16 @@ def quota(change: MemoryChange | CpuChange, vmi: Document, facts: Facts) -> Find
         required=f"{_shown(what, max(0, wanted))} left",
         mend="" if fits else f"raise it: kubectl edit resourcequota {name}; or {WAITS}",
     )
+
+
+def exceeded(wanted: Demand, quotas: tuple[Quota, ...]) -> str:
+    """The first of these quotas that has less left than is wanted more; "" for none. For who knows exactly how much."""
+    for each in quotas:
+        more = wanted.memory if each.resource == "memory" else wanted.cpu
+        if more > 0 and more > each.hard - each.used:
+            left = _shown(each.resource, max(0, each.hard - each.used))
+            return f"quota {each.name} has {left} of {WORDS[each.resource]} left"
+    return ""
 
 
 def _of(change: MemoryChange | CpuChange, wanted: Demand, left: Demand) -> tuple[int, str, int]:
