@@ -9,7 +9,7 @@ from hotvirt.api import datavolumes
 from hotvirt.images import uploadtokens
 from hotvirt.kube.aggregated import RequestContext, ServedResource
 from hotvirt.kube.client import Client
-from hotvirt.kube.errors import BadRequest, Invalid, MethodNotAllowed, NotFound
+from hotvirt.kube.errors import BadRequest, MethodNotAllowed, NotFound
 from hotvirt.kube.resources import CLAIMS
 from hotvirt.kube.times import Clock
 
@@ -40,7 +40,7 @@ class UploadTokens:
             raise BadRequest("an UploadTokenRequest is to name a claim in spec.pvcName") from error
         claim = await self._client().get(CLAIMS, name, context.namespace)
         if datavolumes.UPLOAD not in datavolumes.annotations(claim) and not _is_upload(claim):
-            raise Invalid(f"claim {name} does not wait for an upload: make a DataVolume with source upload", name=name)
+            raise BadRequest(f"claim {name} does not wait for an upload: make a DataVolume with source upload")
         target = uploadtokens.Target(context.namespace, name, claim["metadata"]["uid"])
         token = uploadtokens.sign(self._key, target, now=self._clock().timestamp())
         metadata = {**(body.get("metadata") or {}), "namespace": context.namespace}
