@@ -34,7 +34,7 @@ POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHAN
 AGENT_PORT = "agent-port"
 """The device that QEMU tells of when the guest opens or closes it."""
 RETRY = 20.0
-RETRIES = {"GuestUses": 3.0, "NetworkNotFound": 3.0, "MemoryInUse": 300.0}
+RETRIES = {"GuestUses": 3.0, "NetworkNotFound": 3.0, "GuestNeedsMemory": 5.0, "MemoryInUse": 300.0}
 """Seconds by the reason: what a person may end at any moment, and what was tried long enough."""
 PRESS_AGAIN = 3.0
 LOOK = 10.0
@@ -94,6 +94,9 @@ class Guest:
         self.has_parked = False
         """Whether the guest was seen with the vCPUs it is to have. Before that it may have one more, see
         `hotvirt.qemu.cpu.boot_vcpus`, which is nobody's business."""
+        self.last: Observed | None = None
+        """QEMU as it was read last, and as jobs have found it since."""
+        self._notes, self._is_noted = 0, False
         self.settled: int | None = None
         """Bytes of memory the guest was last verified to have."""
         self.jobs: dict[str, Job] = {}
@@ -137,10 +140,25 @@ class Guest:
     async def observe(self) -> Observed:
         """QemuTimeout soon, for a QEMU that hangs must not hold up what is to be done about it."""
         try:
+            notes = self._notes
             async with asyncio.timeout(LOOK):
-                return await state.observe(self.monitor)
+                observed = await state.observe(self.monitor)
         except TimeoutError as error:
             raise QemuTimeout(f"QEMU of {self.monitor.name} did not answer within {LOOK:g} s") from error
+        if self._notes == notes:
+            self.last = observed
+        return observed
+
+    def note(self, **parts: Any) -> None:
+        """What a job found at its end, as fields of `Observed`: it is told of before all else is asked again."""
+        if self.last is not None:
+            self.last = structs.replace(self.last, **parts)
+            self._notes, self._is_noted = self._notes + 1, True
+
+    def noted(self) -> Observed | None:
+        """What is known when a job has noted something since this was asked last. Its other parts may be older."""
+        is_noted, self._is_noted = self._is_noted, False
+        return self.last if is_noted else None
 
     # What happens by itself
 
@@ -387,6 +405,12 @@ class Guest:
         self._look_again_at.cancel()
         self.agent.close()
         await self.monitor.close()
+
+
+def fresh(guest: Guest, kind: str, observed: Observed) -> Observed | None:
+    """What was just read, for a job to begin with: unless one of its kind is changing it."""
+    job = guest.jobs.get(kind)
+    return None if job is not None and job.is_running else observed
 
 
 def kill(place: PodPlace, outcome: str = "Succeeded") -> None:
