@@ -1,0 +1,108 @@
+"""Killed at any moment of a snapshot, clone or restore: it goes on, or begins anew; what is ready is whole.
+
+HOTVIRT_KILLS says at how many random points (default 4: a few of each kind; 100 is the long form).
+"""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(60 + 30 * int(os.environ.get("HOTVIRT_KILLS", "4")))]
+KILLS = int(os.environ.get("HOTVIRT_KILLS", "4"))
+MIB = 1 << 20
+
+
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+guests = _module(Path(__file__).with_name("snapshot_guests.py"))
+DISKS, WRITER = guests.DISKS, guests.WRITER
+extra, snapshot, restore, type_script = guests.extra, guests.snapshot, guests.restore, guests.type_script
+counters, claims_of, consistent = guests.counters, guests.claims_of, guests.consistent
+
+
+def fill(home, claim):
+    """With what cannot be skipped, so that a copy takes its time."""
+    home.apply_claim(claim, "24Mi")
+    home.kubectl("annotate", "pvc", claim, "cdi.kubevirt.io/storage.bind.immediate.requested=")
+    home.wait(f"pvc/{claim}", "jsonpath={.status.phase}=Bound")
+    volume = home.kubectl_json("get", "pvc", claim)["spec"]["volumeName"]
+    with (home.directory / "volumes" / volume / "disk.img").open("r+b") as file:
+        file.seek(MIB)
+        file.write(os.urandom(22 * MIB))
+
+
+def kill_guest(home):
+    for pid in home.guest_processes():
+        os.kill(pid, signal.SIGKILL)
+
+
+def revived(home):
+    home.kill()
+    home.up()
+
+
+def write_again(home):
+    """Once the guest that was killed is up again."""
+    home.wait_agent("db")
+    type_script(home, "db", WRITER, "WRITER-RUNS")
+
+
+def moves(home):
+    """The guest writes: nothing has left it frozen."""
+    was = counters(home, DISKS)
+    home.wait_until("the guest writes", lambda: counters(home, DISKS) != was)
+
+
+def test_kills(home):
+    chance = random.Random(KILLS)
+    for name in DISKS:
+        fill(home, name)
+    home.apply_vm("db", memory="256Mi", max_memory="1Gi", extra=extra({name: name for name in DISKS}))
+    home.wait_agent("db")
+    type_script(home, "db", WRITER, "WRITER-RUNS")
+    for number in range(KILLS):
+        taken, twin, victim = f"s{number}", f"t{number}", ("home", "guest", "home", "restore")[number % 4]
+        home.apply(snapshot(taken, "db"))
+        time.sleep(chance.uniform(0, 0.7))
+        if victim == "home":
+            revived(home)
+        elif victim == "guest":
+            kill_guest(home)
+        home.wait(f"vmsnapshot/{taken}", "jsonpath={.status.readyToUse}=true")
+        home.apply(restore(f"r{number}", twin, taken, volumeRestorePolicy="PrefixTargetName"))
+        if victim == "restore":
+            time.sleep(chance.uniform(0, 0.7))
+            revived(home)
+        home.wait(f"vmrestore/r{number}", "jsonpath={.status.complete}=true")
+        then = counters(home, claims_of(home, twin))
+        assert consistent(then), f"{taken}, {victim} killed: {then}"
+        for claim, copy in zip(DISKS, claims_of(home, twin), strict=True):
+            old, new = (disk(home, each) for each in (claim, copy))
+            assert old[MIB:] == new[MIB:], f"{copy} of {taken}, {victim} killed"
+        if victim == "guest":
+            write_again(home)
+        moves(home)
+        assert "snapshotInProgress" not in home.kubectl_json("get", "vm", "db")["status"]
+        home.kubectl("delete", f"vm/{twin}", f"vmsnapshot/{taken}", f"vmrestore/r{number}", "--ignore-not-found")
+    home.wait_until("the copies removed", lambda: not list((home.directory / "snapshots").iterdir()))
+    assert json.loads(home.kubectl("get", "volumesnapshots", "-o", "json").stdout)["items"] == []
+
+
+def disk(home, claim):
+    volume = home.kubectl_json("get", "pvc", claim)["spec"]["volumeName"]
+    (found,) = (home.directory / "volumes" / volume).glob("disk.img")
+    return found.read_bytes()
