@@ -50,6 +50,7 @@ def wait_calm(home):
 
 def write_disc(home, claim, words):
     """An ISO in a claim's file, before a guest has it."""
+    home.kubectl("annotate", "pvc", claim, "cdi.kubevirt.io/storage.bind.immediate.requested=true")
     home.wait(f"pvc/{claim}", "jsonpath={.status.phase}=Bound")
     pv = home.kubectl("get", "pvc", claim, "-o", "jsonpath={.spec.volumeName}").stdout
     file = home.directory / "volumes" / pv / "disk.img"
