@@ -108,7 +108,7 @@ def check_full_disk(home, place):
         assert refused.returncode == 0, refused.stderr
         home.wait("vmi/full", "condition=Paused")
         subprocess.run(["mount", "-o", "remount,size=128m", place], check=True)
-        home.hotvirt("unpause", "vmi", "full")
+        home.wait_message("vmi/full", "there is room for its disks again: the guest goes on")
         console.read_until("No space left on device")  # its own disk's end
         console.read_until("written-42")
     (image,) = place.glob("*/disk.img")

@@ -99,7 +99,7 @@ def waits_for_consumer(claim: Document, storage_class: Document | None) -> bool:
 def faults(spec: Document, path: str = "spec") -> list[Fault]:
     """Of a data volume's spec that has the schema's shape."""
     found = []
-    if bool(spec.get("pvc")) == bool(spec.get("storage")):
+    if (spec.get("pvc") is None) == (spec.get("storage") is None):
         found.append(invalid(path, "needs one of pvc and storage, which say what claim is to be made"))
     if bool(spec.get("source")) == bool(spec.get("sourceRef")):
         found.append(invalid(path, "needs one of source and sourceRef, which say what is to be in it"))
@@ -149,17 +149,17 @@ def is_checksum(text: str) -> bool:
 
 
 def _claim(spec: Document, path: str) -> list[Fault]:
-    form = "pvc" if spec.get("pvc") else "storage"
+    form = "pvc" if spec.get("pvc") is not None else "storage"
     given = spec.get(form) or {}
     here = f"{path}.{form}"
     size = ((given.get("resources") or {}).get("requests") or {}).get("storage")
     found = []
     if given.get("volumeMode") == "FromStorageProfile" and form == "pvc":
         found.append(invalid(f"{here}.volumeMode", "FromStorageProfile is for storage: say Filesystem or Block"))
-    if form == "pvc" and given and not given.get("accessModes"):
+    if form == "pvc" and not given.get("accessModes"):
         found.append(required(f"{here}.accessModes", "say how it may be used, such as [ReadWriteOnce]"))
     if size is None:
-        if given and (form == "pvc" or not has_size(spec)):
+        if form == "pvc" or not has_size(spec):
             found.append(
                 required(f"{here}.resources.requests.storage", "PVC size is missing: say how large it is to be")
             )

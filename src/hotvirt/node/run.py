@@ -27,6 +27,7 @@ from hotvirt.node.podaccess import LocalPodStreams
 from hotvirt.node.podrunner import PodRunner
 from hotvirt.node.prober import Prober
 from hotvirt.node.provisioner import Provisioner
+from hotvirt.node.room import Room
 from hotvirt.node.snapshots import Snapshots
 from hotvirt.node.uploads import Front, Uploads
 
@@ -61,6 +62,9 @@ class Node:
             client, informers, places=places, recorder=recorder, user=IMPORTING if facts.gives_users else None
         )
         self._uploads = Uploads(self._imports, client, front, clock=clock) if front is not None else None
+        self._room = Room(
+            client, informers, agent=self._agent, node=facts.node_name, places=places, recorder=recorder
+        )  # fmt: skip
         self._dumps = MemoryDumps(
             client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
         )
@@ -113,6 +117,7 @@ class Node:
                 for each in (self._snapshots.controller, self._snapshots.contents):
                     group.create_task(each.run())
                 group.create_task(self._runner.tend())
+                group.create_task(self._room.run())
                 group.create_task(self._prober.run())
                 for part in (
                     self._runner, self._agent, self._provisioner, self._imports, self._dumps, self._credentials,

@@ -1,0 +1,125 @@
+"""Room on the disk that claims are on: guests that ran out of it go on once there is some, and how much there is told.
+
+A guest whose write found no room is paused by QEMU, which holds the write; nothing is lost. It is let go on when the
+file system has room again, and with growing pauses, as it may fill that at once. What is free is shown as Kubernetes
+has it, a CSIStorageCapacity of each class, and written only when it differs much. One task, for all guests of a node.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from hotvirt.api.quantity import format_bytes, parse_bytes
+from hotvirt.kube import conditions
+from hotvirt.kube.backoff import Backoff
+from hotvirt.kube.client import Client, Document
+from hotvirt.kube.errors import AlreadyExists, ApiError, NotFound
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import Key, SharedInformers, key_of
+from hotvirt.kube.resources import STORAGE_CLASSES, VMIS, Resource
+from hotvirt.node import power
+from hotvirt.node.agent import NodeAgent
+from hotvirt.node.places import Places
+from hotvirt.node.provisioner import KEEP_FREE
+from hotvirt.node.volumes import PROVISIONER
+
+log = logging.getLogger(__name__)
+
+CAPACITIES = Resource("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity")
+NAMESPACE = "kubevirt"
+LOOK = 5.0
+ENOUGH = 16 << 20
+"""Bytes free with which a guest is let go on."""
+DIFFERS = 0.05
+AGAIN = Backoff(base=5, cap=120)
+
+
+class Room:
+    def __init__(
+        self, client: Client, informers: SharedInformers, *, agent: NodeAgent, node: str, places: Places,
+        recorder: Recorder, look: float = LOOK, free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+    ) -> None:  # fmt: skip
+        self._client, self._agent, self._node, self._places = client, agent, node, places
+        self._recorder, self._look, self._free = recorder, look, free
+        self._vmis, self._classes = informers.of(VMIS), informers.of(STORAGE_CLASSES)
+        self._tries: dict[Key, tuple[int, float]] = {}
+
+    async def run(self) -> NoReturn:
+        for informer in (self._vmis, self._classes):
+            await informer.synced()
+        while True:
+            try:
+                await self._tell()
+                await self._let_go_on()
+            except ApiError as error:
+                log.warning("room for claims: %s", error)
+            await asyncio.sleep(self._look)
+
+    async def _let_go_on(self) -> None:
+        stopped = {key_of(vmi): vmi for vmi in self._vmis.list() if self._ran_out(vmi)}
+        for key in set(self._tries) - stopped.keys():
+            if self._tries[key][1] < _now():  # until then it may run out again in a moment
+                del self._tries[key]
+        for key, vmi in stopped.items():
+            failures, not_before = self._tries.get(key, (0, 0.0))
+            if _now() < not_before or not self._has_room():
+                continue
+            guest = await self._agent.guest_of(key)
+            if guest is None:
+                continue
+            self._tries[key] = (failures + 1, _now() + AGAIN.delay(failures + 1))
+            try:
+                await power.unpause(guest)
+            except ApiError as error:
+                log.debug("guest %s does not go on: %s", key, error)
+                continue
+            self._recorder.event(vmi, "Normal", "Resumed", "there is room for its disks again: the guest goes on")
+            guest.poke()
+
+    def _ran_out(self, vmi: Document) -> bool:
+        """Not one that a person paused, nor one with a broken disk: going on would lose the write."""
+        paused = conditions.of(vmi, "Paused") or {}
+        here = (vmi.get("status") or {}).get("nodeName") == self._node
+        words = str(paused.get("message") or "")
+        return here and paused.get("reason") == "PausedIOError" and "no room is left" in words
+
+    def _has_room(self) -> bool:
+        return all(self._free(path) >= ENOUGH for path in (self._places.volumes, self._places.pods))
+
+    async def _tell(self) -> None:
+        free = max(0, self._free(self._places.volumes) - KEEP_FREE) >> 20 << 20
+        for storage_class in self._classes.list():
+            if storage_class.get("provisioner") == PROVISIONER:
+                await self._capacity(storage_class["metadata"]["name"], free)
+
+    async def _capacity(self, storage_class: str, free: int) -> None:
+        name = f"{storage_class}-{self._node}".lower()
+        wanted = format_bytes(free)
+        try:
+            known = await self._client.get(CAPACITIES, name, NAMESPACE)
+        except NotFound:
+            made = {
+                "apiVersion": CAPACITIES.api_version, "kind": CAPACITIES.kind, "metadata": {"name": name},
+                "storageClassName": storage_class, "capacity": wanted, "maximumVolumeSize": wanted,
+                "nodeTopology": {"matchLabels": {"kubernetes.io/hostname": self._node}},
+            }  # fmt: skip
+            try:
+                await self._client.create(CAPACITIES, made, NAMESPACE)
+            except AlreadyExists:
+                pass
+            return
+        if differs(parse_bytes(known.get("capacity") or "0"), free):
+            patch = {"capacity": wanted, "maximumVolumeSize": wanted}
+            await self._client.patch(CAPACITIES, name, patch, NAMESPACE)
+
+
+def differs(known: int, free: int) -> bool:
+    """Enough to be written. Pure."""
+    return abs(known - free) > DIFFERS * max(known, free)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
