@@ -66,6 +66,56 @@ def test_three_disks_of_a_running_guest_are_of_one_instant(home):
     assert all(name.startswith("restore-") for name in new)
     assert counters(home, new) == then
 
+    # The machine is off now.
+    home.apply(snapshot("cold", "db", deletionPolicy="Retain"))
+    home.wait("vmsnapshot/cold", "jsonpath={.status.readyToUse}=true")
+    cold = home.kubectl_json("get", "vmsnapshot", "cold")["status"]
+    assert "indications" not in cold
+    with guests.disk_of(home, new[0]).open("r+b") as file:
+        file.write(b"scribbled")
+    home.apply(restore("inplace", "db", "cold", volumeRestorePolicy="InPlace"))
+    home.wait("vmrestore/inplace", "jsonpath={.status.complete}=true")
+    assert claims_of(home, "db") == new
+    assert counters(home, new) == then
+    home.kubectl("delete", "vmsnapshot", "cold")
+    kept = cold["virtualMachineSnapshotContentName"]
+    assert home.kubectl_json("get", "vmsnapshotcontent", kept)["status"]["readyToUse"]
+
+    clone = {
+        "apiVersion": "clone.kubevirt.io/v1beta1",
+        "kind": "VirtualMachineClone",
+        "metadata": {"name": "again"},
+        "spec": {
+            "source": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "db"},
+            "target": {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "cloned"},
+            "newMacAddresses": {"default": "02:00:00:00:00:99"},
+            "newSMBiosSerial": "number-2",
+        },
+    }
+    home.apply(clone)
+    home.wait("vmclone/again", "jsonpath={.status.phase}=Succeeded")
+    assert counters(home, claims_of(home, "cloned")) == then
+    domain = home.kubectl_json("get", "vm", "cloned")["spec"]["template"]["spec"]["domain"]
+    assert domain["devices"]["interfaces"][0]["macAddress"] == "02:00:00:00:00:99"
+    assert domain["firmware"]["serial"] == "number-2"
+    assert [each["metadata"]["name"] for each in home.kubectl_json("get", "vmsnapshots")["items"]] == ["first"]
+
     home.kubectl("delete", "vmsnapshot", "first")
+    home.kubectl("delete", "vmsnapshotcontent", kept)
     home.wait_until("the copies removed", lambda: not list((home.directory / "snapshots").iterdir()))
     assert json.loads(home.kubectl("get", "volumesnapshotcontents", "-o", "json").stdout)["items"] == []
+
+    home.apply({
+        "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "plain"},
+        "spec": {"source": {"persistentVolumeClaimName": new[0]}},
+    })  # fmt: skip
+    reference = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "plain"}
+    home.apply({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "more", "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": ""}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "32Mi"}},
+                 "dataSource": reference},
+    })  # fmt: skip
+    home.wait("pvc/more", "jsonpath={.status.phase}=Bound")
+    assert counters(home, ["more"]) == then[:1]
+    assert guests.disk_of(home, "more").stat().st_size == 32 << 20
