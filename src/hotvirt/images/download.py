@@ -7,6 +7,7 @@ left out of the file. The file belongs to one caller at a time.
 """
 
 import asyncio
+import base64
 import errno
 import hashlib
 import json
@@ -105,12 +106,14 @@ async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell:
     else:
         has = 0
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=min(stall, 30.0), sock_read=stall)
-    auth = aiohttp.BasicAuth(source.user, source.password) if source.user else None
+    if source.user:
+        code = base64.b64encode(f"{source.user}:{source.password}".encode()).decode()
+        headers["Authorization"] = f"Basic {code}"  # a redirect to another server does not take it along
     name = shown(source.url)
     try:
         connector = aiohttp.TCPConnector(ssl=_trust(source.authorities))
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout, auth=auth, trust_env=True) as session,
+            aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
             session.get(source.url, headers=headers, max_redirects=_REDIRECTS) as answer,
         ):
             total = _judge(answer, name, has=has)

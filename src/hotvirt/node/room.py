@@ -84,7 +84,7 @@ class Room:
         paused = conditions.of(vmi, "Paused") or {}
         here = (vmi.get("status") or {}).get("nodeName") == self._node
         words = str(paused.get("message") or "")
-        return here and paused.get("reason") == "PausedIOError" and "no room is left" in words
+        return here and paused.get("reason") == "PausedIOError" and "no room left" in words
 
     def _has_room(self) -> bool:
         return all(self._free(path) >= ENOUGH for path in (self._places.volumes, self._places.pods))

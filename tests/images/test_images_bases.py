@@ -1,0 +1,107 @@
+"""Overlays on shared bases: all or nothing, kept while needed, and never on anything that is not ours."""
+
+import json
+import struct
+
+import pytest
+
+from hotvirt.images import bases
+from hotvirt.images.errors import CorruptImage, UnsafeImage
+
+
+def qcow2(path, below, *, size=1 << 20):
+    """A header, as far as it is read here."""
+    name = str(below).encode()
+    head = b"QFI\xfb" + struct.pack(">IQIIQ", 3, 512, len(name), 16, size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head.ljust(512, b"\0") + name)
+    return path
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    return tmp_path
+
+
+def base(volumes, name, below=None):
+    path = volumes / bases.FOLDER / name / ("disk.qcow2" if below else "disk.raw")
+    if below:
+        return qcow2(path, below)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    return path
+
+
+def test_a_chain_is_read_to_its_end(volumes):
+    lower = base(volumes, "a")
+    upper = base(volumes, "b", lower)
+    disk = qcow2(volumes / "pvc-1" / "disk.qcow2", upper)
+    assert bases.chain(disk, volumes) == [bases.Base(upper, "qcow2"), bases.Base(lower, "raw")]
+    assert bases.backing(lower) is None
+
+
+@pytest.mark.parametrize("below", ["/etc/passwd", "../x", "VOLUMES/pvc-2/disk.img", "json:{}"])
+def test_a_header_that_names_anything_else_is_refused(volumes, below):
+    disk = qcow2(volumes / "pvc-1" / "disk.qcow2", below.replace("VOLUMES", str(volumes)))
+    with pytest.raises(UnsafeImage, match="which is no base of this machine's disks"):
+        bases.chain(disk, volumes)
+
+
+def test_a_base_that_is_gone_is_said(volumes):
+    disk = qcow2(volumes / "pvc-1" / "disk.qcow2", volumes / bases.FOLDER / "a" / "disk.raw")
+    with pytest.raises(CorruptImage, match="restore it from a backup"):
+        bases.chain(disk, volumes)
+
+
+def test_a_chain_in_a_circle_ends(volumes):
+    first = volumes / bases.FOLDER / "a" / "disk.qcow2"
+    second = base(volumes, "b", first)
+    qcow2(first, second)
+    with pytest.raises(UnsafeImage, match="based on itself"):
+        bases.chain(first, volumes)
+
+
+def test_a_base_goes_with_the_last_that_needs_it_and_those_below_it(volumes):
+    lower = base(volumes, "a")
+    upper = base(volumes, "b", lower)
+    disk = qcow2(volumes / "pvc-1" / "disk.qcow2", upper)
+    on_its_way = qcow2(volumes / "pvc-2" / "work" / "disk.qcow2.new", lower)
+    assert bases.collect(volumes) == []
+    disk.unlink()
+    assert bases.collect(volumes) == [upper]
+    on_its_way.unlink()
+    assert bases.collect(volumes) == [lower]
+    assert list((volumes / bases.FOLDER).iterdir()) == []
+
+
+@pytest.mark.parametrize("was_moved", [False, True])
+def test_a_freeze_that_was_interrupted_is_undone_or_finished(volumes, was_moved):
+    directory, path = volumes / "pvc-1", volumes / bases.FOLDER / "a" / "disk.raw"
+    new = qcow2(directory / ".frozen.qcow2", path)
+    (directory / "disk.img").write_bytes(b"data")
+    path.parent.mkdir(parents=True)
+    (directory / bases.NOTE).write_text(json.dumps({"base": str(path), "disk": "disk.img"}))
+    if was_moved:
+        (directory / "disk.img").rename(path)
+    bases.mend(directory)
+    bases.mend(directory)
+    assert not new.exists()
+    assert not (directory / bases.NOTE).exists()
+    if was_moved:
+        assert path.read_bytes() == b"data"
+        assert bases.backing(directory / "disk.qcow2") == str(path)
+        assert bases.is_pristine(directory) == bases.Base(path, "raw")
+    else:
+        assert (directory / "disk.img").read_bytes() == b"data"
+        assert not path.parent.exists()
+
+
+def test_a_disk_that_was_written_to_is_no_longer_what_its_base_is(volumes):
+    path = base(volumes, "a")
+    directory = volumes / "pvc-1"
+    disk = qcow2(directory / "disk.qcow2", path)
+    bases._remember(directory, path)
+    assert bases.is_pristine(directory) == bases.Base(path, "raw")
+    with disk.open("ab") as opened:
+        opened.write(b"x")
+    assert bases.is_pristine(directory) is None

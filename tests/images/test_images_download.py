@@ -1,0 +1,117 @@
+"""Downloads go on where they ended, are never joined to another version, and say what stands in the way."""
+
+import hashlib
+import importlib.util
+import random
+from pathlib import Path
+
+import pytest
+
+from hotvirt.images import copying, download
+from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound
+
+_path = Path(__file__).parents[1] / "storage" / "image_server.py"
+_spec = importlib.util.spec_from_file_location("image_server_downloads", _path)
+image_server = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(image_server)
+
+KIB, MIB = 1 << 10, 1 << 20
+DATA = random.Random(5).randbytes(600 * KIB) + bytes(2 * MIB) + b"end"
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def images():
+    with image_server.serve() as found:
+        yield found
+
+
+async def fetch(images, file, name="disk", **said):
+    stall = said.pop("stall", 5)
+    await download.fetch(download.Source(url=f"{images.url}/{name}", **said), file, stall=stall)
+
+
+async def test_all_of_it_arrives_and_zeros_take_no_room(images, tmp_path):
+    images.put("disk", DATA)
+    file = tmp_path / "work" / "file"
+    await fetch(images, file, checksum=f"sha256:{hashlib.sha256(DATA).hexdigest()}")
+    assert file.read_bytes() == DATA
+    assert file.stat().st_blocks * 512 < len(DATA) - MIB
+    await fetch(images, file)
+    assert len(images.asked) == 1, "what is there is not asked for"
+
+
+async def test_it_goes_on_where_it_ended(images, tmp_path):
+    images.put("disk", DATA)
+    images.cut["disk"] = 300 * KIB
+    file = tmp_path / "file"
+    with pytest.raises(ImageError, match="the server ended too early"):
+        await fetch(images, file, checksum=f"md5:{hashlib.md5(DATA).hexdigest()}")
+    had = file.stat().st_size
+    await fetch(images, file, checksum=f"md5:{hashlib.md5(DATA).hexdigest()}")
+    assert file.read_bytes() == DATA
+    assert images.asked[-1] == ("disk", f"bytes={had}-" if had else "")
+
+
+async def test_another_version_is_not_joined_to_what_is_there(images, tmp_path):
+    images.put("disk", DATA)
+    images.cut["disk"] = 300 * KIB
+    file = tmp_path / "file"
+    with pytest.raises(ImageError):
+        await fetch(images, file)
+    images.put("disk", DATA[::-1])
+    with pytest.raises(download.SourceChanged, match="changed while it was read"):
+        await fetch(images, file)
+    assert not file.exists()
+    await fetch(images, file)
+    assert file.read_bytes() == DATA[::-1]
+
+
+async def test_after_a_crash_of_the_machine_only_what_was_synced_counts(images, tmp_path):
+    images.put("disk", DATA)
+    images.cut["disk"] = 300 * KIB
+    file = tmp_path / "file"
+    with pytest.raises(ImageError):
+        await fetch(images, file)
+    note = file.with_name("file.json")
+    note.write_text(note.read_text().replace(download.describe(file)["boot"], "another"))
+    await fetch(images, file)
+    assert file.read_bytes() == DATA
+    assert images.asked[-1] == ("disk", ""), "nothing was synced yet"
+
+
+async def test_a_server_that_stalls(images, tmp_path):
+    images.put("disk", DATA)
+    images.stall["disk"] = 128 * KIB
+    with pytest.raises(ImageError, match=r"the server sent nothing for 0\.2 s"):
+        await fetch(images, tmp_path / "file", stall=0.2)
+
+
+async def test_what_is_wrong_is_said(images, tmp_path):
+    images.put("disk", DATA)
+    with pytest.raises(ImageNotFound, match=r"/none: the server has no such file \(404\)"):
+        await fetch(images, tmp_path / "a", name="none")
+    wrong = f"sha256:{'0' * 64}"
+    with pytest.raises(CorruptImage, match=f"its sha256 is {hashlib.sha256(DATA).hexdigest()} and should be 0"):
+        await fetch(images, tmp_path / "b", checksum=wrong)
+    assert not (tmp_path / "b").exists()
+    images.password = "Basic dTpw"
+    with pytest.raises(ImageError, match="name them in secretRef"):
+        await fetch(images, tmp_path / "c")
+    await fetch(images, tmp_path / "c", user="u", password="p")
+    with pytest.raises(ImageError, match=r"http://127.0.0.1:1/x: the server cannot be reached"):
+        await download.fetch(download.Source(url="http://u:secret@127.0.0.1:1/x?token=secret"), tmp_path / "d")
+
+
+async def test_copies_leave_holes_out_and_appear_when_they_are_whole(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(DATA)
+    told = []
+    assert await copying.copy_disk(source, target, progress=told.append, reflink=False) == "sparse"
+    assert target.read_bytes() == DATA
+    assert target.stat().st_blocks * 512 < len(DATA) - MIB
+    assert told[-1] == 1.0
+    with pytest.raises(ImageError, match="exists already"):
+        await copying.copy_disk(source, target)
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "target"}
