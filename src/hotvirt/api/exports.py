@@ -1,7 +1,7 @@
 """What an export offers: its disks and manifests, and where. Pure."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -16,8 +16,12 @@ MANIFESTS = {"all": "all", "auth-header-secret": "secret"}
 """A manifest's type, and its last part in the URL."""
 
 
+DUMP = "MemoryDump"
+
+
 class Disk(Struct, frozen=True):
-    """`volume` is its name in links; `kind` says whether `name` is a claim's or a VolumeSnapshot's."""
+    """`volume` is its name in links; `kind` says whether `name` is a claim's or a VolumeSnapshot's. Of kind `DUMP` it
+    is the file with a guest's memory in a claim, which is offered as an archive."""
 
     volume: str
     kind: str
@@ -31,11 +35,19 @@ class Wanted(Struct, frozen=True):
     name: str
     volume: str = ""
     is_zipped: bool = False
+    is_archive: bool = False
     manifest: str = ""
 
 
 def of_claim(name: str) -> list[Disk]:
     return [Disk(name, "PersistentVolumeClaim", name)]
+
+
+def of_claim_with(name: str, vms: Iterable[Document]) -> list[Disk]:
+    """`vms`: all machines of its namespace, as one may have dumped its memory there."""
+    requests = [(vm.get("status") or {}).get("memoryDumpRequest") or {} for vm in vms]
+    dumped = any(r.get("claimName") == name and r.get("phase") == "Completed" for r in requests)
+    return [Disk(name, DUMP, name)] if dumped else of_claim(name)
 
 
 def of_machine(vm: Document) -> list[Disk]:
@@ -60,8 +72,7 @@ def links(export: Document, disks: Sequence[Disk], *, base: str, cert: str, has_
             {
                 "name": disk.volume,
                 "formats": [
-                    {"format": "raw", "url": f"{here}/volumes/{disk.volume}/disk.img"},
-                    {"format": "gzip", "url": f"{here}/volumes/{disk.volume}/disk.img.gz"},
+                    {"format": form, "url": f"{here}/volumes/{disk.volume}/{file}"} for form, file in _formats(disk)
                 ],
             }
             for disk in disks
@@ -72,6 +83,12 @@ def links(export: Document, disks: Sequence[Disk], *, base: str, cert: str, has_
     return found
 
 
+def _formats(disk: Disk) -> list[tuple[str, str]]:
+    if disk.kind == DUMP:
+        return [("tar.gz", "disk.tar.gz")]
+    return [("raw", "disk.img"), ("gzip", "disk.img.gz")]
+
+
 def parse(path: str) -> Wanted | None:
     """Of a URL below `PREFIX`; None for one that leads nowhere."""
     match path.removeprefix(PREFIX).split("/"):
@@ -79,6 +96,8 @@ def parse(path: str) -> Wanted | None:
             return Wanted(namespace, name, volume)
         case [_, "namespaces", namespace, "virtualmachineexports", name, "volumes", volume, "disk.img.gz"]:
             return Wanted(namespace, name, volume, is_zipped=True)
+        case [_, "namespaces", namespace, "virtualmachineexports", name, "volumes", volume, "disk.tar.gz"]:
+            return Wanted(namespace, name, volume, is_zipped=True, is_archive=True)
         case [_, "namespaces", namespace, "virtualmachineexports", name, "manifests", part]:
             return Wanted(namespace, name, manifest=part) if part in MANIFESTS.values() else None
     return None

@@ -1,10 +1,13 @@
-"""memory-dump: a running guest's memory, written to a claim; fetched from it where the claim's files are here."""
+"""memory-dump: a running guest's memory, written to a claim; fetched from its file, or by an export."""
 
 import gzip
+import io
 import math
 import shutil
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import click
 
@@ -17,7 +20,7 @@ from hotvirt.cli.targets import Target, connected, machine, only_vm
 from hotvirt.cli.verbs import Verbs
 from hotvirt.cli.waiting import observe
 from hotvirt.kube.client import Document
-from hotvirt.kube.errors import AlreadyExists
+from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.resources import CLAIMS, VMIS, VMS, VOLUMES
 
 OVERHEAD = 100 << 20
@@ -83,7 +86,7 @@ def get(
 @format_option
 @connected
 def download(api: Api, machine: Target, *, output: Path | None, form: str) -> None:
-    """Fetch the last dump of a VM, once it is complete. Works on the machine that holds the claim's files.
+    """Fetch the last dump of a VM, once it is complete.
 
     \b
     Example:
@@ -142,17 +145,62 @@ def _download(api: Api, name: str, output: Path, form: str) -> None:
     volume = api.get(VOLUMES, str(claim["spec"].get("volumeName")))
     where = (volume["spec"].get("local") or volume["spec"].get("hostPath") or {}).get("path")
     source = Path(where or "") / str(request.get("fileName") or "memory.dump")
-    if not where or not source.is_file():
-        raise CliError(
-            f"the dump is in claim {request['claimName']}, whose files are not on this machine; "
-            f"mount the claim in a pod, or run this where it is: {where or volume['metadata']['name']}"
-        )
     try:
-        with source.open("rb") as dump, _opened(output, form) as out:
-            shutil.copyfileobj(dump, out, 1 << 20)
+        if where and source.is_file():
+            with source.open("rb") as dump, _opened(output, form) as out:
+                shutil.copyfileobj(dump, out, 1 << 20)
+        else:
+            _fetch(api, request["claimName"], output, form, where=where or volume["metadata"]["name"])
     except OSError as error:
         raise CliError(f"cannot copy {source} to {output}: {error.strerror}; try as root, or another file") from error
     click.echo(f"Memory dump of {name} is in {output}")
+
+
+def _fetch(api: Api, claim: str, output: Path, form: str, *, where: str) -> None:
+    """By an export, where the claim's files are not here."""
+    from hotvirt.cli import downloads
+
+    export = f"memory-dump-{claim}"[:63]
+    try:
+        made = downloads.create(api, export, downloads.source("pvc", claim))
+    except NotFound:
+        raise CliError(
+            f"the dump is in claim {claim}, whose files are not on this machine, and there are no exports here; "
+            f"mount the claim in a pod, or run this where it is: {where}"
+        ) from None
+    try:
+        offered = downloads.ready(api, export)
+        url = next(iter(downloads.volumes(offered).values())).get("tar.gz")
+        if url is None:
+            raise CliError(f"claim {claim} is offered as a disk, and not with a dump in it: make another dump")
+        archive = _Parts(downloads.unzipped(downloads.fetch(api, offered, url)))
+        with tarfile.open(fileobj=archive, mode="r|") as tar, _opened(output, form) as out:
+            for member in tar:
+                dump = tar.extractfile(member)
+                if dump is not None:
+                    shutil.copyfileobj(dump, out, 1 << 20)
+    finally:
+        if made:
+            downloads.delete(api, export)
+
+
+class _Parts(io.RawIOBase):
+    """What comes in parts, as a file that is read once."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts, self._left = parts, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            if (part := next(self._parts, None)) is None:
+                return 0
+            self._left = part
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
 
 
 def _opened(output: Path, form: str) -> IO[bytes]:

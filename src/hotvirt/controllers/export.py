@@ -83,7 +83,8 @@ class ExportController:
         source, namespace = export["spec"]["source"], export["metadata"]["namespace"]
         name = source["name"]
         if source["kind"] == "PersistentVolumeClaim":
-            return Found(exports.of_claim(name), why=self._obstacle(namespace, name))
+            found = exports.of_claim_with(name, self._vms.list(namespace))
+            return Found(found, why=self._obstacle(namespace, name))
         if source["kind"] == VMS.kind:
             return self._machine(namespace, name)
         snapshot = self._snapshots.get(name, namespace)

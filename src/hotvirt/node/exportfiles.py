@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from hotvirt.api.exports import Disk
+from hotvirt.api.exports import DUMP, Disk
 from hotvirt.images import disks
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
@@ -35,6 +35,7 @@ class Opened(Struct, frozen=True):
 
     descriptor: int
     size: int
+    name: str = ""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         at = 0
@@ -67,7 +68,7 @@ class LocalExportFiles:
         try:
             if kind == "raw":
                 with locks.unwritten(path) as descriptor:
-                    yield Opened(descriptor, os.fstat(descriptor).st_size)
+                    yield Opened(descriptor, os.fstat(descriptor).st_size, path.name)
                 return
             descriptor = await self._converted(path, kind)
         except BlockingIOError:
@@ -75,7 +76,7 @@ class LocalExportFiles:
         except (ImageError, OSError) as error:
             raise InternalError(f"{disk.volume}: {error}") from error
         try:
-            yield Opened(descriptor, os.fstat(descriptor).st_size)
+            yield Opened(descriptor, os.fstat(descriptor).st_size, path.name)
         finally:
             os.close(descriptor)
 
@@ -99,6 +100,9 @@ class LocalExportFiles:
         directory = ((volume.get("spec") or {}).get("local") or {}).get("path")
         if not directory:
             return None
+        if disk.kind == DUMP:
+            dumps = sorted(Path(directory).glob("*.memory.dump"), key=lambda path: path.stat().st_mtime)
+            return (dumps[-1], "raw") if dumps else None
         files = ((Path(directory) / name, kind) for name, kind in CLAIM_FILES)
         return next(((path, kind) for path, kind in files if path.exists()), None)
 

@@ -4,8 +4,10 @@ Nothing tells a wrong token from an export that does not exist. A download reads
 however large the disk, and any number of them run concurrently. It ends when its reader goes.
 """
 
+import asyncio
 import hmac
 import json
+import tarfile
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -21,6 +23,9 @@ from hotvirt.kube.resources import EXPORTS, SECRETS, SNAPSHOT_CONTENTS, SNAPSHOT
 
 
 class Opened(Protocol):
+    @property
+    def name(self) -> str: ...
+
     @property
     def size(self) -> int: ...
 
@@ -54,8 +59,8 @@ class ExportDoor:
             return await self._manifest(request, wanted, export, secret)
         disks, _ = await self._contents(export)
         disk = next((each for each in disks if each.volume == wanted.volume), None)
-        if disk is None:
-            raise NotFound(f"export {wanted.name} has no volume {wanted.volume!r}")
+        if disk is None or (disk.kind == exports.DUMP) is not wanted.is_archive:
+            raise NotFound(f"export {wanted.name} has no volume {wanted.volume!r} of this format")
         return await self._disk(request, wanted, disk)
 
     async def _admitted(self, request: web.Request, wanted: Wanted) -> tuple[Document, Document]:
@@ -75,7 +80,8 @@ class ExportDoor:
         """Its disks, and the machine they are of."""
         source, namespace, client = export["spec"]["source"], export["metadata"]["namespace"], self._client()
         if source["kind"] == "PersistentVolumeClaim":
-            return exports.of_claim(source["name"]), None
+            vms = await client.list(VMS, namespace)
+            return exports.of_claim_with(source["name"], vms["items"]), None
         if source["kind"] == VMS.kind:
             vm = await client.get(VMS, source["name"], namespace)
             return exports.of_machine(vm), vm
@@ -112,18 +118,27 @@ class ExportDoor:
                 response.content_length = opened.size
             await response.prepare(request)
             if request.method == "GET":
-                async for chunk in _zipped(opened) if wanted.is_zipped else opened.chunks():
+                parts = _archived(opened) if wanted.is_archive else opened.chunks()
+                async for chunk in _zipped(parts) if wanted.is_zipped else parts:
                     await response.write(chunk)
             await response.write_eof()
             return response
 
 
-async def _zipped(opened: Any) -> AsyncIterator[bytes]:
-    """With the least effort: most of a disk is zeros, and the rest seldom gets much smaller."""
-    import asyncio
-
-    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+async def _archived(opened: Opened) -> AsyncIterator[bytes]:
+    """As a tar with one file."""
+    info = tarfile.TarInfo(opened.name)
+    info.size, info.mode = opened.size, 0o600
+    yield info.tobuf(tarfile.GNU_FORMAT)
     async for chunk in opened.chunks():
+        yield chunk
+    yield bytes(-opened.size % tarfile.BLOCKSIZE + 2 * tarfile.BLOCKSIZE)
+
+
+async def _zipped(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """With the least effort: most of a disk is zeros, and the rest seldom gets much smaller."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    async for chunk in parts:
         if packed := await asyncio.to_thread(packer.compress, chunk):
             yield packed
     yield packer.flush()
