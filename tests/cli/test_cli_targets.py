@@ -67,7 +67,7 @@ def test_a_flag_takes_only_true_and_false(run, api):
 
 @pytest.mark.parametrize(
     ("word", "says"),
-    [("image-upload", "hotvirt images import"), ("strat", "start"), ("nothing-like-it", "port-forward")],
+    [("guestfs", "use guestfish on the file"), ("strat", "start"), ("nothing-like-it", "port-forward")],
 )
 def test_an_unknown_command_says_what_there_is(run, word, says):
     code, _, err = run(word)
