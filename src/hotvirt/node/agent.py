@@ -66,7 +66,9 @@ class NodeAgent:
         self._vmis.add_index(BY_CLAIM, _claim_keys)
         self._pods.add_index(BY_UID, lambda pod: [pod["metadata"]["uid"]])
         self.controller = Controller("node-agent", self.reconcile, workers=16)
-        self.controller.watch(self._vmis)
+        self._own: dict[Key, str] = {}
+        """The resourceVersion of the last write of a status that changes nothing of what is to be done."""
+        self.controller.watch(self._vmis, when=lambda change: not self._is_own(change))
         self.controller.watch(self._pods, _instance_of, when=lambda change: change.new is None or _is_going(change.new))
         self.controller.watch(self._pods, self._waiting_for, when=_has_ended)
         self.controller.watch(
@@ -215,7 +217,8 @@ class NodeAgent:
             # First, as a QEMU that hangs answers no question. A guest that has only lost its pod was not to end.
             guest.shut_down(seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
         try:
-            observed = await guest.observe()
+        noted = guest.noted() if seconds is None else None
+            observed = noted or await guest.observe()
         except QemuError as error:
             if self._lives(guest.place):
                 return Result(requeue_after=1)
@@ -230,7 +233,10 @@ class NodeAgent:
             return DONE
         if seconds is not None:
             return DONE
-        return await self._bring_closer(vmi, guest, observed)
+        result = await self._bring_closer(vmi, guest, observed)
+        if noted is not None:
+            self._poked(key)  # that was told at once; now look at all of it
+        return result
 
     async def _bring_closer(self, vmi: Document, guest: Guest, observed: Observed) -> Result:
         if not vmi["status"].get("interfaces"):
@@ -352,7 +358,14 @@ class NodeAgent:
         self._recorder.event(vmi, "Normal" if end.phase == "Succeeded" else "Warning", "Stopped", end.message)
 
     async def _let_go(self, key: Key) -> None:
+    def _is_own(self, change: Change) -> bool:
+        """Whether it is what this agent just wrote of a running guest: to look at the guest for that would only have
+        its changes wait."""
+        new = change.new
+        return new is not None and self._own.get(key_of(new)) == new["metadata"]["resourceVersion"]
+
         if (guest := self.guests.pop(key, None)) is not None:
+        self._own.pop(key, None)
             await guest.close()
 
     # Small parts
@@ -429,10 +442,13 @@ class NodeAgent:
         return {key_of(vmi) for claim in claims if claim for vmi in self._users_of(namespace, claim)}
 
     async def _patch(self, vmi: Document, patch: Document) -> None:
-        metadata = vmi["metadata"]
+        metadata, key = vmi["metadata"], key_of(vmi)
         guarded = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": metadata["resourceVersion"]}}
         try:
-            self._vmis.observe(await self._client.patch(VMIS, metadata["name"], guarded, metadata["namespace"]))
+            written = await self._client.patch(VMIS, metadata["name"], guarded, metadata["namespace"])
+            if (vmi.get("status") or {}).get("phase") == (written.get("status") or {}).get("phase") == "Running":
+                self._own[key] = written["metadata"]["resourceVersion"]
+            self._vmis.observe(written)
         except NotFound:
             return
         except Conflict:

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.kube.client import Document
-from hotvirt.node.guest import Guest
+from hotvirt.node.guest import Guest, fresh
 from hotvirt.node.volumes import (
     ClaimFile,
     Lookup,
@@ -52,7 +52,7 @@ async def volumes(vmi: Document, guest: Guest, observed: Observed, store: Volume
             if not is_idle(state):
                 _eject(guest, state.name)
         elif state.name not in wanted:
-            _detach(guest, state.name)
+            _detach(guest, state.name, observed)
     for name, volume in wanted.items():
         disk = disk_of(spec, name)
         has = observed.disk(name)
@@ -62,7 +62,7 @@ async def volumes(vmi: Document, guest: Guest, observed: Observed, store: Volume
             await _keep(guest, volume, has, lookup)
         elif is_hotplugged(volume):
             try:
-                await _bring(guest, volume, disk, has, store, lookup)
+                await _bring(guest, volume, disk, observed, store, lookup)
             except VolumeError as error:
                 waiting[name] = (error.reason, str(error))
     for kind in [kind for kind in guest.jobs if kind.startswith("volume ")]:
@@ -95,9 +95,10 @@ async def _keep(guest: Guest, volume: Document, has: DiskState, lookup: Lookup) 
 
 
 async def _bring(
-    guest: Guest, volume: Document, disk: Document, has: DiskState | None, store: Volumes, lookup: Lookup
+    guest: Guest, volume: Document, disk: Document, observed: Observed, store: Volumes, lookup: Lookup
 ) -> None:
     name = volume["name"]
+    has = observed.disk(name)
     source = {**(volume.get("persistentVolumeClaim") or {}), "claimName": api_disks.claim(volume)}
     file = await store.claim_file(name, source, lookup)
     if shown(disk).kind == "lun" and not file.is_device:
@@ -109,10 +110,13 @@ async def _bring(
     job = guest.jobs.get(job_of(name))
     if (has is None or not has.nodes) and (job is None or job.error is not None):
         await free(name, source["claimName"], file, disk, lookup)  # else it may be this guest that uses it
-    _attach(guest, name, disk, file, into_drive=has is not None and is_empty_drive(has))
+    _attach(guest, name, disk, file, observed)
 
 
-def _attach(guest: Guest, name: str, disk: Document, file: ClaimFile, *, into_drive: bool) -> None:
+def _attach(guest: Guest, name: str, disk: Document, file: ClaimFile, observed: Observed) -> None:
+    has = observed.disk(name)
+    into_drive = has is not None and is_empty_drive(has)
+    known = fresh(guest, job_of(name), observed)
     how = shown(disk)
     read_only = how.read_only or file.read_only
 
@@ -129,14 +133,18 @@ def _attach(guest: Guest, name: str, disk: Document, file: ClaimFile, *, into_dr
             if into_drive:
                 await insert_disc(guest.monitor, new)
             else:
-                await attach_disk(guest.monitor, _with_serial(new, name), agent=guest.answering)
+                found = await attach_disk(guest.monitor, _with_serial(new, name), agent=guest.answering, observed=known)
+                guest.note_disk(name, found)
 
     guest.want(job_of(name), ("attach", str(file.path)), run)
 
 
-def _detach(guest: Guest, name: str) -> None:
+def _detach(guest: Guest, name: str, observed: Observed) -> None:
+    known = fresh(guest, job_of(name), observed)
+
     async def run(_: Report) -> None:
-        await detach_disk(guest.monitor, name, agent=guest.answering)
+        await detach_disk(guest.monitor, name, agent=guest.answering, observed=known)
+        guest.note_disk(name, None)
 
     guest.want(job_of(name), ("detach",), run)
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from hotvirt.kube.client import Document
 from hotvirt.node import guestkernel, render
-from hotvirt.node.guest import Guest
+from hotvirt.node.guest import Guest, fresh
 from hotvirt.node.status import SLACK
 from hotvirt.preconditions.guest import DIMMS_ONLY
 from hotvirt.qemu import cpu
@@ -39,13 +39,16 @@ def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) ->
         return
 
     how = means(vmi, guest.kernel)
+    known = fresh(guest, "memory", observed)
 
     async def run(report: Report) -> None:
         try:
             reached = await resize_memory(
-                guest.monitor, guest.answering, wanted, means=how, timeout=MEMORY_DEADLINE, report=report
-            )
+                guest.monitor, guest.answering, wanted, means=how, state=known.memory if known else None,
+                timeout=MEMORY_DEADLINE, report=report,
+            )  # fmt: skip
             guest.settled = reached.current
+            guest.note(memory=reached)
         except BaseException:
             if not guest.is_gone:
                 guest.settled = (await read_memory(guest.monitor)).current
@@ -69,12 +72,16 @@ def vcpus(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> 
     if guest.view is None:
         return  # who booted with one vCPU too many, or is asked for fewer, needs its agent: it comes, or says so
 
+    known = fresh(guest, "cpu", observed)
+
     async def run(report: Report) -> None:
         try:
             state = await cpu.set_vcpus(
-                guest.monitor, guest.answering, wanted, how=how, timeout=CPU_DEADLINE, report=report
-            )
+                guest.monitor, guest.answering, wanted, how=how, slots=known.vcpus if known else None,
+                timeout=CPU_DEADLINE, report=report,
+            )  # fmt: skip
             guest.vcpus = state.online
+            guest.note(vcpus=state.slots)
         finally:
             guest.has_parked = True
 

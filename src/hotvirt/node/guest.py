@@ -25,7 +25,7 @@ from hotvirt.qemu.machine import AcceleratorKind
 from hotvirt.qemu.process import Process
 from hotvirt.qemu.progress import Progress, Report, pauses
 from hotvirt.qemu.qmp import Monitor, Subscription
-from hotvirt.qemu.state import Observed
+from hotvirt.qemu.state import DiskState, Observed
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -152,8 +152,14 @@ class Guest:
     def note(self, **parts: Any) -> None:
         """What a job found at its end, as fields of `Observed`: it is told of before all else is asked again."""
         if self.last is not None:
-            self.last = structs.replace(self.last, **parts)
+            self.last = structs.replace(self.last, is_noted=True, **parts)
             self._notes, self._is_noted = self._notes + 1, True
+
+    def note_disk(self, name: str, disk: DiskState | None) -> None:
+        """What has become of this disk; None: it went."""
+        if self.last is not None:
+            others = tuple(each for each in self.last.disks if each.name != name)
+            self.note(disks=others if disk is None else (*others, disk))
 
     def noted(self) -> Observed | None:
         """What is known when a job has noted something since this was asked last. Its other parts may be older."""
@@ -410,7 +416,7 @@ class Guest:
 def fresh(guest: Guest, kind: str, observed: Observed) -> Observed | None:
     """What was just read, for a job to begin with: unless one of its kind is changing it."""
     job = guest.jobs.get(kind)
-    return None if job is not None and job.is_running else observed
+    return None if observed.is_noted or (job is not None and job.is_running) else observed
 
 
 def kill(place: PodPlace, outcome: str = "Succeeded") -> None:

@@ -195,18 +195,24 @@ async def set_vcpus(
     target: int,
     *,
     how: Policy,
+    slots: tuple[VcpuSlot, ...] | None = None,
     timeout: float = 60.0,
     report: Report | None = None,
 ) -> VcpuState:
     """Bring the guest to `target` vCPUs; returns what it then has. HotplugError when it does not get there, with what
-    was reached in its sentence. `agent` None: none is connected."""
+    was reached in its sentence. `agent` None: none is connected. `slots`: as they were just read, to save a look."""
     state: VcpuState | None = None
+    known = None if slots is None or agent is None or how == "unplug" else slots
     waits = pauses()
     try:
         async with asyncio.timeout(timeout):
             with monitor.events("ACPI_DEVICE_OST", "DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
                 while True:
-                    state = await read(monitor, agent, apics=how == "unplug")
+                    if known is not None and agent is not None:
+                        state = VcpuState(known, tuple(await agent.get_vcpus()))
+                    else:
+                        state = await read(monitor, agent, apics=how == "unplug")
+                    known = None
                     if report:
                         report(Progress(state.current, target, "vCPUs"))
                     step = next_step(state, target, how)
@@ -214,6 +220,8 @@ async def set_vcpus(
                         if step.reason:
                             raise HotplugError(step.reason, step.message)
                         return state
+                    if isinstance(step, SetOnline):
+                        known = state.slots if how == "park" else None  # no device comes or goes
                     if isinstance(step, Await):
                         await events.get_within(next(waits))
                     else:

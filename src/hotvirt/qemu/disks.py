@@ -1,5 +1,7 @@
-"""Disks while the guest runs: attach, detach, grow. Level-based: read what is there, take the next step, read again, so
-that a half-done attach or detach of an earlier home is completed by calling again.
+"""Disks while the guest runs: attach, detach, grow. Level-based: from what is there to the next step, so that a
+half-done attach or detach of an earlier home is completed by calling again. On a machine with many guests each answer
+of QEMU or of an agent waits its turn, which is most of what a change takes: so what a reply tells is not asked anew,
+and what does not rest on an answer is sent without waiting for it.
 
 A disk goes onto the SCSI controller (room for 255) unless the virtio bus is asked for, which takes a free root port.
 Image files are handed over as descriptors (`add-fd`), so QEMU needs no right to their paths. QEMU and the guest's
@@ -9,16 +11,17 @@ Different disks may be changed at the same time only from one task each guest: p
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, structs
 
-from hotvirt.qemu import argv, facts, ids
+from hotvirt.qemu import argv, diskviews, facts, ids
 from hotvirt.qemu.errors import AgentError, HotplugError, NotThere, QmpError
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.machine import MIB, Disk, File, Layer
 from hotvirt.qemu.progress import pauses
 from hotvirt.qemu.qmp import Event, Monitor, Subscription
-from hotvirt.qemu.state import DiskState, read_devices, read_disks, read_fdsets, read_free_ports
+from hotvirt.qemu.state import DiskState, Observed, read_disks, read_fdsets, read_free_ports
 
 SCSI_TARGETS = 255
 
@@ -69,44 +72,64 @@ def next_to_detach(state: DiskState | None) -> Step:
 
 
 async def attach_disk(
-    monitor: Monitor, disk: Disk, *, agent: GuestAgent | None = None, timeout: float = 30.0
+    monitor: Monitor,
+    disk: Disk,
+    *,
+    agent: GuestAgent | None = None,
+    observed: Observed | None = None,
+    timeout: float = 30.0,
 ) -> DiskState:
-    """Make the disk appear in the guest. The descriptors in `disk.layers` are *ours* here (and stay ours).
+    """Make the disk appear in the guest. The descriptors in `disk.layers` are *ours* here (and stay ours). `observed`:
+    the guest as it was just read, to save a look.
 
     With an agent it returns when the guest itself lists a disk of that serial (if the disk has one).
     """
     try:
         async with asyncio.timeout(timeout):
-            while True:
-                state = await read_disk(monitor, disk.name)
-                step = next_to_attach(disk, state)
-                if isinstance(step, Done):
-                    assert state is not None
+            present = observed.disks if observed is not None else await read_disks(monitor)
+            while not isinstance(step := next_to_attach(disk, _find(present, disk.name)), Done):
+                if isinstance(step, CloseImages):
+                    present = await _dismiss(monitor, step.nodes, await _descriptors(monitor, disk.name))
+                else:
+                    await _appear(monitor, disk, opened=isinstance(step, AddDevice))
                     break
-                await _attach_step(monitor, disk, step)
-            if agent is not None and disk.serial and disk.kind == "disk":
-                await _visible(agent, disk.serial)
-            return state
+            if agent is None or not disk.serial or disk.kind != "disk":
+                found = await read_disk(monitor, disk.name)
+            else:
+                found, _ = await asyncio.gather(read_disk(monitor, disk.name), diskviews.visible(agent, disk, present))
+            if found is None:
+                raise HotplugError("NoSuchDisk", f"disk {disk.name!r} went as soon as it had come")
+            return found
     except TimeoutError as error:
         raise HotplugError("TimedOut", f"disk {disk.name!r} is not seen in the guest after {timeout:g} s") from error
 
 
-async def detach_disk(monitor: Monitor, name: str, *, agent: GuestAgent | None = None, timeout: float = 30.0) -> None:
-    """Take the disk out of the guest and close its image. Nothing to do when it is not there.
+async def detach_disk(
+    monitor: Monitor,
+    name: str,
+    *,
+    agent: GuestAgent | None = None,
+    observed: Observed | None = None,
+    timeout: float = 30.0,
+) -> None:
+    """Take the disk out of the guest and close its image. Nothing to do when it is not there. `observed`: the guest as
+    it was just read, to save a look.
 
     With an agent, one that the guest has mounted is left to it: HotplugError with reason GuestUses.
     """
     with monitor.events("DEVICE_DELETED", "DEVICE_UNPLUG_GUEST_ERROR") as events:
         try:
             async with asyncio.timeout(timeout):
-                while not isinstance(step := next_to_detach(await read_disk(monitor, name)), Done):
-                    if isinstance(step, DeleteDevice):
+                if observed is None:
+                    present, numbers = await asyncio.gather(read_disks(monitor), _descriptors(monitor, name))
+                else:
+                    present, numbers = observed.disks, _of(name, observed.fdsets)
+                while not isinstance(step := next_to_detach(state := _find(present, name)), Done) or numbers:
+                    if isinstance(step, DeleteDevice) and state is not None:
                         if agent is not None:
-                            await _unused(monitor, agent, name)
+                            await _unused(monitor, agent, state, present)
                         await delete_device(monitor, ids.disk_id(name), events)
-                    elif isinstance(step, CloseImages):
-                        await close_images(monitor, step.nodes)
-                await release(monitor, name)
+                    present, numbers = await _dismiss(monitor, state.nodes if state else (), numbers), []
         except TimeoutError as error:
             raise HotplugError(
                 "TimedOut", f"the guest did not let go of disk {name!r} within {timeout:g} s; is its kernel running?"
@@ -114,8 +137,11 @@ async def detach_disk(monitor: Monitor, name: str, *, agent: GuestAgent | None =
 
 
 async def read_disk(monitor: Monitor, name: str) -> DiskState | None:
+    return _find(await read_disks(monitor), name)
+
+
+def _find(disks: tuple[DiskState, ...], name: str) -> DiskState | None:
     hashed = ids.node_name(name).removeprefix(ids.DISK_PREFIX)
-    disks = await read_disks(monitor)
     return next((d for d in disks if d.name == name), None) or next((d for d in disks if d.name == hashed), None)
 
 
@@ -182,27 +208,38 @@ def _because(event: Event) -> str:
     return f" ({path})" if path else ""
 
 
-async def _attach_step(monitor: Monitor, disk: Disk, step: Step) -> None:
-    if isinstance(step, OpenImages):
-        await open_images(monitor, disk)
-    elif isinstance(step, CloseImages):
-        await close_images(monitor, step.nodes)
-        await release(monitor, disk.name)
-    else:
-        await _add_device(monitor, disk)
-
-
 async def open_images(monitor: Monitor, disk: Disk) -> None:
     handed = await _hand_over(monitor, disk)
-    opened: list[str] = []
-    try:
-        for node in argv.disk_nodes(handed):
-            await monitor.execute("blockdev-add", node)
-            opened.insert(0, node["node-name"])
-    except QmpError as error:
-        await close_images(monitor, tuple(opened))
-        await release(monitor, disk.name)
-        raise HotplugError("QemuRefused", f"QEMU cannot open disk {disk.name!r}: {error.description}") from error
+    await _in_order(monitor, disk, [("blockdev-add", node) for node in argv.disk_nodes(handed)])
+
+
+async def _appear(monitor: Monitor, disk: Disk, *, opened: bool) -> None:
+    """Open its images, unless they are, and show the device: each rests on the one before, and QEMU keeps the order."""
+    if disk.bus == "sata":
+        raise HotplugError(
+            "BusNotHotpluggable", f"disk {disk.name!r}: the sata bus takes no disk now; use scsi or virtio"
+        )
+    place = await _place(monitor, disk)
+    nodes = [] if opened else argv.disk_nodes(await _hand_over(monitor, disk))
+    device = argv.disk_device(disk, place=place)
+    await _in_order(monitor, disk, [*(("blockdev-add", node) for node in nodes), ("device_add", device)])
+
+
+async def _in_order(monitor: Monitor, disk: Disk, commands: Sequence[tuple[str, argv.Options]]) -> None:
+    """Sent at once. The first that QEMU refuses is the one that counts, and nothing stays open then."""
+    answers = await _all(monitor, commands)
+    for (command, _), answer in zip(commands, answers, strict=True):
+        if isinstance(answer, QmpError):
+            nodes = tuple(ids.node_name(disk.name, layer) for layer in range(len(disk.layers)))
+            await _dismiss(monitor, nodes, await _descriptors(monitor, disk.name))
+            full = "no free target" in answer.description
+            words = "open" if command == "blockdev-add" else "attach"
+            raise HotplugError(
+                "NoFreePlace" if full else "QemuRefused",
+                f"disk {disk.name!r}: the guest's SCSI controller has no room left"
+                if full
+                else f"QEMU cannot {words} disk {disk.name!r}: {answer.description}",
+            ) from answer
 
 
 async def _hand_over(monitor: Monitor, disk: Disk) -> Disk:
@@ -217,34 +254,11 @@ async def _hand_over(monitor: Monitor, disk: Disk) -> Disk:
     return structs.replace(disk, layers=tuple(layers))
 
 
-async def _add_device(monitor: Monitor, disk: Disk) -> None:
-    if disk.bus in ("sata", "usb"):
-        raise HotplugError(
-            "BusNotHotpluggable", f"disk {disk.name!r}: the {disk.bus} bus takes no disk now; use scsi or virtio"
-        )
-    place = await _place(monitor, disk)
-    try:
-        await monitor.execute("device_add", argv.disk_device(disk, place=place))
-    except QmpError as error:
-        state = await read_disk(monitor, disk.name)
-        if state and not state.device:
-            await close_images(monitor, state.nodes)
-            await release(monitor, disk.name)
-        raise HotplugError("QemuRefused", f"QEMU would not attach disk {disk.name!r}: {error.description}") from error
-
-
 async def _place(monitor: Monitor, disk: Disk) -> argv.Options:
+    """Of the SCSI controller's targets QEMU picks the first that is free."""
     if disk.bus == "virtio":
         return await free_port(monitor, f"disk {disk.name!r}")
-    taken = set()
-    for device, driver in (await read_devices(monitor)).items():
-        if driver in ("scsi-hd", "scsi-cd", "scsi-block"):
-            where = {"path": f"/machine/peripheral/{device}", "property": "scsi-id"}
-            taken.add(await monitor.execute("qom-get", where))
-    target = next((number for number in range(SCSI_TARGETS) if number not in taken), None)
-    if target is None:
-        raise HotplugError("NoFreePlace", f"disk {disk.name!r}: the guest's SCSI controller has no room left")
-    return {"bus": f"{ids.SCSI_CONTROLLER}.0", "scsi-id": target, "lun": 0}
+    return {"bus": f"{ids.SCSI_CONTROLLER}.0", "lun": 0}
 
 
 async def free_port(monitor: Monitor, what: str) -> argv.Options:
@@ -258,48 +272,57 @@ async def free_port(monitor: Monitor, what: str) -> argv.Options:
 
 
 async def close_images(monitor: Monitor, nodes: tuple[str, ...]) -> None:
-    for node in nodes:
-        try:
-            await monitor.execute("blockdev-del", {"node-name": node})
-        except NotThere:
-            continue
-        except QmpError as error:
-            raise HotplugError("QemuRefused", f"QEMU would not close {node}: {error.description}") from error
+    """The guest's first."""
+    _check_closed(nodes, await _all(monitor, [("blockdev-del", {"node-name": node}) for node in nodes]))
+
+
+async def _dismiss(monitor: Monitor, nodes: tuple[str, ...], numbers: list[int]) -> tuple[DiskState, ...]:
+    """Close images, and let go of their descriptors, which QEMU closes when the last that uses them is. Returns what is
+    left. All is sent at once, and QEMU keeps the order."""
+    closing: list[tuple[str, argv.Options]] = [("blockdev-del", {"node-name": node}) for node in nodes]
+    closing += [("remove-fd", {"fdset-id": number}) for number in numbers]
+    answers, left = await asyncio.gather(_all(monitor, closing), read_disks(monitor))
+    _check_closed(nodes, answers)
+    return left
+
+
+async def _all(monitor: Monitor, commands: Sequence[tuple[str, argv.Options]]) -> list[object]:
+    """In this order, without waiting in between. An error of QEMU's stands in the place of its answer."""
+    answers = await asyncio.gather(*(monitor.execute(*each) for each in commands), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, QmpError):
+            raise answer
+    return answers
+
+
+def _check_closed(nodes: tuple[str, ...], answers: Sequence[object]) -> None:
+    for node, answer in zip(nodes, answers, strict=False):
+        if isinstance(answer, QmpError) and not isinstance(answer, NotThere):
+            raise HotplugError("QemuRefused", f"QEMU would not close {node}: {answer.description}") from answer
 
 
 async def release(monitor: Monitor, name: str) -> None:
-    """Descriptors nobody uses any more."""
-    for number, opaque in (await read_fdsets(monitor)).items():
-        if opaque == name:
-            try:
-                await monitor.execute("remove-fd", {"fdset-id": number})
-            except QmpError:
-                continue  # closed by itself when its last user went
+    """Descriptors nobody uses any more. One that QEMU does not know went with its last user."""
+    await _all(monitor, [("remove-fd", {"fdset-id": number}) for number in await _descriptors(monitor, name)])
 
 
-async def _unused(monitor: Monitor, agent: GuestAgent, name: str) -> None:
-    device = f"/machine/peripheral/{ids.disk_id(name)}"
+async def _descriptors(monitor: Monitor, name: str) -> list[int]:
+    return _of(name, await read_fdsets(monitor))
+
+
+def _of(name: str, fdsets: Mapping[int, str]) -> list[int]:
+    return [number for number, opaque in fdsets.items() if opaque == name]
+
+
+async def _unused(monitor: Monitor, agent: GuestAgent, state: DiskState, present: tuple[DiskState, ...]) -> None:
+    device = f"/machine/peripheral/{ids.disk_id(state.name)}"
     try:
         serial = str(await monitor.execute("qom-get", {"path": device, "property": "serial"}) or "")
-        places = await facts.uses(agent, serial) if serial else ()
+        places = await diskviews.uses(agent, serial, state, present) if serial else ()
     except (QmpError, AgentError):
         return  # a guest that cannot be asked must not keep a disk for ever
     if places:
         where = ", ".join(places[:3])
         raise HotplugError(
-            "GuestUses", f"the guest uses disk {name!r} ({where}): unmount it there, and it goes by itself"
+            "GuestUses", f"the guest uses disk {state.name!r} ({where}): unmount it there, and it goes by itself"
         )
-
-
-async def _visible(agent: GuestAgent, serial: str) -> None:
-    """Until the guest lists a disk of this serial. virtio-blk shows 20 characters of it."""
-    for pause in pauses():
-        try:
-            devices = await facts.disks(agent)
-        except AgentError as error:
-            raise HotplugError(
-                "GuestUnknown", f"the disk is attached, but the guest cannot be asked: {error}"
-            ) from error
-        if devices is None or any(device.serial and serial.startswith(device.serial) for device in devices):
-            return
-        await asyncio.sleep(pause)

@@ -38,7 +38,7 @@ class GuestFacts(Struct, frozen=True, kw_only=True):
 
 async def facts(agent: GuestAgent) -> GuestFacts:
     """Ask the guest now."""
-    meminfo, uptime, boot_id, partitions, online, kernel, hostname = map(_text, await agent.files_read(_ONE_FILE))
+    meminfo, uptime, boot_id, partitions, online, kernel, hostname = map(decoded, await agent.files_read(_ONE_FILE))
     return GuestFacts(
         mem_total_bytes=parse_meminfo(meminfo, "MemTotal"),
         mem_available_bytes=parse_meminfo(meminfo, "MemAvailable"),
@@ -53,19 +53,21 @@ async def facts(agent: GuestAgent) -> GuestFacts:
 
 async def memory(agent: GuestAgent) -> tuple[int | None, int | None]:
     """MemTotal and MemAvailable in bytes; the cheap part of `facts`."""
-    text = _text((await agent.files_read(["/proc/meminfo"]))[0])
+    text = decoded((await agent.files_read(["/proc/meminfo"]))[0])
     return parse_meminfo(text, "MemTotal"), parse_meminfo(text, "MemAvailable")
 
 
 async def disks(agent: GuestAgent) -> tuple[BlockDevice, ...] | None:
     """The guest's disks; None when it does not say."""
     partitions = (await agent.files_read(["/proc/partitions"]))[0]
-    return None if isinstance(partitions, AgentRefused) else await _with_serials(agent, _text(partitions))
+    return None if isinstance(partitions, AgentRefused) else await _with_serials(agent, decoded(partitions))
 
 
 async def uses(agent: GuestAgent, serial: str) -> tuple[str, ...]:
     """Where the guest uses its disk of that serial: mount points, and `swap`. Nothing when it does not say."""
-    partitions, mounts, swaps = map(_text, await agent.files_read(("/proc/partitions", "/proc/mounts", "/proc/swaps")))
+    partitions, mounts, swaps = map(
+        decoded, await agent.files_read(("/proc/partitions", "/proc/mounts", "/proc/swaps"))
+    )
     found = await _with_serials(agent, partitions)
     names = [disk.name for disk in found if disk.serial and serial.startswith(disk.serial)]
     return parse_uses(mounts, swaps, names)
@@ -88,11 +90,12 @@ async def _with_serials(agent: GuestAgent, partitions: str) -> tuple[BlockDevice
 
 
 async def _serials(agent: GuestAgent, names: Sequence[str]) -> dict[str, str]:
-    paths = [
-        f"/sys/block/{name}/device/vpd_pg80" if name.startswith("s") else f"/sys/block/{name}/serial" for name in names
-    ]
-    contents = await agent.files_read(paths, limit=4096)
+    contents = await agent.files_read([serial_path(name) for name in names], limit=4096)
     return {name: parse_serial(name, data) for name, data in zip(names, contents, strict=True) if _ok(data)}
+
+
+def serial_path(name: str) -> str:
+    return f"/sys/block/{name}/device/vpd_pg80" if name.startswith("s") else f"/sys/block/{name}/serial"
 
 
 def parse_serial(name: str, data: bytes | AgentRefused) -> str:
@@ -136,7 +139,7 @@ def _ok(data: bytes | AgentRefused) -> bool:
     return not isinstance(data, AgentRefused)
 
 
-def _text(data: bytes | AgentRefused) -> str:
+def decoded(data: bytes | AgentRefused) -> str:
     return "" if isinstance(data, AgentRefused) else data.decode("utf-8", "replace")
 
 

@@ -33,6 +33,8 @@ STALLED = 2.0
 itself before it tries anew."""
 LOOK = 0.5
 """Seconds between two looks at how far the guest's driver is, while the guest is asked whether it is done."""
+SPARE_HOLDS = 0.5
+"""Seconds that the guest's word on what it can spare is good for. A guest that gives memory back answers late."""
 GRAIN = 4 * MIB
 """Linux hands out memory in pieces of this size, so up to that much of an odd request stays undone."""
 
@@ -228,12 +230,15 @@ async def resize_memory(
     target: int,
     *,
     means: Means = VIRTIO_MEM,
+    state: MemoryState | None = None,
     timeout: float = 120.0,
     report: Report | None = None,
 ) -> MemoryState:
     """Bring the guest to `target` bytes (boot memory and what is plugged); returns what it then has. HotplugError when
-    it does not get there, with what was reached in its sentence. `agent` None: none is connected."""
+    it does not get there, with what was reached in its sentence. `agent` None: none is connected. `state`: as it was
+    just read, to save a look."""
     resize = _Resize(monitor, agent, target, means, report)
+    resize.known = state
     try:
         async with asyncio.timeout(timeout):
             await resize.run()
@@ -251,6 +256,9 @@ class _Resize:
     ) -> None:
         self.monitor, self.agent, self.target, self.means, self.report = monitor, agent, target, means, report
         self.state = MemoryState(boot=0)
+        self.known: MemoryState | None = None
+        self.spare: tuple[float, int, int] | None = None
+        """When the guest was asked what it has available, what it said, and its memory then."""
         self.offline: set[int] = set()
         """Blocks of the device that the guest had offline when last asked."""
         self.used = 0
@@ -267,7 +275,7 @@ class _Resize:
             self.means = structs.replace(self.means, block=await _block_size(self.agent) or self.means.block)
         with self.monitor.events("MEMORY_DEVICE_SIZE_CHANGE", "BALLOON_CHANGE") as events:
             while True:
-                self.state = await read_memory(self.monitor)
+                self.state, self.known = self.known or await read_memory(self.monitor), None
                 self._tell()
                 asks = shrinks(self.state, self.target) or is_steep(self.state, self.target)
                 available = await self._available() if asks else None
@@ -321,6 +329,14 @@ class _Resize:
             self.means = structs.replace(self.means, kept=self.means.kept | {step.dimm})
 
     async def _available(self) -> int | None:
+        """What the guest was last seen to be able to spare, less what it gave since; asked anew after a while."""
+        now = asyncio.get_running_loop().time()
+        if self.spare is None or now > self.spare[0] + SPARE_HOLDS:
+            found = await self._ask_available()
+            self.spare = None if found is None else (now, found, self.state.current)
+        return None if self.spare is None else max(0, self.spare[1] - max(0, self.spare[2] - self.state.current))
+
+    async def _ask_available(self) -> int | None:
         if self.agent is not None:
             try:
                 found = (await facts.memory(self.agent))[1]

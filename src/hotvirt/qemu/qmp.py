@@ -170,7 +170,7 @@ class Monitor:
                 return await self._client.execute(command, arguments)
         except ExecuteError as error:
             kind, description = error.error_class, str(error)
-            if kind == "DeviceNotFound" or "not found" in description:
+            if kind == "DeviceNotFound" or "not found" in description or description.startswith("Failed to find"):
                 raise NotThere(command, kind, description) from error
             raise QmpError(command, kind, description) from error
         except TimeoutError as error:

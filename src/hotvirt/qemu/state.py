@@ -110,6 +110,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     free_ports: tuple[str, ...] = ()
     fdsets: dict[int, str] = {}
     """Descriptors QEMU was handed: set number -> the disk it is for."""
+    is_noted: bool = False
+    """Jobs changed parts of it at their end, and the rest may be older."""
     agent_open: bool = False
     """Whether a program in the guest has the agent's port open now."""
 

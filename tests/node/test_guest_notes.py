@@ -1,0 +1,94 @@
+"""What a change found at its end is told of before QEMU is asked for everything again."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from hotvirt.node import guest as guests
+from hotvirt.node.guest import Guest, Job, fresh
+from hotvirt.node.places import PodPlace
+from hotvirt.qemu.state import DiskState, MemoryState, Observed
+
+pytestmark = pytest.mark.looptime
+CD = DiskState(name="cd", device=True, driver="ide-cd", is_empty=True)
+DATA = DiskState(name="data", device=True, driver="scsi-hd")
+
+
+class Monitor:
+    name = "test"
+
+    def __init__(self):
+        self.closed = asyncio.get_running_loop().create_future()
+
+    @contextlib.contextmanager
+    def events(self, *_):
+        yield self
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.Event().wait()
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+async def guest(tmp_path, monkeypatch):
+    """One whose QEMU takes a second to tell of itself."""
+
+    async def observe(_):
+        await asyncio.sleep(1)
+        return Observed(
+            status="running", running=True, version=(7, 2, 0), memory=MemoryState(boot=1), disks=(CD, DATA)
+        )  # fmt: skip
+
+    monkeypatch.setattr(guests.state, "observe", observe)
+    made = Guest(PodPlace(tmp_path), Monitor(), uid="u", accelerator="tcg", poke=lambda: None)  # type: ignore[arg-type]
+    yield made
+    await made.close()
+
+
+async def test_a_note_is_told_once(guest):
+    assert guest.noted() is None
+    observed = await guest.observe()
+    assert guest.noted() is None
+    guest.note(memory=MemoryState(boot=2))
+    noted = guest.noted()
+    assert (noted.memory.boot, noted.disks, noted.is_noted) == (2, observed.disks, True)
+    assert guest.noted() is None
+
+
+async def test_a_note_of_one_disk_leaves_the_others_as_they_were(guest):
+    await guest.observe()
+    guest.note_disk("new", DiskState(name="new", device=True))
+    assert guest.noted().disks == (CD, DATA, DiskState(name="new", device=True))
+    guest.note_disk("data", None)
+    assert guest.noted().disks == (CD, DiskState(name="new", device=True))
+
+
+async def test_a_look_that_was_under_way_does_not_undo_a_note(guest):
+    await guest.observe()
+    look = asyncio.create_task(guest.observe())
+    await asyncio.sleep(0.5)
+    guest.note(memory=MemoryState(boot=2))
+    assert (await look).memory.boot == 1
+    assert guest.noted().memory.boot == 2
+
+
+async def test_before_the_first_look_there_is_nothing_to_note(guest):
+    guest.note(memory=MemoryState(boot=2))
+    assert guest.noted() is None
+
+
+async def test_a_change_begins_with_what_was_just_read(guest):
+    observed = await guest.observe()
+    assert fresh(guest, "memory", observed) is observed
+    guest.note(memory=MemoryState(boot=2))
+    assert fresh(guest, "memory", guest.noted()) is None, "its other parts may be older"
+    running = asyncio.create_task(asyncio.sleep(9))
+    guest.jobs["memory"] = Job(None, task=running)
+    assert fresh(guest, "memory", observed) is None, "another is changing it"
+    assert fresh(guest, "cpu", observed) is observed
