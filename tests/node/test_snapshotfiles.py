@@ -3,7 +3,7 @@
 from hotvirt.kube.informer import Key
 from hotvirt.node.places import Places
 from hotvirt.node.snapshotfiles import About, DiskAbout, Group, by_handle, found, handle
-from hotvirt.node.snapshots import group_of, members
+from hotvirt.node.snapshotobjects import group_of, members
 
 
 def test_a_group_appears_when_it_is_whole(tmp_path):

@@ -61,6 +61,15 @@ def write_again(home):
     type_script(home, "db", WRITER, "WRITER-RUNS")
 
 
+def complete(home, name):
+    try:
+        home.wait(f"vmrestore/{name}", "jsonpath={.status.complete}=true")
+    except AssertionError as error:
+        said = home.kubectl("describe", "vmrestore", name).stdout + home.kubectl("get", "events").stdout[-3000:]
+        log = (home.directory / "home.log").read_text()[-3000:] if (home.directory / "home.log").exists() else ""
+        raise AssertionError(f"{error}\n{said}\n{log}") from error
+
+
 def moves(home):
     """The guest writes: nothing has left it frozen."""
     was = counters(home, DISKS)
@@ -87,7 +96,7 @@ def test_kills(home):
         if victim == "restore":
             time.sleep(chance.uniform(0, 0.7))
             revived(home)
-        home.wait(f"vmrestore/r{number}", "jsonpath={.status.complete}=true")
+        complete(home, f"r{number}")
         then = counters(home, claims_of(home, twin))
         assert consistent(then), f"{taken}, {victim} killed: {then}"
         for claim, copy in zip(DISKS, claims_of(home, twin), strict=True):

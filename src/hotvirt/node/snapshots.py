@@ -14,14 +14,12 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, cast
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import format_bytes
-from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN, GROUP, MEMBERS
-from hotvirt.images import copying, disks
+from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, NotFound
@@ -38,11 +36,14 @@ from hotvirt.kube.resources import (
 )
 from hotvirt.kube.times import Clock, parse, stamp
 from hotvirt.node import freezing
+from hotvirt.node import snapshotcopies as copies
 from hotvirt.node.agent import BY_CLAIM, NodeAgent
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import Places
 from hotvirt.node.provisioner import KEEP_FREE, virtual_size
-from hotvirt.node.snapshotfiles import About, DiskAbout, Group, allocated, by_handle, found, handle, is_name, root
+from hotvirt.node.snapshotcopies import Source
+from hotvirt.node.snapshotfiles import About, DiskAbout, Group, allocated, by_handle, found, handle, root
+from hotvirt.node.snapshotobjects import PROTECTION, content_name, group_of, members, volume_snapshot_content
 from hotvirt.node.volumes import CLAIM_FILES, OWNED, PROVISIONER
 from hotvirt.qemu import backup, locks
 from hotvirt.qemu.errors import HotplugError, QemuError
@@ -50,22 +51,12 @@ from hotvirt.qemu.state import read_disks
 
 log = logging.getLogger(__name__)
 
-PROTECTION = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
 BY_GROUP = "snapshot-group"
 RETRY, GOES_ON = 5.0, 0.05
 
 
 class SnapshotError(Exception):
     """The text says what is wrong and the mend."""
-
-
-class Source(Struct, frozen=True):
-    """A claim's disk that is to be copied. `node`: of the guest that writes to it, "" for none."""
-
-    snapshot: str
-    path: Path
-    about: DiskAbout
-    node: str = ""
 
 
 class Snapshots:
@@ -149,26 +140,29 @@ class Snapshots:
         group.note(plan)
         for source in sources:
             if not source.node:
-                await _copy(source, group.part)
+                await copies.copy(source, group.part)
         return await self._finish(group, plan, guest)
 
     async def _cut(self, group: Group, guest: Guest, sources: list[Source], freeze: float | None) -> bool:
         """Starts the copies; whether the guest's filesystems stood still at that instant."""
-        copies = [await _target(source, group.part) for source in sources]
+        targets: list[backup.Copy] = []
         try:
-            await backup.prepare(guest.monitor, group.name, copies)
+            for source in sources:
+                target = await copies.target(source, group.part)
+                targets.append(target)
+            await backup.prepare(guest.monitor, group.name, targets)
             if freeze is None or guest.answering is None:
-                await backup.start(guest.monitor, group.name, copies)
+                await backup.start(guest.monitor, group.name, targets)
                 return False
             try:
                 await freezing.freeze(guest, seconds=freeze, now=self._clock())
-                await backup.start(guest.monitor, group.name, copies)
+                await backup.start(guest.monitor, group.name, targets)
                 return bool(guest.view and guest.view.frozen)
             finally:
                 await asyncio.shield(_thaw(guest))
         finally:
-            for copy in copies:
-                os.close(copy.target)
+            for each in targets:
+                os.close(each.target)
 
     async def _finish(self, group: Group, plan: About, guest: Guest | None) -> Result:
         """When the jobs have ended: shows what there is. Called again and again until then."""
@@ -369,75 +363,7 @@ async def _thaw(guest: Guest) -> None:
         log.warning("guest %s is not thawed yet: %s", guest.uid, error)
 
 
-async def _target(source: Source, directory: Path) -> backup.Copy:
-    path = directory / source.about.file
-    if source.about.format == "qcow2":
-        await disks.create(path, source.about.size, "qcow2")
-    else:
-        _blank(path, source.about.size)
-    kind = cast("Literal['raw', 'qcow2']", source.about.format)
-    return backup.Copy(source.node, os.open(path, os.O_RDWR | os.O_CLOEXEC), kind)
-
-
-def _blank(path: Path, size: int) -> None:
-    path.touch(mode=0o600)
-    with path.open("r+b") as opened:
-        opened.truncate(size)
-
-
-async def _copy(source: Source, directory: Path) -> None:
-    """Of a disk that no guest writes to, nor may begin to meanwhile."""
-    target = directory / source.about.file
-    if source.about.format == "qcow2":
-        # Flat, whatever it is an overlay of; qemu-img locks its source itself.
-        await disks.convert(source.path, target, source_format="qcow2", target_format="qcow2")
-        return
-    with locks.unwritten(source.path) as opened:
-        await copying.copy_disk(opened, target)
-
-
 # Pure
-
-
-def group_of(snapshot: Document) -> Key:
-    """The instant that it is of: its group's, else its own."""
-    metadata = snapshot["metadata"]
-    name = (metadata.get("annotations") or {}).get(GROUP) or ""
-    return Key(metadata["namespace"], name if is_name(name) else metadata["uid"])
-
-
-def members(snapshot: Document) -> set[str]:
-    """Names of all snapshots of its group."""
-    metadata = snapshot["metadata"]
-    annotations = metadata.get("annotations") or {}
-    if not is_name(annotations.get(GROUP) or ""):
-        return {metadata["name"]}
-    return set((annotations.get(MEMBERS) or metadata["name"]).split(","))
-
-
-def content_name(snapshot: Document) -> str:
-    return f"snapcontent-{snapshot['metadata']['uid']}"
-
-
-def volume_snapshot_content(snapshot: Document, storage_class: Document | None, name: str) -> Document:
-    metadata = snapshot["metadata"]
-    spec: Document = {
-        "deletionPolicy": (storage_class or {}).get("deletionPolicy") or "Delete",
-        "driver": PROVISIONER,
-        "source": {"snapshotHandle": name},
-        "volumeSnapshotRef": {
-            "apiVersion": VOLUME_SNAPSHOTS.api_version, "kind": "VolumeSnapshot", "name": metadata["name"],
-            "namespace": metadata["namespace"], "uid": metadata["uid"],
-        },
-    }  # fmt: skip
-    if storage_class is not None:
-        spec["volumeSnapshotClassName"] = storage_class["metadata"]["name"]
-    return {
-        "apiVersion": VOLUME_SNAPSHOT_CONTENTS.api_version,
-        "kind": "VolumeSnapshotContent",
-        "metadata": {"name": content_name(snapshot), "finalizers": [PROTECTION]},
-        "spec": spec,
-    }
 
 
 def _freeze_seconds(snapshot: Document) -> float | None:
