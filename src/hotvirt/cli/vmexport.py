@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -103,14 +104,16 @@ def delete(api: Api, *, name: str) -> None:
     help="With --manifest.",
 )
 @click.option("--service-url", default="", metavar="HOST:PORT", help="Download from there, not from the link's host.")
+@click.option("--port-forward", is_flag=True, help="Download by the address that the API is reached at.")
+@click.option("--local-port", hidden=True, help="Taken as virtctl takes it, and without a use: no port is needed.")
 @click.option("--retry", type=int, default=0, metavar="N", help="Try so many times more when it breaks off.")
 @click.option("--readiness-timeout", default="2m", metavar="DURATION", help="How long to wait for the export.")
 @connected
 def download(
     api: Api, *, name: str, ttl: str, labels: tuple[str, ...], annotations: tuple[str, ...], volume: str | None,
     output: str | None, form: str, keep_vme: bool, delete_vme: bool, insecure: bool, manifest: bool,
-    include_secret: bool, manifest_output_format: str, service_url: str, retry: int, readiness_timeout: str,
-    **sources: str | None,
+    include_secret: bool, manifest_output_format: str, service_url: str, port_forward: bool, local_port: str | None,
+    retry: int, readiness_timeout: str, **sources: str | None,
 ) -> None:  # fmt: skip
     """Download a disk, or print the VM's manifest. With a source named, makes the export first.
 
@@ -124,6 +127,8 @@ def download(
         raise click.UsageError("name the file to write: --output=FILE")
     if keep_vme and delete_vme:
         raise click.UsageError("--keep-vme and --delete-vme exclude each other")
+    del local_port
+    service_url = service_url or (urlsplit(api.access.server).netloc if port_forward else "")
     of, made = _source(sources), False
     if of is not None:
         made = downloads.create(api, name, of, ttl=ttl, labels=_pairs(labels), annotations=_pairs(annotations))
