@@ -76,8 +76,12 @@ async def test_a_guest_that_does_not_say_is_believed():
 @pytest.mark.parametrize("name", ["sda", "sdq"])
 async def test_uses_are_found_whatever_its_name(name):
     agent = Agent(mounts=f"/dev/{name}1 /data ext4\n", **{name: "new"})
-    assert await diskviews.uses(agent, "new", shown("new"), [shown("new")]) == ("/data",)
+    assert await diskviews.uses(agent, serial(), shown("new"), [shown("new")]) == ("/data",)
     assert (len(agent.exchanges) == 1) is (name == "sda")
+
+
+async def serial():
+    return "new"
 
 
 class Monitor:

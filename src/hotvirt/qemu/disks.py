@@ -152,10 +152,9 @@ async def grow_disk(
     await block_resize(monitor, name, size)
     if agent is None:
         return
-    device = f"/machine/peripheral/{ids.disk_id(name)}"
     try:
         async with asyncio.timeout(timeout):
-            serial = str(await monitor.execute("qom-get", {"path": device, "property": "serial"}) or "")
+            serial = await _serial(monitor, name)
             for pause in pauses():
                 found = await facts.disks(agent) if serial else None
                 mine = [d for d in found or () if d.serial and serial.startswith(d.serial)]
@@ -314,11 +313,14 @@ def _of(name: str, fdsets: Mapping[int, str]) -> list[int]:
     return [number for number, opaque in fdsets.items() if opaque == name]
 
 
+async def _serial(monitor: Monitor, name: str) -> str:
+    where = {"path": f"/machine/peripheral/{ids.disk_id(name)}", "property": "serial"}
+    return str(await monitor.execute("qom-get", where) or "")
+
+
 async def _unused(monitor: Monitor, agent: GuestAgent, state: DiskState, present: tuple[DiskState, ...]) -> None:
-    device = f"/machine/peripheral/{ids.disk_id(state.name)}"
     try:
-        serial = str(await monitor.execute("qom-get", {"path": device, "property": "serial"}) or "")
-        places = await diskviews.uses(agent, serial, state, present) if serial else ()
+        places = await diskviews.uses(agent, _serial(monitor, state.name), state, present)
     except (QmpError, AgentError):
         return  # a guest that cannot be asked must not keep a disk for ever
     if places:

@@ -6,7 +6,7 @@ with more disks, another system) the list is asked for.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from hotvirt.qemu import facts
 from hotvirt.qemu.errors import AgentError, AgentLacks, AgentRefused, HotplugError
@@ -16,7 +16,7 @@ from hotvirt.qemu.progress import pauses
 from hotvirt.qemu.state import DiskState
 
 MOST_GUESSED = 8
-LOOKS = 5
+LOOKS = 8
 """How often likely names are looked for before the guest is asked for its list."""
 _KINDS = {"virtio-blk-pci": "vd", "scsi-hd": "sd", "scsi-block": "sd", "ide-hd": "sd"}
 
@@ -35,7 +35,7 @@ async def visible(agent: GuestAgent, disk: Disk, present: Sequence[DiskState]) -
     prefix = "vd" if disk.bus == "virtio" else "sd"
     names = likely_names(prefix, _alike(prefix, present) + 1)
     try:
-        for look, pause in enumerate(pauses(longest=0.02)):
+        for look, pause in enumerate(pauses(0.004, longest=0.016)):
             if look < LOOKS and names:
                 found = await _serials(agent, names)
                 if found is None or any(_is(disk.serial, serial) for serial in found.values()):
@@ -50,16 +50,23 @@ async def visible(agent: GuestAgent, disk: Disk, present: Sequence[DiskState]) -
         raise HotplugError("GuestUnknown", f"the disk is attached, but the guest cannot be asked: {error}") from error
 
 
-async def uses(agent: GuestAgent, serial: str, state: DiskState, present: Sequence[DiskState]) -> tuple[str, ...]:
-    """Where the guest uses its disk of that serial: mount points, and `swap`. Nothing when it does not say."""
+async def uses(
+    agent: GuestAgent, serial: Awaitable[str], state: DiskState, present: Sequence[DiskState]
+) -> tuple[str, ...]:
+    """Where the guest uses its disk of that serial: mount points, and `swap`. Nothing when it does not say. Who knows
+    the serial is asked at the same time."""
     prefix = _KINDS.get(state.driver, "sd")
     names = likely_names(prefix, _alike(prefix, present))
     paths = [facts.serial_path(name) for name in names]
-    mounts, swaps, *serials = await agent.files_read(["/proc/mounts", "/proc/swaps", *paths])
+    own, (mounts, swaps, *serials) = await asyncio.gather(
+        serial, agent.files_read(["/proc/mounts", "/proc/swaps", *paths])
+    )
+    if not own:
+        return ()
     named = {name: facts.parse_serial(name, data) for name, data in zip(names, serials, strict=True)}
-    mine = [name for name, found in named.items() if _is(serial, found)]
+    mine = [name for name, found in named.items() if _is(own, found)]
     if not mine:
-        return await facts.uses(agent, serial)
+        return await facts.uses(agent, own)
     return facts.parse_uses(facts.decoded(mounts), facts.decoded(swaps), mine)
 
 
