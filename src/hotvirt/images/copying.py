@@ -28,6 +28,7 @@ TEMPORARY = ".copy-"
 _FICLONE = 0x40049409
 _CHUNK = 16 << 20
 _BLOCK = 64 << 10
+_ZEROS = bytes(_BLOCK)
 _NO_REFLINK = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS)
 
 
@@ -127,12 +128,11 @@ def _data(source: int, target: int, progress: Told, stop: threading.Event) -> No
 def write_sparse(target: int, chunk: bytes, at: int) -> None:
     """Write a chunk at its place in a file that is blank there, leaving out blocks of zeros. The file's size must be
     set beforehand."""
-    view = memoryview(chunk)
-    zeros = bytes(_BLOCK)
-    begin = None
+    view, begin = memoryview(chunk), None
     for offset in range(0, len(chunk), _BLOCK):
-        block = view[offset : offset + _BLOCK]
-        if block == zeros[: len(block)]:
+        # Slices of bytes are compared as memory, those of a view item by item.
+        block = chunk[offset : offset + _BLOCK]
+        if block == (_ZEROS if len(block) == _BLOCK else _ZEROS[: len(block)]):
             if begin is not None:
                 _all(target, view[begin:offset], at + begin)
                 begin = None

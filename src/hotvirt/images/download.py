@@ -32,7 +32,8 @@ STALL = 60.0
 MARGIN = 256 << 20
 """Bytes that stay free on the disk."""
 _CHUNK = 4 << 20
-_SYNC_EVERY = 256 << 20
+_SYNC_EVERY = 30.0
+"""Seconds of a download that the machine's own crash may cost. A quick one is on disk only as what becomes of it."""
 _REDIRECTS = 10
 
 Told = Callable[[int, int], None]
@@ -65,8 +66,8 @@ class _Note(Struct):
 
 
 async def fetch(source: Source, file: Path, *, stall: float = STALL, tell: Told | None = None) -> None:
-    """The whole of it is in `file` and on disk when this returns. ImageError says what stands in the way; calling again
-    goes on where it ended."""
+    """The whole of it is in `file` when this returns (what becomes of it is to be synced). ImageError says what stands
+    in the way; calling again goes on where it ended."""
     note = _read(file, source.url)
     if note.done:
         return
@@ -114,7 +115,7 @@ async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell:
         connector = aiohttp.TCPConnector(ssl=_trust(source.authorities))
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
-            session.get(source.url, headers=headers, max_redirects=_REDIRECTS) as answer,
+            session.get(source.url, headers=headers, max_redirects=_REDIRECTS, read_bufsize=_CHUNK) as answer,
         ):
             total = _judge(answer, name, has=has)
             if answer.status == 200 and has:
@@ -148,7 +149,8 @@ async def _save(
         os.ftruncate(descriptor, has)
         note.size = note.synced = has
         _write(file, note)
-        at, synced, waiting = has, has, bytearray()
+        at, waiting, loop = has, bytearray(), asyncio.get_running_loop()
+        due = loop.time() + _SYNC_EVERY
         try:
             async for chunk in answer.content.iter_any():
                 waiting += chunk
@@ -156,14 +158,14 @@ async def _save(
                     data, waiting = bytes(waiting), bytearray()
                     at = await asyncio.to_thread(_append, descriptor, data, at, digest)
                     tell(at, total or 0)
-                    if at - synced >= _SYNC_EVERY:
-                        synced = await asyncio.to_thread(_sync, descriptor, file, note, at)
+                    if loop.time() > due:
+                        await asyncio.to_thread(_sync, descriptor, file, note, at)
+                        due = loop.time() + _SYNC_EVERY
         except (TimeoutError, OSError, aiohttp.ClientError):
             _append(descriptor, bytes(waiting), at, digest)  # what came is not asked for again
             raise
         at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at, digest)
         tell(at, total or at)
-        await asyncio.to_thread(_sync, descriptor, file, note, at)
     finally:
         os.close(descriptor)
 
@@ -176,11 +178,10 @@ def _append(descriptor: int, data: bytes, at: int, digest: Any) -> int:
     return at + len(data)
 
 
-def _sync(descriptor: int, file: Path, note: _Note, at: int) -> int:
+def _sync(descriptor: int, file: Path, note: _Note, at: int) -> None:
     os.fsync(descriptor)
     note.synced = at
     _write(file, note)
-    return at
 
 
 def _judge(answer: "ClientResponse", name: str, *, has: int) -> int | None:
@@ -277,12 +278,13 @@ def _read(file: Path, url: str) -> _Note:
     """What is there of this source, cut to what is surely there."""
     import msgspec
 
-    fresh = _Note(url=url, boot=_boot())
+    fresh = _Note(url=url, boot=boot())
     try:
         note = msgspec.json.decode(_note_file(file).read_bytes(), type=_Note)
         size = file.stat().st_size
     except (OSError, msgspec.MsgspecError):
         return fresh
+    note.done = note.done and note.boot == fresh.boot
     if note.url != url or (note.done and size < note.size):  # one that is done may have been grown already
         return fresh
     if not note.done:
@@ -301,7 +303,7 @@ def _write(file: Path, note: _Note) -> None:
     temporary.rename(_note_file(file))
 
 
-def _boot() -> str:
+def boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

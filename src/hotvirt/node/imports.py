@@ -46,7 +46,9 @@ from hotvirt.qemu import locks
 
 log = logging.getLogger(__name__)
 
-WORK, RECEIVED, INCOMING = "work", "received", "incoming"
+WORK, INCOMING = "work", "incoming"
+RECEIVED = f"received-{download.boot()[:8]}"
+"""An upload that has arrived. After a crash of the machine nobody knows whether all of it did: it has another name."""
 AT_ONCE = 2
 BACKOFF = Backoff(base=2, cap=300)
 SAY_EVERY = 2.0

@@ -4,8 +4,8 @@
     POST, PUT /v1beta1/upload[-form]-async    answered when all has arrived; the claim's annotations tell of the rest
     HEAD      the same paths                  whether the proxy is there and the token is good
 
-An upload that ends early leaves nothing. One that has arrived is on disk before it is answered, and is taken in by the
-next home when this one dies. Of one claim there is one upload at a time.
+An upload that ends early leaves nothing. One that has arrived is taken in by the next home when this one dies. Of one
+claim there is one upload at a time.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Uploads:
                 app.router.add_route(method, f"/v1beta1/{path}", self._upload)
             app.router.add_route("HEAD", f"/v1beta1/{path}", self._head)
         app.router.add_get("/healthz", _health)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, read_bufsize=_CHUNK)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, ssl_context=self._front.context)
         await site.start()
@@ -134,7 +134,6 @@ class Uploads:
             at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at)
             if not at:
                 raise web.HTTPBadRequest(text="nothing was sent: send the image as the body\n")
-            await asyncio.to_thread(os.fsync, descriptor)
         except BaseException as error:
             file.unlink(missing_ok=True)
             if isinstance(error, TimeoutError):
