@@ -1,6 +1,9 @@
 """What tests of snapshots have in common: a guest that counts on three disks, and objects."""
 
 import base64
+import subprocess
+import tempfile
+from pathlib import Path
 
 DISKS = ("one", "two", "three")
 WRITER = """
@@ -59,8 +62,19 @@ def disk_of(home, claim):
     return found
 
 
+def content_of(home, claim):
+    """What a guest would see of it."""
+    disk = disk_of(home, claim)
+    if disk.suffix == ".img":
+        return disk.read_bytes()
+    with tempfile.NamedTemporaryFile() as raw:
+        # -U: a guest may have it open.
+        subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", str(disk), raw.name], check=True)
+        return Path(raw.name).read_bytes()
+
+
 def counters(home, claims):
-    return [int(disk_of(home, claim).read_bytes()[:512] or b"0") for claim in claims]
+    return [int(content_of(home, claim)[:512] or b"0") for claim in claims]
 
 
 def claims_of(home, vm):

@@ -5,7 +5,6 @@ Long (a Debian boots): runs when HOTVIRT_LONG is set.
 
 import importlib.util
 import os
-import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -109,7 +108,7 @@ def test_databases_on_three_disks(home, tmp_path):
     rows = []
     for claim in guests.claims_of(home, "copy"):
         image = tmp_path / f"{claim}.img"
-        shutil.copyfile(guests.disk_of(home, claim), image)
+        image.write_bytes(guests.content_of(home, claim))
         # Not even a journal is to be replayed: frozen, they were as whole as unmounted ones.
         subprocess.run(["/sbin/e2fsck", "-fn", str(image)], check=True, capture_output=True)
         features = subprocess.run(["/sbin/dumpe2fs", "-h", str(image)], check=True, capture_output=True, text=True)

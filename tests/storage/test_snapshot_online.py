@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def test_three_disks_of_a_running_guest_are_of_one_instant(home):
     home.wait("vmsnapshot/cold", "jsonpath={.status.readyToUse}=true")
     cold = home.kubectl_json("get", "vmsnapshot", "cold")["status"]
     assert "indications" not in cold
-    with guests.disk_of(home, new[0]).open("r+b") as file:
-        file.write(b"scribbled")
+    scribble = ["-c", "write -P 49 0 512", str(guests.disk_of(home, new[0]))]
+    subprocess.run(["qemu-io", *scribble], check=True, capture_output=True)
+    assert counters(home, new[:1]) != then[:1]
     home.apply(restore("inplace", "db", "cold", volumeRestorePolicy="InPlace"))
     home.wait("vmrestore/inplace", "jsonpath={.status.complete}=true")
     assert claims_of(home, "db") == new
@@ -118,4 +120,4 @@ def test_three_disks_of_a_running_guest_are_of_one_instant(home):
     })  # fmt: skip
     home.wait("pvc/more", "jsonpath={.status.phase}=Bound")
     assert counters(home, ["more"]) == then[:1]
-    assert guests.disk_of(home, "more").stat().st_size == 32 << 20
+    assert len(guests.content_of(home, "more")) == 32 << 20

@@ -208,7 +208,9 @@ class Provisioner:
         ]
 
     async def _make(self, directory: Path, size: int, kind: str, *, source: Image | None = None) -> None:
-        if bases.disk_in(directory) is not None:
+        if (disk := bases.disk_in(directory)) is not None:
+            if source is not None:
+                claimsources.mend(source, disk, self._places.volumes)
             return  # of whatever format: somebody has filled it
         if source is not None and size < source.size:
             raise ImageError(
@@ -226,7 +228,7 @@ class Provisioner:
         if source is None:
             await disks.create(file, size, kind)
         else:
-            await claimsources.copy(source, file, size=size, format=kind)
+            await claimsources.fill(source, directory, self._places.volumes, size=size, format=kind)
 
     async def _bind(self, claim: Document, volume: Document, storage_class: Document) -> None:
         metadata = claim["metadata"]
