@@ -39,13 +39,13 @@ class Monitor:
 async def guest(tmp_path, monkeypatch):
     """One whose QEMU takes a second to tell of itself."""
 
-    async def observe(_):
+    async def look(_):
         await asyncio.sleep(1)
         return Observed(
             status="running", running=True, version=(7, 2, 0), memory=MemoryState(boot=1), disks=(CD, DATA)
         )  # fmt: skip
 
-    monkeypatch.setattr(guests.state, "observe", observe)
+    monkeypatch.setattr(guests.state, "look", look)
     made = Guest(PodPlace(tmp_path), Monitor(), uid="u", accelerator="tcg", poke=lambda: None)  # type: ignore[arg-type]
     yield made
     await made.close()
@@ -53,7 +53,7 @@ async def guest(tmp_path, monkeypatch):
 
 async def test_a_note_is_told_once(guest):
     assert guest.noted() is None
-    observed = await guest.observe()
+    observed = await guest.look()
     assert guest.noted() is None
     guest.note(memory=MemoryState(boot=2))
     noted = guest.noted()
@@ -62,7 +62,7 @@ async def test_a_note_is_told_once(guest):
 
 
 async def test_a_note_of_one_disk_leaves_the_others_as_they_were(guest):
-    await guest.observe()
+    await guest.look()
     guest.note_disk("new", DiskState(name="new", device=True))
     assert guest.noted().disks == (CD, DATA, DiskState(name="new", device=True))
     guest.note_disk("data", None)
@@ -70,8 +70,8 @@ async def test_a_note_of_one_disk_leaves_the_others_as_they_were(guest):
 
 
 async def test_a_look_that_was_under_way_does_not_undo_a_note(guest):
-    await guest.observe()
-    look = asyncio.create_task(guest.observe())
+    await guest.look()
+    look = asyncio.create_task(guest.look())
     await asyncio.sleep(0.5)
     guest.note(memory=MemoryState(boot=2))
     assert (await look).memory.boot == 1
@@ -84,7 +84,7 @@ async def test_before_the_first_look_there_is_nothing_to_note(guest):
 
 
 async def test_a_change_begins_with_what_was_just_read(guest):
-    observed = await guest.observe()
+    observed = await guest.look()
     assert fresh(guest, "memory", observed) is observed
     guest.note(memory=MemoryState(boot=2))
     assert fresh(guest, "memory", guest.noted()) is None, "its other parts may be older"

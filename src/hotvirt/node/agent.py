@@ -218,7 +218,8 @@ class NodeAgent:
             guest.shut_down(seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
         try:
         noted = guest.noted() if seconds is None else None
-            observed = noted or await guest.observe()
+        try:
+            observed = noted or await guest.look()
         except QemuError as error:
             if self._lives(guest.place):
                 return Result(requeue_after=1)

@@ -138,16 +138,23 @@ class Guest:
         return self.view is None and asyncio.get_running_loop().time() < self._unheard_until
 
     async def observe(self) -> Observed:
-        """QemuTimeout soon, for a QEMU that hangs must not hold up what is to be done about it."""
+        """All there is to know. QemuTimeout soon: a QEMU that hangs must not hold up what is to be done about it."""
+        return await self._within(state.observe(self.monitor))
+
+    async def look(self) -> Observed:
+        """What there is to do something about, as `observe`."""
+        notes = self._notes
+        seen = await self._within(state.look(self.monitor))
+        if self._notes == notes:
+            self.last = seen
+        return seen
+
+    async def _within(self, asking: Awaitable[Observed]) -> Observed:
         try:
-            notes = self._notes
             async with asyncio.timeout(LOOK):
-                observed = await state.observe(self.monitor)
+                return await asking
         except TimeoutError as error:
             raise QemuTimeout(f"QEMU of {self.monitor.name} did not answer within {LOOK:g} s") from error
-        if self._notes == notes:
-            self.last = observed
-        return observed
 
     def note(self, **parts: Any) -> None:
         """What a job found at its end, as fields of `Observed`: it is told of before all else is asked again."""

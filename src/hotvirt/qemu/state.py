@@ -125,16 +125,20 @@ class Observed(Struct, frozen=True, kw_only=True):
 
 async def observe(monitor: Monitor) -> Observed:
     """Everything at once."""
-    status, memory, vcpus, devices, nodes, blocks, ports, fdsets, agent_open = await asyncio.gather(
+    seen, ports, agent_open = await asyncio.gather(look(monitor), read_free_ports(monitor), read_agent_open(monitor))
+    return structs.replace(seen, free_ports=ports, agent_open=agent_open)
+
+
+async def look(monitor: Monitor) -> Observed:
+    """What may have changed, or is to be: all but where there is room for more, and the agent's port."""
+    status, memory, vcpus, devices, nodes, blocks, fdsets = await asyncio.gather(
         monitor.execute("query-status"),
         read_memory(monitor),
         read_vcpus(monitor),
         read_devices(monitor),
         _read_nodes(monitor),
         monitor.execute("query-block"),
-        read_free_ports(monitor),
         read_fdsets(monitor),
-        read_agent_open(monitor),
     )
     return Observed(
         status=status["status"],
@@ -144,9 +148,7 @@ async def observe(monitor: Monitor) -> Observed:
         vcpus=vcpus,
         disks=with_media(parse_disks(devices, nodes), blocks),
         nics=tuple(name for device in devices if (name := ids.nic_name(device))),
-        free_ports=ports,
         fdsets=fdsets,
-        agent_open=agent_open,
     )
 
 
