@@ -114,7 +114,8 @@ def faults(spec: Document, path: str = "spec") -> list[Fault]:
             found.append(invalid(f"{path}.sourceRef.kind", f"{str(ref.get('kind'))[:40]!r} is unknown: use DataSource"))
         if not ref.get("name"):
             found.append(required(f"{path}.sourceRef.name", "name the DataSource"))
-    return found + _claim(spec, path)
+    has_claim = spec.get("pvc") is not None or spec.get("storage") is not None
+    return found + _claim(spec, path) if has_claim else found
 
 
 def _source(source: Document, path: str) -> list[Fault]:
