@@ -216,7 +216,6 @@ class NodeAgent:
                 self._recorder.event(vmi, "Normal", "Deleted", "Signaled Deletion")
             # First, as a QEMU that hangs answers no question. A guest that has only lost its pod was not to end.
             guest.shut_down(seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
-        try:
         noted = guest.noted() if seconds is None else None
         try:
             observed = noted or await guest.look()
@@ -358,15 +357,15 @@ class NodeAgent:
         await self._patch(vmi, status.final(vmi, end, now=self._clock()))
         self._recorder.event(vmi, "Normal" if end.phase == "Succeeded" else "Warning", "Stopped", end.message)
 
-    async def _let_go(self, key: Key) -> None:
     def _is_own(self, change: Change) -> bool:
         """Whether it is what this agent just wrote of a running guest: to look at the guest for that would only have
         its changes wait."""
         new = change.new
         return new is not None and self._own.get(key_of(new)) == new["metadata"]["resourceVersion"]
 
-        if (guest := self.guests.pop(key, None)) is not None:
+    async def _let_go(self, key: Key) -> None:
         self._own.pop(key, None)
+        if (guest := self.guests.pop(key, None)) is not None:
             await guest.close()
 
     # Small parts
