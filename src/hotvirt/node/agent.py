@@ -156,7 +156,8 @@ class NodeAgent:
         try:
             await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
-                volumes=self._volumes, lookup=self._lookup(key, uid), now=self._clock(), cgroups=self._cgroups,
+                attachment=self._attachment(vmi), volumes=self._volumes, lookup=self._lookup(key, uid),
+                now=self._clock(), cgroups=self._cgroups,
                 smbios=self._settings().get("smbios"), console_log=self._console_log(vmi),
             )  # fmt: skip
             guest = await self._connect(key, place, uid)

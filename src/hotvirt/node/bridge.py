@@ -13,19 +13,28 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, NoReturn
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hotvirt.api.attachments import Bridge
 from hotvirt.kube.client import Document
 from hotvirt.node import dnsnames, rules, taps
 from hotvirt.node.dhcp import Dhcp
 from hotvirt.node.dnsmasq import Dnsmasq, write
-from hotvirt.node.network import Network, NetworkError, UserNetwork, free_address, hostname, interfaces, of_the_pod
+from hotvirt.node.network import (
+    EMPTY,
+    Network,
+    NetworkError,
+    UserNetwork,
+    free_address,
+    hostname,
+    interfaces,
+    of_the_pod,
+)
 from hotvirt.node.rules import Place
 from hotvirt.node.taps import NAME_LIMIT, said
 from hotvirt.node.world import SERVICE_NETWORK, World
@@ -146,26 +155,35 @@ class BridgeNetwork:
         assert self._subnet is not None, "start comes first"
         return free_address(self._subnet, taken)
 
-    async def nics(self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors) -> tuple[Nic, ...]:
-        made = []
-        for number, each in of_the_pod(vmi):
-            name, place = tap_name(self._names, uid, number), Place(each["macAddress"], address)
-            with said(f"the tap {name} cannot be made"):
-                tap = descriptors.add(taps.open_tap(name))
-            await self.connect(name, place)
-            is_virtio = (each.get("model") or "virtio") == "virtio"
-            vhost = taps.open_vhost() if is_virtio else None
-            made.append(
-                Nic(
-                    name=each["name"], mac=each["macAddress"], model=each.get("model") or "virtio",
-                    backend=Tap(tap, None if vhost is None else descriptors.add(vhost)),
-                    boot_index=each.get("bootOrder"), acpi_index=each.get("acpiIndex") or 0,
-                )
-            )  # fmt: skip
-        if made:
+    async def nics(
+        self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors, joined: Mapping[str, Bridge] = EMPTY
+    ) -> tuple[Nic, ...]:
+        first, made = of_the_pod(vmi), []
+        for number, each in enumerate(interfaces(vmi)):
+            if (number, each) in first:
+                made.append(await self._first(each, tap_name(self._names, uid, number), address, descriptors))
+            elif each["name"] in joined and each.get("state") != "absent":
+                try:
+                    nic, tap = await self.second(each, bridge=joined[each["name"]], place=number, uid=uid)
+                except NetworkError:
+                    continue  # it is told of, and tried again, while the guest runs
+                made.append(structs.replace(nic, backend=Tap(descriptors.add(tap))))
+        if first:
             namespace = str(vmi["metadata"].get("namespace") or "default")
-            await self._dhcp.lease(uid, made[0].mac, address, hostname(vmi), namespace=namespace)
+            await self._dhcp.lease(uid, first[0][1]["macAddress"], address, hostname(vmi), namespace=namespace)
         return tuple(made)
+
+    async def _first(self, interface: Document, name: str, address: str, descriptors: Descriptors) -> Nic:
+        with said(f"the tap {name} cannot be made"):
+            tap = descriptors.add(taps.open_tap(name))
+        await self.connect(name, Place(interface["macAddress"], address))
+        is_virtio = (interface.get("model") or "virtio") == "virtio"
+        vhost = taps.open_vhost() if is_virtio else None
+        return Nic(
+            name=interface["name"], mac=interface["macAddress"], model=interface.get("model") or "virtio",
+            backend=Tap(tap, None if vhost is None else descriptors.add(vhost)),
+            boot_index=interface.get("bootOrder"), acpi_index=interface.get("acpiIndex") or 0,
+        )  # fmt: skip
 
     async def connect(self, device: str, place: Place) -> None:
         """A device of ours with the guest at its other end."""
@@ -185,6 +203,7 @@ class BridgeNetwork:
         nic = Nic(
             name=interface["name"], mac=interface["macAddress"], model=interface.get("model") or "virtio",
             backend=Tap(tap), link_up=interface.get("state") != "down", mtu=bridge.mtu,
+            boot_index=interface.get("bootOrder"), acpi_index=interface.get("acpiIndex") or 0,
         )  # fmt: skip
         return nic, tap
 

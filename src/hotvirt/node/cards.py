@@ -1,8 +1,8 @@
 """Network cards of a running guest: what its VMI names against what QEMU has, as jobs of the guest.
 
-A guest starts with its cards on the pod network. Those of other networks come when it runs, as do and go those that an
-edit names; each joins a bridge of this node that a NetworkAttachmentDefinition names. A cable that is to be out is
-pulled: QEMU does not say whether it is, so that is done anew by each home that finds the guest.
+A guest starts with its cards, in their order. Those of networks that this node did not know then come when it runs, as
+do and go those that an edit names; each joins a bridge of this node that a NetworkAttachmentDefinition names. A cable
+that is to be out is pulled: QEMU does not say whether it is, so that is done anew by each home that finds the guest.
 """
 
 import os
@@ -49,6 +49,17 @@ async def cards(vmi: Document, guest: Guest, observed: Observed, network: Networ
         if name not in wanted and name not in observed.nics and not guest.jobs[kind].is_running:
             guest.drop(kind)
     return waiting
+
+
+async def bridges(vmi: Document, attachment: Attachment) -> dict[str, Bridge]:
+    """Interface -> where it joins, of those whose network is known now."""
+    found = {}
+    for interface, name in attachment_names(vmi).items():
+        try:
+            found[interface] = await _bridge(name, attachment)
+        except AttachmentError:
+            continue
+    return found
 
 
 def _is_wanted(interface: Document) -> bool:

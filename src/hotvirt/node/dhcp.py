@@ -34,7 +34,8 @@ def argv(bridge: str, subnet: IPv4Network, directory: Path, *, taps: str, namesp
         f"--dhcp-range={subnet.network_address},static,{subnet.netmask},infinite",
         f"--dhcp-hostsfile={directory / GUESTS}", f"--dhcp-leasefile={directory / LEASES}", "--dhcp-authoritative",
         "--dhcp-ignore=tag:!known", "--quiet-dhcp", "--no-ping", f"--dhcp-option=option:dns-server,{first}",
-        f"--dhcp-option=option:domain-name,{domains[0]}", f"--dhcp-option-force=option:domain-search,{','.join(domains)}",
+        f"--dhcp-option=option:domain-name,{domains[0]}",
+        f"--dhcp-option-force=option:domain-search,{','.join(domains)}",
     ]  # fmt: skip
 
 

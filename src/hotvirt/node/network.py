@@ -7,9 +7,10 @@ pod's own. Addresses are kept nowhere but in the pods' `status.podIP`.
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from hotvirt.api.attachments import Bridge
@@ -21,6 +22,7 @@ Document = dict[str, Any]
 LOOPBACKS = IPv4Network("127.64.0.0/10")
 PREFIX = 20
 LOWEST_PORT = 1024
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Network(Protocol):
@@ -47,8 +49,11 @@ class Network(Protocol):
         """A free address for a new pod."""
         ...
 
-    async def nics(self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors) -> tuple[Nic, ...]:
-        """The guest's cards on the pod network, ready to be given to QEMU."""
+    async def nics(
+        self, vmi: Document, *, address: str, uid: str, descriptors: Descriptors, joined: Mapping[str, Bridge] = EMPTY
+    ) -> tuple[Nic, ...]:
+        """The guest's cards, ready to be given to QEMU, in their order: those on the pod network, and of the others
+        those that can join a bridge now."""
         ...
 
     async def second(self, interface: Document, *, bridge: Bridge, place: int, uid: str) -> tuple[Nic, int]:
@@ -102,7 +107,7 @@ def attachment_names(vmi: Document) -> dict[str, str]:
 
 
 def of_the_pod(vmi: Document) -> list[tuple[int, Document]]:
-    """Cards on the pod network, with their places: those that a guest starts with."""
+    """Cards on the pod network, with their places: those that have the pod's address."""
     seconds = attachment_names(vmi)
     return [(place, each) for place, each in enumerate(interfaces(vmi)) if each["name"] not in seconds]
 
@@ -142,6 +147,7 @@ class UserNetwork:
         address: str,
         uid: str,  # noqa: ARG002
         descriptors: Descriptors,  # noqa: ARG002
+        joined: Mapping[str, Bridge] = EMPTY,  # noqa: ARG002
     ) -> tuple[Nic, ...]:
         return tuple(
             Nic(

@@ -115,6 +115,8 @@ def _listed_ports(inet: Table, world: World) -> None:
         "ports", nft.equal(nft.DESTINATION, nft.any_of(sorted(listed))),
         nft.equal(nft.PROTOCOL, nft.any_of(["tcp", "udp", "sctp"])), nft.differs(to, known), nft.REFUSE,
     )  # fmt: skip
+    # DHCP's answers are no connection that the guest began, as they answer a broadcast.
+    inet.rule("from-host", nft.equal(nft.payload("udp", "sport"), DHCP_SERVER), nft.ACCEPT)
     for chain in ("forward-to", "from-host"):
         inet.rule(chain, nft.jump("ports"))
 

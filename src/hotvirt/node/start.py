@@ -9,7 +9,8 @@ from ipaddress import IPv4Address
 from zoneinfo import ZoneInfoNotFoundError
 
 from hotvirt.kube.client import Document
-from hotvirt.node import firmware, machinestate, render, tpm
+from hotvirt.node import cards, firmware, machinestate, render, tpm
+from hotvirt.node.cards import Attachment
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.hostfacts import FIRST_USER, USERS, HostFacts
 from hotvirt.node.network import Network, NetworkError
@@ -44,9 +45,9 @@ def user_of(address: str) -> int:
 
 
 async def start(
-    vmi: Document, place: PodPlace, *, uid: str, address: str, facts: HostFacts, network: Network, volumes: Volumes,
-    lookup: Lookup, now: datetime, cgroups: Cgroups, smbios: Document | None = None,
-    console_log: Callable[[PodPlace], int] | None = None,
+    vmi: Document, place: PodPlace, *, uid: str, address: str, facts: HostFacts, network: Network,
+    attachment: Attachment, volumes: Volumes, lookup: Lookup, now: datetime, cgroups: Cgroups,
+    smbios: Document | None = None, console_log: Callable[[PodPlace], int] | None = None,
 ) -> None:  # fmt: skip
     """Returns once the pod's process is QEMU. Idempotent until then: may be called again after a failure or a crash.
 
@@ -59,7 +60,8 @@ async def start(
     with Descriptors() as descriptors:
         disks, kernel = await volumes.prepare(vmi, place, descriptors, lookup)
         try:
-            nics = await network.nics(vmi, address=address, uid=uid, descriptors=descriptors)
+            joined = await cards.bridges(vmi, attachment)
+            nics = await network.nics(vmi, address=address, uid=uid, descriptors=descriptors, joined=joined)
         except NetworkError as error:
             raise StartError("FailedNetwork", str(error)) from error
         user = user_of(address) if facts.gives_users else None
