@@ -256,8 +256,8 @@ class Snapshots:
         needed, free = sum(allocated(source.path) for source in sources), shutil.disk_usage(place).free
         if needed > free - KEEP_FREE:
             raise SnapshotError(
-                f"the disks hold {format_bytes(needed >> 20 << 20)}, and {format_bytes(free >> 20 << 20)} are free in "
-                f"{place}: make room there, or delete snapshots"
+                f"the disks hold {format_bytes(needed >> 20 << 20)}, and of {format_bytes(free >> 20 << 20)} that are "
+                f"free in {place} {format_bytes(KEEP_FREE)} are to stay so: make room there, or delete snapshots"
             )
 
     def _class_of(self, snapshot: Document) -> Document | None:
