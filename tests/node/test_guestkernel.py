@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotvirt.node import guestkernel
+from hotvirt.node import changes, guestkernel
 from hotvirt.node.guestkernel import (
+    ACPI_MEMORY,
     ACPI_SLOTS,
     CPU_ONLINE,
     CPU_POSSIBLE,
@@ -59,6 +60,39 @@ def test_a_distributions_kernel_takes_up_everything():
 )
 def test_what_a_kernel_lacks_is_told(files, on_disk, kind, says):
     assert told(files, on_disk=on_disk)[kind] == says
+
+
+@pytest.mark.parametrize(
+    ("acpi", "on_disk", "waited", "says"),
+    [
+        (b"1\n", False, False, ("True", "DimmsOnly")),
+        (b"1\n", True, False, ("True", "DriverNotLoaded")),
+        (b"1\n", True, True, ("True", "DimmsOnly")),
+        (b"1\n", None, False, ("Unknown", "DriverNotLoaded")),
+        (b"1\n", None, True, ("True", "DimmsOnly")),
+        (None, None, True, ("Unknown", "DriverNotLoaded")),
+        (None, False, True, ("False", "DriverMissing")),
+    ],
+)
+def test_a_kernel_without_the_driver_takes_dimms(acpi, on_disk, waited, says):
+    """One that may yet load it gets the time to, and a virtio-mem driver is always preferred."""
+    files = {**DEBIAN, DRIVER: None, ACPI_MEMORY: acpi}
+    found = of_linux(files, on_disk=on_disk, waited=waited).memory
+    assert (found.status, found.reason) == says
+    assert of_linux({**files, DRIVER: b"Y\n"}, on_disk=on_disk, waited=waited).memory.reason == "DriverLoaded"
+
+
+def test_the_means_follow_the_kernel_unless_somebody_knows_better():
+    def means(kernel, **annotations):
+        return changes.means({"metadata": {"annotations": annotations}}, kernel).dimms
+
+    dimms = of_linux({**DEBIAN, DRIVER: None, ACPI_MEMORY: b"1\n"}, on_disk=False)
+    assert [means(None), means(guestkernel.BOOTING), means(of_linux(DEBIAN, on_disk=None)), means(dimms)] == [
+        False, False, False, True,
+    ]  # fmt: skip
+    assert means(None, **{changes.MEMORY_DEVICE: "dimm"})
+    assert not means(dimms, **{changes.MEMORY_DEVICE: "virtio-mem"})
+    assert means(dimms, **{changes.MEMORY_DEVICE: "other"})
 
 
 def test_who_brings_new_memory_online_is_told():

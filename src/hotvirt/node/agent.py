@@ -362,7 +362,9 @@ class NodeAgent:
         """Whether it is what this agent just wrote of a running guest: to look at the guest for that would only have
         its changes wait."""
         new = change.new
-        return new is not None and self._own.get(key_of(new)) == new["metadata"]["resourceVersion"]
+        if new is None or change.relisted:
+            return False
+        return self._own.get(key_of(new)) == new["metadata"]["resourceVersion"]
 
     async def _let_go(self, key: Key) -> None:
         self._own.pop(key, None)
