@@ -36,6 +36,7 @@ def module(path):
 
 image_server = module(Path(__file__).with_name("image_server.py"))
 homes = module(Path(__file__).parents[1] / "guest" / "conftest.py")
+registry = module(Path(__file__).parents[1] / "guest" / "test_home_volumes.py").registry
 
 
 def pattern(seed=1, size=SIZE):
@@ -220,6 +221,64 @@ def test_https_with_a_password_and_an_authority(shared, packed, tmp_path):
         for name in ("t-untrusted", "t-nobody"):
             home.kubectl("delete", "dv", name, "--wait=false")
     assert content(home, "t-good") == packed["raw"]
+
+
+def test_the_disk_of_a_container_image(shared, packed, registry):
+    home, _ = shared
+    registry.push("disks/one", {"disk/disk.qcow2": packed["qcow2"]})
+    image = {"url": f"docker://{registry.host}/disks/one:latest"}
+    home.apply(data_volume("r-nobody", {"registry": image}))
+    says(home, "r-nobody", f"image {registry.host}/disks/one")
+    home.kubectl("create", "secret", "generic", "registry", "--from-literal=accessKeyId=u",
+                 "--from-literal=secretKey=p")  # fmt: skip
+    home.apply(data_volume("r-one", {"registry": {**image, "secretRef": "registry"}}))
+    done(home, "r-one")
+    assert content(home, "r-one") == packed["raw"]
+    home.kubectl("delete", "dv", "r-nobody", "--wait=false")
+
+
+def test_volumes_that_a_person_made_and_populators(shared, packed):
+    home, images = shared
+    place = home.directory / "by-hand"
+    place.mkdir()
+    (place / "disk.img").write_bytes(packed["raw"])
+    made = {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "by-hand"},
+        "spec": {
+            "capacity": {"storage": "24Mi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": str(place)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}]}},
+        },
+    }  # fmt: skip
+    home.apply(made)
+    home.wait("pv/by-hand", "jsonpath={.status.phase}=Available")
+    claim = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "by-hand"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                 "resources": {"requests": {"storage": "8Mi"}}},
+    }  # fmt: skip
+    home.apply(claim)
+    home.wait("pvc/by-hand", "jsonpath={.status.phase}=Bound")
+    home.kubectl("delete", "pv", "by-hand", "--wait=false")
+    assert home.kubectl_json("get", "pv", "by-hand")["status"]["phase"] == "Bound", "bound, so it stays"
+    home.kubectl("delete", "pvc", "by-hand")
+    home.wait_until("it goes with its claim", lambda: home.kubectl("get", "pv", "by-hand", check=False).returncode)
+    assert (place / "disk.img").read_bytes() == packed["raw"], "the file is the person's"
+
+    source = {"apiVersion": CDI, "kind": "VolumeImportSource", "metadata": {"name": "it"},
+              "spec": {"source": {"http": {"url": images.put("it", packed["qcow2"])}}}}  # fmt: skip
+    home.apply(source)
+    for name, reference in (
+        ("p-import", {"apiGroup": "cdi.kubevirt.io", "kind": "VolumeImportSource", "name": "it"}),
+        ("p-copy", {"kind": "PersistentVolumeClaim", "name": "p-import"}),
+    ):
+        spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": "hotvirt-directory", "volumeMode": "Block",
+                "dataSourceRef": reference, "resources": {"requests": {"storage": "24Mi"}}}  # fmt: skip
+        home.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
+        home.wait(f"pvc/{name}", "jsonpath={.status.phase}=Bound")
+        assert content(home, name) == packed["raw"]
+    told = home.kubectl_json("get", "csistoragecapacities", "-n", "kubevirt")["items"]
+    assert {each["storageClassName"] for each in told} == {"hotvirt-directory", "hotvirt-directory-wait"}
 
 
 def test_copies_of_claims_share_what_they_have_in_common(shared, packed):

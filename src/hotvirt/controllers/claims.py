@@ -25,7 +25,7 @@ class Binder:
         self._claims, self._volumes = informers.of(CLAIMS), informers.of(VOLUMES)
         self._classes = informers.of(STORAGE_CLASSES)
         self.controller = Controller("volume-binder", self.reconcile, workers=1)
-        self.controller.watch(self._claims)
+        self.controller.watch(self._claims, _with_its_volume)
         self.controller.watch(self._volumes, self._waiting)
         self.controller.needs(self._classes)
 
@@ -69,13 +69,13 @@ class Binder:
 
     async def _phase(self, volume: Document | None) -> None:
         """Of one that a person made: Available, or Released when its claim is gone."""
-        if volume is None or volume["metadata"].get("deletionTimestamp"):
+        if volume is None:
             return
         reference = volume["spec"].get("claimRef") or {}
         if OWNED in (volume["metadata"].get("annotations") or {}):
             return
         if not reference.get("uid"):
-            wanted = "Available"
+            wanted = "Available" if not volume["metadata"].get("deletionTimestamp") else _phase_of(volume)
         else:
             claim = self._claims.get(str(reference.get("name")), str(reference.get("namespace")))
             here = claim is not None and claim["metadata"]["uid"] == reference["uid"]
@@ -92,6 +92,11 @@ class Binder:
     def _waiting(self, volume: Document) -> list[Key]:
         waiting = [key_of(claim) for claim in self._claims.list() if _phase_of(claim) != "Bound"]
         return [key_of(volume), *waiting]
+
+
+def _with_its_volume(claim: Document) -> list[Key]:
+    volume = claim["spec"].get("volumeName")
+    return [key_of(claim), *([Key("", volume)] if volume else [])]
 
 
 def by_hand(claim: Document, storage_class: Document | None) -> bool:
