@@ -364,7 +364,7 @@ class NodeAgent:
         new = change.new
         if new is None or change.relisted:
             return False
-        return self._own.get(key_of(new)) == new["metadata"]["resourceVersion"]
+        return bool(self._own.get(key_of(new)) == new["metadata"]["resourceVersion"])
 
     async def _let_go(self, key: Key) -> None:
         self._own.pop(key, None)
