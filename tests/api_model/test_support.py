@@ -76,8 +76,8 @@ REFUSED = {
     "in a list": (
         {"volumes": [{"name": "a", "emptyDisk": {"capacity": "1Gi"}}, {"name": "b", "downwardMetrics": {}}]},
         ["spec.volumes[1].downwardMetrics"]),
-    "zero is said": ({"domain": {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}},
-                     ["spec.domain.memory.hugepages"]),
+    "zero is said": ({"domain": {"memory": {"guest": "1Gi", "reservedOverhead": {"addedOverhead": "0"}}}},
+                     ["spec.domain.memory.reservedOverhead"]),
     "all of them": (
         {"livenessProbe": {"tcpSocket": {"host": "h"}},
          "domain": {"cpu": {"numa": {}}, "devices": {"gpus": [{"name": "g"}]}}},

@@ -79,3 +79,19 @@ def test_tolerations(make, toleration, fits):
 def test_demand_sums_containers():
     containers = [{"resources": {"requests": {"cpu": "250m", "memory": "1Gi"}}}, {"resources": {}}, {}]
     assert demand({"spec": {"containers": containers}}) == Demand(250, GIB)
+
+
+def test_huge_pages_are_room_of_their_own_and_how_to_have_them_is_said(make):
+    domain = {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}
+    wanted = launcherpod.render(make.vmi(domain=domain), launcherpod.Settings())
+    asked = wanted["spec"]["containers"][0]["resources"]
+    assert (asked["requests"]["hugepages-2Mi"], asked["limits"]["hugepages-2Mi"]) == ("1Gi", "1Gi")
+    assert demand(wanted).memory < GIB
+    assert demand(wanted).huge == (GIB, 0)
+    found = place(wanted, [make.node()], {})
+    assert "1.0Gi of hugepages-2Mi asked for, 0.0Gi of 0.0Gi free" in found.message
+    assert "sysctl vm.nr_hugepages=512" in found.message
+    node = make.node()
+    node["status"]["allocatable"]["hugepages-2Mi"] = "1536Mi"
+    assert place(wanted, [node], {}) == "one"
+    assert "vm.nr_hugepages=1024" in place(wanted, [node], {"one": Demand(huge=(GIB, 0))}).message

@@ -123,3 +123,9 @@ def test_guests_that_are_not_root_are_let_to_kvm_or_it_is_said_what_keeps_them(m
     if kind == "tcg":
         assert "/dev/kvm belongs to root alone" in found.reason
         assert "chgrp kvm /dev/kvm; chmod 660 /dev/kvm" in found.mend
+
+
+def test_huge_pages_of_each_size_are_counted(tmp_path):
+    (tmp_path / "hugepages-2048kB").mkdir()
+    (tmp_path / "hugepages-2048kB/nr_hugepages").write_text("512\n")
+    assert hostfacts.huge_pages(tmp_path) == {"hugepages-2Mi": 1 << 30, "hugepages-1Gi": 0}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotvirt.node.network import LOOPBACKS, NetworkError, UserNetwork, forwards, free_address, part_of
+from hotvirt.node.network import LOOPBACKS, NetworkError, UserNetwork, forwards, free_address, part_of, queues
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Forward, Nic, UserNet
 
@@ -17,6 +17,14 @@ SMALL = IPv4Network("10.0.0.0/29")
 
 def test_addresses_begin_after_the_networks_own_and_the_hosts():
     assert free_address(SMALL, ()) == "10.0.0.2"
+
+
+def test_queues_are_asked_for_and_one_a_vcpu():
+    card = {"name": "default"}
+    domain = {"cpu": {"sockets": 2, "cores": 2}, "devices": {"networkInterfaceMultiqueue": True}}
+    assert queues({"spec": {"domain": domain}}, card) == 4
+    assert queues({"spec": {"domain": domain}}, {**card, "model": "e1000e"}) == 1
+    assert queues({"spec": {"domain": {**domain, "devices": {}}}}, card) == 1
 
 
 def test_the_lowest_free_one():

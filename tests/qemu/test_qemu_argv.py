@@ -108,6 +108,19 @@ def _lines(command: list[str]) -> str:
     return text.strip() + "\n"
 
 
+def test_a_card_with_several_queues() -> None:
+    queues = (Tap(31, vhost_fd=33),)
+    machine = replace(PLAIN, nics=(Nic(name="n", mac="02:00:00:00:00:01", backend=Tap(30, 32, others=queues)),))
+    command = argv(machine, qemu=QEMU_7)
+    netdev = json.loads(command[command.index("-netdev") + 1])
+    assert netdev == {
+        "id": "net-n", "type": "tap", "fds": "30:31", "vhost": True, "vhostfds": "32:33"
+    }  # fmt: skip
+    card = next(json.loads(each) for each in command if '"virtio-net-pci"' in each)
+    assert (card["mq"], card["vectors"]) == (True, 6)
+    assert descriptors(machine) == (30, 31, 32, 33)
+
+
 def test_descriptors_are_those_of_the_command_line() -> None:
     assert descriptors(TINY) == (10, 11, 12, 13, 14, 15)
     assert descriptors(FULL) == (12, 13, 16, 20, 21, 22, 23, 24, 25, 30, 31, 32)

@@ -171,6 +171,8 @@ def _memory(domain: Document, settings: ClusterSettings) -> Document:
     guest = guest_memory(domain)
     if guest is None:
         return memory
+    if memory.get("hugepages"):
+        return {**memory, "guest": memory.get("guest") or quantity.format_bytes(guest)}
     memory.setdefault("guest", quantity.format_bytes(guest))
     if "maxGuest" not in memory and settings.live_update:
         limit = ((domain.get("resources") or {}).get("limits") or {}).get("memory")

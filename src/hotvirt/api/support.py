@@ -49,7 +49,6 @@ NO_EFFECT: dict[str, str] = {
     "TLBFlush.extended": "QEMU of Debian 12 does not know it",
     "HPETTimer.tickPolicy": _QEMU_DEFAULT,
     "PITTimer.tickPolicy": _QEMU_DEFAULT,
-    "Devices.networkInterfaceMultiqueue": "one queue for each interface",
     "Devices.autoattachSerialConsole": _ALWAYS,
     "Devices.useVirtioTransitional": "virtio 1.0 devices, which guests since 2014 know",
     "CDRomTarget.tray": "closed at start",
@@ -71,7 +70,11 @@ _PASSED_WHOLE = frozenset(
 _OPEN = frozenset[str]()
 """Types that have no effect as a whole, and fields that a guest would rely on: those are refused."""
 
+_NO_HOST_DEVICES = "no device of the host is handed to guests here: remove it, or use a cluster with upstream KubeVirt"
 _MEND = {
+    "gpus": _NO_HOST_DEVICES,
+    "hostDevices": _NO_HOST_DEVICES,
+    "sriov": f"{_NO_HOST_DEVICES} (bridge connects a card to a network of the host)",
     "useSerial": "have the guest's boot loader use its port",
     "default": "the pod network stays the default one: leave default out",
     "host": "leave host out: the guest itself is asked, at its own address",

@@ -204,6 +204,9 @@ def _hugepages(memory: Document, path: str) -> Iterator[Fault]:
         guest = quantity.parse_bytes(memory["guest"]) if memory.get("guest") else 0
     except QuantityError:
         return  # told already
+    if memory.get("maxGuest") and quantity.parse_bytes(memory["maxGuest"]) != guest:
+        message = "is for memory that can grow, and huge pages are taken whole at the start: leave out one of them"
+        yield invalid(f"{path}.maxGuest", message)
     if guest % quantity.parse_bytes(size):
         message = f"memory.guest, {memory['guest']}, is not a multiple of {size}: change one of them"
         yield invalid(f"{path}.hugepages.pageSize", message)

@@ -104,6 +104,9 @@ def resources(spec: Document, settings: Settings, *, surplus: int = 0) -> Docume
         limits["cpu"] = str(cpu)
     if memory := limited.get("memory"):
         limits["memory"] = format_bytes(parse_bytes(memory) + surplus + extra)
+    if pages := specs.huge_pages(spec):
+        # Kubernetes wants as much as limit as is requested, and gives no other memory for it.
+        requests[pages] = limits[pages] = format_bytes(specs.guest_memory(spec) or 0)
     for kind, wanted in (("requests", requests), ("limits", limits)):
         for resource, value in specs.resources(spec, kind).items():
             wanted.setdefault(resource, str(value))  # huge pages, devices, ephemeral storage
@@ -242,6 +245,8 @@ def _mounted(spec: Document) -> list[specs.Claim]:
 def _memory_request(spec: Document, asked: Document, settings: Settings) -> int:
     if memory := asked.get("memory"):
         return parse_bytes(memory)
+    if specs.huge_pages(spec):
+        return 0
     return (specs.guest_memory(spec) or 0) * 100 // settings.memory_overcommit
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api.quantity import parse_bytes
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.informer import Change
-from hotvirt.preconditions.room import FINAL, Demand, allocatable, demand, free, is_over, requested, used
+from hotvirt.preconditions.room import FINAL, HUGE, Demand, allocatable, demand, free, is_over, requested, used
 
 __all__ = (
     "FINAL", "Demand", "Unfit", "demand", "free", "frees_room", "node_changed", "place", "requested", "shortage",
@@ -31,7 +32,7 @@ def frees_room(change: Change) -> bool:
     if change.new is None:
         return True
     less = demand(change.old) - demand(change.new)
-    return less.memory > 0 or less.cpu > 0 or (is_over(change.new) and not is_over(change.old))
+    return less.memory > 0 or less.cpu > 0 or any(less.huge) or (is_over(change.new) and not is_over(change.old))
 
 
 def node_changed(change: Change) -> bool:
@@ -103,6 +104,17 @@ def _room_reason(pod: Document, wanted: Demand, has: Demand, taken: Demand) -> s
         asked = f"{wanted.cpu / 1000:g} CPUs asked for"
         field = "spec.template.spec.domain.cpu.sockets" if guest else "its CPU requests"
         return f"{asked}, {free / 1000:g} of {has.cpu / 1000:g} free; lower {field} or stop another machine"
+    return _pages_reason(wanted, has, taken)
+
+
+def _pages_reason(wanted: Demand, has: Demand, taken: Demand) -> str:
+    for size_, asked, there, used_ in zip(HUGE, wanted.huge, has.huge, taken.huge, strict=True):
+        if asked and used_ + asked > there:
+            count = -(-(used_ + asked) // parse_bytes(size_.removeprefix("hugepages-")))
+            mend = f"sysctl vm.nr_hugepages={count}" if size_ == HUGE[0] else "boot it with hugepagesz=1G hugepages=N"
+            free = f"{size(max(0, there - used_))} of {size(there)} free"
+            other = "or remove spec.template.spec.domain.memory.hugepages"
+            return f"{size(asked)} of {size_} asked for, {free}; make more on that machine ({mend}), {other}"
     return ""
 
 

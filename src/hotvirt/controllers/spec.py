@@ -99,6 +99,12 @@ def guest_memory(spec: Document) -> int | None:
     return defaults.guest_memory(domain(spec))
 
 
+def huge_pages(spec: Document) -> str:
+    """The resource that the guest's memory is of, where that is not plain memory."""
+    size = ((domain(spec).get("memory") or {}).get("hugepages") or {}).get("pageSize")
+    return f"hugepages-{size}" if size else ""
+
+
 def sockets(spec: Document) -> int:
     return defaults.sockets(domain(spec))
 

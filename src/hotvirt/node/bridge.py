@@ -34,6 +34,7 @@ from hotvirt.node.network import (
     hostname,
     interfaces,
     of_the_pod,
+    queues,
 )
 from hotvirt.node.rules import Place
 from hotvirt.node.taps import NAME_LIMIT, said
@@ -161,7 +162,9 @@ class BridgeNetwork:
         first, made = of_the_pod(vmi), []
         for number, each in enumerate(interfaces(vmi)):
             if (number, each) in first:
-                made.append(await self._first(each, tap_name(self._names, uid, number), address, descriptors))
+                made.append(
+                    await self._first(each, tap_name(self._names, uid, number), address, descriptors, queues(vmi, each))
+                )
             elif each["name"] in joined and each.get("state") != "absent":
                 try:
                     nic, tap = await self.second(each, bridge=joined[each["name"]], place=number, uid=uid)
@@ -173,17 +176,24 @@ class BridgeNetwork:
             await self._dhcp.lease(uid, first[0][1]["macAddress"], address, hostname(vmi), namespace=namespace)
         return tuple(made)
 
-    async def _first(self, interface: Document, name: str, address: str, descriptors: Descriptors) -> Nic:
-        with said(f"the tap {name} cannot be made"):
-            tap = descriptors.add(taps.open_tap(name))
-        await self.connect(name, Place(interface["macAddress"], address))
+    async def _first(self, interface: Document, name: str, address: str, descriptors: Descriptors, count: int) -> Nic:
         is_virtio = (interface.get("model") or "virtio") == "virtio"
-        vhost = taps.open_vhost() if is_virtio else None
+        with said(f"the tap {name} cannot be made"):
+            tap, *others = (
+                self._queue(name, count, is_virtio=is_virtio, descriptors=descriptors) for _ in range(count)
+            )
+        await self.connect(name, Place(interface["macAddress"], address))
         return Nic(
             name=interface["name"], mac=interface["macAddress"], model=interface.get("model") or "virtio",
-            backend=Tap(tap, None if vhost is None else descriptors.add(vhost)),
+            backend=structs.replace(tap, others=tuple(others)),
             boot_index=interface.get("bootOrder"), acpi_index=interface.get("acpiIndex") or 0,
         )  # fmt: skip
+
+    @staticmethod
+    def _queue(name: str, count: int, *, is_virtio: bool, descriptors: Descriptors) -> Tap:
+        tap = descriptors.add(taps.open_tap(name, one_of_many=count > 1))
+        vhost = taps.open_vhost() if is_virtio else None
+        return Tap(tap, None if vhost is None else descriptors.add(vhost))
 
     async def connect(self, device: str, place: Place) -> None:
         """A device of ours with the guest at its other end."""

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     @property
     def emulates(self) -> bool:
         return self.acceleration.kind == "tcg"
+
+
+HUGE_PAGES = {"hugepages-2Mi": "hugepages-2048kB", "hugepages-1Gi": "hugepages-1048576kB"}
+_PAGE_POOLS = Path("/sys/kernel/mm/hugepages")
+
+
+def huge_pages(pools: Path = _PAGE_POOLS) -> dict[str, int]:
+    """Bytes that this machine has set aside in pages of each size, those in use among them."""
+    found = {}
+    for resource, pool in HUGE_PAGES.items():
+        try:
+            count = int((pools / pool / "nr_hugepages").read_text())
+        except (OSError, ValueError):
+            count = 0
+        found[resource] = count * int(pool.removeprefix("hugepages-").removesuffix("kB")) << 10
+    return found
 
 
 def gather(node_name: str, *, cache: Path, network: str) -> HostFacts:
@@ -105,16 +122,20 @@ def maps_all(map_: str) -> bool:
 _UNASKED = ("lastProbeTime", "lastHeartbeatTime")
 
 
-def node(facts: HostFacts, now: Any, *, known: Document | None = None) -> Document:
-    """The Node object as it should be; `known` keeps its times."""
+def node(
+    facts: HostFacts, now: Any, *, known: Document | None = None, pages: Mapping[str, int] | None = None
+) -> Document:
+    """The Node object as it should be; `known` keeps its times. `pages`: see `huge_pages`."""
     amount = {
         "cpu": str(facts.cpus),
         "memory": format_bytes(facts.memory // MIB * MIB),
         "pods": str(PODS),
         "devices.kubevirt.io/kvm": "0" if facts.emulates else "1000",
         "devices.kubevirt.io/tun": "1000",
+        **{resource: format_bytes(size) for resource, size in (pages or {}).items()},
     }
-    free = {**amount, "memory": format_bytes(max(0, facts.memory - RESERVE) // MIB * MIB)}
+    left = max(0, facts.memory - RESERVE - sum((pages or {}).values()))
+    free = {**amount, "memory": format_bytes(left // MIB * MIB)}
     ready = not facts.fault
     found = ((known or {}).get("status") or {}).get("conditions")
     found = conditions.put(

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -110,6 +111,19 @@ def of_the_pod(vmi: Document) -> list[tuple[int, Document]]:
     """Cards on the pod network, with their places: those that have the pod's address."""
     seconds = attachment_names(vmi)
     return [(place, each) for place, each in enumerate(interfaces(vmi)) if each["name"] not in seconds]
+
+
+MOST_QUEUES = 16
+
+
+def queues(vmi: Document, interface: Document) -> int:
+    """How many the card has: one a vCPU that the guest starts with, where the spec asks for it and the card can."""
+    domain = vmi["spec"].get("domain") or {}
+    asked = (domain.get("devices") or {}).get("networkInterfaceMultiqueue")
+    if not asked or (interface.get("model") or "virtio") != "virtio":
+        return 1
+    cpu = domain.get("cpu") or {}
+    return min(MOST_QUEUES, prod(int(cpu.get(field) or 1) for field in ("sockets", "cores", "threads")))
 
 
 def hostname(vmi: Document) -> str:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from hotvirt.node.samples import GuestSample
 
 
+PAGES_INTERVAL = 5.0
+
+
 class Node:
     """The parts of one node; `access` and `pods` are for the API's front, and find guests while `run` runs."""
 
@@ -117,6 +120,7 @@ class Node:
                 for each in (self._snapshots.controller, self._snapshots.contents):
                     group.create_task(each.run())
                 group.create_task(self._runner.tend())
+                group.create_task(self._follow_pages())
                 group.create_task(self._room.run())
                 group.create_task(self._prober.run())
                 for part in (
@@ -131,13 +135,21 @@ class Node:
             await self._agent.close()
         raise AssertionError("controllers never return")
 
+    async def _follow_pages(self) -> NoReturn:
+        """Somebody may set huge pages aside for a guest that waits for them: no event tells of it."""
+        while True:
+            await asyncio.sleep(PAGES_INTERVAL)
+            if hostfacts.huge_pages() != self._pages:
+                await self._announce()
+
     async def _announce(self) -> None:
         """The Node object, written when the node starts; an idle node writes nothing."""
         try:
             known = await self._client.get(NODES, self._facts.node_name)
         except NotFound:
             known = None
-        node = hostfacts.node(self._facts, self._clock(), known=known)
+        self._pages = hostfacts.huge_pages()
+        node = hostfacts.node(self._facts, self._clock(), known=known, pages=self._pages)
         if known is None:
             await self._client.create(NODES, node)  # a node, unlike other objects, may come with its status
         else:

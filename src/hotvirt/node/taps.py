@@ -20,7 +20,7 @@ from hotvirt.api.attachments import Bridge
 from hotvirt.node.network import NetworkError
 from hotvirt.node.rules import Place
 
-TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x400454CA, 0x0002, 0x1000, 0x4000, 0x0100
 NAME_LIMIT = 15
 PERMANENT, LINK_SCOPE = 0x80, 253
 PVID, UNTAGGED = 2, 4
@@ -57,11 +57,13 @@ def set_up(name: str) -> None:
             file.write_text(value)
 
 
-def open_tap(name: str) -> int:
-    """Its descriptor: the tap is gone when the last holder closes it."""
+def open_tap(name: str, *, one_of_many: bool = False) -> int:
+    """Its descriptor: the tap is gone when the last holder closes it. `one_of_many`: a queue, to be opened again for
+    each further one."""
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+        flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if one_of_many else 0)
+        request = struct.pack("16sH22x", name.encode(), flags)
         fcntl.ioctl(descriptor, TUNSETIFF, request)
     except BaseException:
         os.close(descriptor)

@@ -14,17 +14,24 @@ Document = dict[str, Any]
 FINAL = ("Succeeded", "Failed")
 
 
+HUGE = ("hugepages-2Mi", "hugepages-1Gi")
+"""Memory that a node has set aside in large pages: counted apart from the rest."""
+
+
 class Demand(Struct, frozen=True):
-    """`cpu` in thousandths, `memory` in bytes."""
+    """`cpu` in thousandths, `memory` in bytes, as is what is in huge pages: of each size in HUGE."""
 
     cpu: int = 0
     memory: int = 0
+    huge: tuple[int, ...] = (0, 0)
 
     def __add__(self, other: "Demand") -> "Demand":
-        return Demand(self.cpu + other.cpu, self.memory + other.memory)
+        huge = tuple(one + more for one, more in zip(self.huge, other.huge, strict=True))
+        return Demand(self.cpu + other.cpu, self.memory + other.memory, huge)
 
     def __sub__(self, other: "Demand") -> "Demand":
-        return Demand(self.cpu - other.cpu, self.memory - other.memory)
+        huge = tuple(one - less for one, less in zip(self.huge, other.huge, strict=True))
+        return Demand(self.cpu - other.cpu, self.memory - other.memory, huge)
 
 
 def demand(pod: Document) -> Demand:
@@ -36,8 +43,12 @@ def demand(pod: Document) -> Demand:
 
 
 def requested(resources: Document) -> Demand:
-    requests = resources.get("requests") or {}
-    return Demand(parse_cpu(requests.get("cpu") or 0), parse_bytes(requests.get("memory") or 0))
+    return _read(resources.get("requests") or {})
+
+
+def _read(amounts: Mapping[str, Any]) -> Demand:
+    huge = tuple(parse_bytes(amounts.get(size) or 0) for size in HUGE)
+    return Demand(parse_cpu(amounts.get("cpu") or 0), parse_bytes(amounts.get("memory") or 0), huge)
 
 
 def used(pods: Iterable[Document], bound: Mapping[str, str] | None = None) -> dict[str, Demand]:
@@ -55,8 +66,7 @@ def free(node: Document, taken: Demand) -> Demand:
 
 
 def allocatable(node: Document) -> Demand:
-    has = (node.get("status") or {}).get("allocatable") or {}
-    return Demand(parse_cpu(has.get("cpu") or 0), parse_bytes(has.get("memory") or 0))
+    return _read((node.get("status") or {}).get("allocatable") or {})
 
 
 def is_over(pod: Document) -> bool:

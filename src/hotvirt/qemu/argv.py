@@ -100,6 +100,9 @@ def nic_device(nic: Nic, *, place: Options) -> Options:
     driver = {"virtio": "virtio-net-pci", "e1000e": "e1000e", "e1000": "e1000", "rtl8139": "rtl8139"}[nic.model]
     device: Options = {"driver": driver, "id": ids.nic_id(nic.name), "netdev": ids.netdev_id(nic.name), **place}
     device["mac"] = nic.mac
+    if isinstance(nic.backend, Tap) and nic.backend.others:
+        # An interrupt for each queue each way, one for changes and one for the control queue.
+        device |= {"mq": True, "vectors": 2 * len(nic.backend.queues) + 2}
     if nic.acpi_index:
         device["acpi-index"] = nic.acpi_index
     if nic.boot_index is not None:
@@ -116,10 +119,10 @@ def nic_backend(nic: Nic) -> Options:
     """What `netdev_add` takes. Descriptors are numbers in the command line; over QMP, names given with `getfd`."""
     netdev: Options = {"id": ids.netdev_id(nic.name)}
     if isinstance(nic.backend, Tap):
-        netdev |= {"type": "tap", "fd": str(nic.backend.fd)}
-        if nic.backend.vhost_fd is not None:
-            netdev |= {"vhost": True, "vhostfd": str(nic.backend.vhost_fd)}
-        return netdev
+        several = "s" if nic.backend.others else ""
+        netdev |= {"type": "tap", f"fd{several}": ":".join(str(queue.fd) for queue in nic.backend.queues)}
+        vhost = [str(queue.vhost_fd) for queue in nic.backend.queues if queue.vhost_fd is not None]
+        return netdev | ({"vhost": True, f"vhostfd{several}": ":".join(vhost)} if vhost else {})
     netdev["type"] = "user"
     if nic.backend.network:
         netdev["net"] = nic.backend.network

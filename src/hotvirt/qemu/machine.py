@@ -84,10 +84,15 @@ class Disk(Struct, frozen=True, kw_only=True):
 
 
 class Tap(Struct, frozen=True):
-    """A tap device by its open descriptor; `vhost_fd` when the host has vhost-net."""
+    """A tap device by its open descriptor; `vhost_fd` when the host has vhost-net. `others`: its further queues."""
 
     fd: int
     vhost_fd: int | None = None
+    others: tuple["Tap", ...] = ()
+
+    @property
+    def queues(self) -> tuple["Tap", ...]:
+        return (self, *self.others)
 
 
 class Forward(Struct, frozen=True):
@@ -296,7 +301,7 @@ def descriptors(machine: Machine) -> tuple[int, ...]:
     numbers = [file.fd for file in files if file]
     for nic in machine.nics:
         if isinstance(nic.backend, Tap):
-            numbers += [nic.backend.fd, nic.backend.vhost_fd]
+            numbers += [fd for queue in nic.backend.queues for fd in (queue.fd, queue.vhost_fd)]
     numbers += [machine.qmp_fd, machine.debug_qmp_fd, machine.agent_fd, machine.serial_fd]
     numbers += [machine.tpm_fd, machine.serial_log_fd]
     return tuple(sorted({number for number in numbers if number is not None}))
