@@ -48,6 +48,7 @@ WORDS = {
     "VirtualMachineInstanceSpec.domain": "The machine itself: CPU, memory, firmware, devices.",
     "VirtualMachineInstanceSpec.architecture": "The guest's architecture; amd64.",
     "VirtualMachineInstanceSpec.hostname": "The guest's host name as DHCP and cloud-init tell it; the machine's name if absent.",
+    "VirtualMachineInstanceSpec.subdomain": "Name of a headless service below which the guest's hostname is found.",
     "VirtualMachineInstanceSpec.networks": "What the interfaces are connected to, by name.",
     "VirtualMachineInstanceSpec.volumes": "Where the disks' content comes from, by name. With hotpluggable set, they come and go while the guest runs.",
     "VirtualMachineInstanceSpec.accessCredentials": "Keys and passwords from secrets for users of the guest. Its agent gets them when it connects, and when a secret changes.",

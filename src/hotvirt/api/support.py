@@ -30,7 +30,7 @@ class Entry(Struct, frozen=True):
 
 
 _PLACEMENT = "passed on to the launcher pod; the embedded home has one node"
-_POD_NAMES = "passed on to the launcher pod; in a home no pod resolves names"
+_POD_NAMES = "passed on to the launcher pod; guests are told the home's own name server and search domains"
 _ALWAYS = "always so"
 _QEMU_DEFAULT = "QEMU's default is used, which guests work with"
 
@@ -41,7 +41,6 @@ NO_EFFECT: dict[str, str] = {
     "VirtualMachineInstanceSpec.priorityClassName": _PLACEMENT,
     "VirtualMachineInstanceSpec.dnsConfig": _POD_NAMES,
     "VirtualMachineInstanceSpec.dnsPolicy": _POD_NAMES,
-    "VirtualMachineInstanceSpec.subdomain": _POD_NAMES,
     "VirtualMachineSpec.updateVolumesStrategy": "volumes are replaced by stop and start (Replacement)",
     "Features.smm": "secure boot switches it on, and nothing else needs it",
     "FeatureAPIC.enabled": _ALWAYS,
