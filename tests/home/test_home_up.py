@@ -71,7 +71,7 @@ def test_up_look_down(home):
     assert home.kubectl("get", "kubevirt", "-n", "kubevirt", "-o", "jsonpath={.items[0].status.phase}").stdout == (
         "Deployed"
     )
-    assert "hotvirt-directory (default)" in home.kubectl("get", "storageclass").stdout
+    assert "hotvirt-directory-wait (default)" in home.kubectl("get", "storageclass").stdout
     assert json.loads(home.hotvirt("status", "-o", "json").stdout)["home"]["pid"] == home.pid
     assert 'Server Version: version.Info{GitVersion:"v' in home.hotvirt("version").stdout
     dry = home.kubectl("apply", "--dry-run=server", "-f", str(EXAMPLES)).stdout.splitlines()
