@@ -45,6 +45,14 @@ def test_asked_and_actual_side_by_side():
     ]
 
 
+def test_why_guests_have_no_bridge_is_told():
+    notes = {"hotvirt.io/network": "user", "hotvirt.io/network-notice": "dnsmasq is missing"}
+    found = node_facts({**NODE, "metadata": {"name": "here", "annotations": notes}})
+    assert found["facts"]["network"] == "user: dnsmasq is missing"
+    notes["hotvirt.io/network-notice"] = ""
+    assert node_facts({**NODE, "metadata": {"name": "here", "annotations": notes}})["facts"]["network"] == "user"
+
+
 def test_a_machine_of_an_instancetype_asks_for_what_its_instance_does():
     sized = {**VM, "spec": {"instancetype": {"name": "small"}, "template": {"spec": {"domain": {}}}}}
     asks = {"domain": {"memory": {"guest": "1Gi"}, "cpu": {"sockets": 3}}}

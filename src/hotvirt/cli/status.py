@@ -54,6 +54,8 @@ def node_facts(node: Document) -> Document:
     ready: Document = conditions.get("Ready", {"message": "has not reported yet"})
     notes: dict[str, str] = node["metadata"].get("annotations") or {}
     facts = {key.partition("/")[2]: value for key, value in sorted(notes.items()) if key.startswith("hotvirt.io/")}
+    if notice := facts.pop("network-notice", ""):
+        facts["network"] = f"{facts.get('network', '')}: {notice}"
     if emulates := conditions.get("SoftwareEmulation"):
         kind = "software emulation" if emulates["status"] == "True" else "KVM"
         facts = {"acceleration": f"{kind}: {emulates.get('message', '')}", **facts}

@@ -130,8 +130,9 @@ class Home:
         if network.notice:
             log.warning("guests get user-mode networking: %s", network.notice)
         facts = await asyncio.to_thread(
-            hostfacts.gather, socket.gethostname(), cache=self._place.state / "acceleration.json", network=network.kind
-        )
+            hostfacts.gather, socket.gethostname(), cache=self._place.state / "acceleration.json", network=network.kind,
+            network_notice=network.notice,
+        )  # fmt: skip
         shares = cgroups.find(bridge.names(self._place.run, is_default=self._place.is_default).table)
         pki = Pki(self._place.pki)
         node = Node(

@@ -39,6 +39,8 @@ class HostFacts(Struct, frozen=True, kw_only=True):
     fault: str = ""
     address: str = "127.0.0.1"
     network: str = "user"
+    network_notice: str = ""
+    """Why it is not the better kind."""
     has_users: bool = True
     """Whether root here can become the users that guests run as."""
     groups: tuple[int, ...] = ()
@@ -70,7 +72,7 @@ def huge_pages(pools: Path = _PAGE_POOLS) -> dict[str, int]:
     return found
 
 
-def gather(node_name: str, *, cache: Path, network: str) -> HostFacts:
+def gather(node_name: str, *, cache: Path, network: str, network_notice: str = "") -> HostFacts:
     """Up to half a second when KVM was not probed since boot: call it off the loop."""
     qemu, fault = "", ""
     try:
@@ -95,6 +97,7 @@ def gather(node_name: str, *, cache: Path, network: str) -> HostFacts:
         qemu=qemu,
         fault=fault,
         network=network,
+        network_notice=network_notice,
         has_users=has_users,
         groups=groups,
     )
@@ -158,7 +161,11 @@ def node(
                 "kubevirt.io/schedulable": "true",
                 "node-role.kubernetes.io/control-plane": "",
             },
-            "annotations": {"kubevirt.io/heartbeat": stamp(now), "hotvirt.io/network": facts.network},
+            "annotations": {
+                "kubevirt.io/heartbeat": stamp(now),
+                "hotvirt.io/network": facts.network,
+                "hotvirt.io/network-notice": facts.network_notice,
+            },
         },
         "spec": {},
         "status": {
