@@ -3,7 +3,7 @@
 from hotvirt.kube.informer import Key
 from hotvirt.node.places import Places
 from hotvirt.node.snapshotfiles import About, DiskAbout, Group, by_handle, found, handle
-from hotvirt.node.snapshotobjects import group_of, members
+from hotvirt.node.snapshotobjects import group_of, handle_of, members
 
 
 def test_a_group_appears_when_it_is_whole(tmp_path):
@@ -47,3 +47,13 @@ def test_snapshots_of_one_instant():
     assert (group_of(one), members(one)) == (Key("shop", "g"), {"one", "two"})
     evil = {"metadata": {**plain["metadata"], "annotations": {**notes, "snapshot.hotvirt.io/group": "../x"}}}
     assert group_of(evil) == Key("shop", "u")
+
+
+def test_a_content_is_of_the_snapshot_that_it_names_alone():
+    content = {"spec": {"volumeSnapshotRef": {"uid": "u"}, "source": {"snapshotHandle": "shop.g/one"}}}
+    mine, other = (
+        {"metadata": {"uid": uid}, "status": {"boundVolumeSnapshotContentName": "c"}} for uid in ("u", "other")
+    )  # fmt: skip
+    assert handle_of(mine, {"c": content}) == "shop.g/one"
+    assert handle_of(other, {"c": content}) == ""
+    assert handle_of(mine, {}) == ""

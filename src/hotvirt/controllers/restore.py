@@ -98,6 +98,8 @@ class RestoreController:
             restore = await self._tell(restore, {"restores": entries}, (True, "Creating new PVCs"), (False, said))
         machine = content["spec"]["source"]["virtualMachine"]
         spec = objects.machine_spec(machine, entries)
+        if vm is not None and restore["spec"].get("volumeRestorePolicy") == "InPlace":
+            vm = await self._part_from_data_volumes(vm, spec)
         await self._make_claims(restore, content, entries, vm)
         if vm is None:
             made = await self._create(objects.new_machine(machine, spec, restore))
@@ -108,6 +110,14 @@ class RestoreController:
             made = await self._client.update(VMS, objects.changed_machine(vm, spec, restore))
         self._vms.observe(made)
         return await self._finish(restore, made)
+
+    async def _part_from_data_volumes(self, vm: Document, spec: Document) -> Document:
+        """Those whose claims are replaced under their names: their machine would make them anew as they go."""
+        if not objects.deleted_data_volumes(vm, spec):
+            return vm
+        changed = await self._client.update(VMS, objects.with_spec(vm, spec))
+        self._vms.observe(changed)
+        return changed
 
     async def _create(self, machine: Document) -> Document:
         metadata = machine["metadata"]

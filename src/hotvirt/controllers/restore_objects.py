@@ -111,11 +111,15 @@ def deleted_data_volumes(vm: Document, spec: Document) -> list[str]:
     return sorted(named(vm["spec"]) - named(spec))
 
 
-def changed_machine(vm: Document, spec: Document, restore: Document) -> Document:
+def with_spec(vm: Document, spec: Document) -> Document:
     """The machine with another spec; whether it is to run stays as it is."""
     kept = {key: vm["spec"][key] for key in ("running", "runStrategy") if vm["spec"].get(key) is not None}
-    new = {**{k: v for k, v in spec.items() if k not in ("running", "runStrategy")}, **kept}
-    return {**vm, "metadata": _marked(vm["metadata"], restore), "spec": new}
+    return {**vm, "spec": {**{k: v for k, v in spec.items() if k not in ("running", "runStrategy")}, **kept}}
+
+
+def changed_machine(vm: Document, spec: Document, restore: Document) -> Document:
+    """The machine as restored."""
+    return {**with_spec(vm, spec), "metadata": _marked(vm["metadata"], restore)}
 
 
 def new_machine(snapshot_vm: Document, spec: Document, restore: Document) -> Document:

@@ -17,6 +17,7 @@ from hotvirt.kube.informer import SharedInformers
 from hotvirt.kube.resources import VOLUME_SNAPSHOT_CONTENTS, VOLUME_SNAPSHOTS
 from hotvirt.node.places import Places
 from hotvirt.node.snapshotfiles import by_handle
+from hotvirt.node.snapshotobjects import handle_of
 
 
 class NotYet(Exception):
@@ -46,9 +47,7 @@ class ClaimSources:
             raise NotYet(f"spec.dataSource names VolumeSnapshot {name!r}, which does not exist: create it")
         if not status.get("readyToUse"):
             raise NotYet(f"VolumeSnapshot {name} is not ready yet: see kubectl describe volumesnapshot {name}")
-        content = self.contents.get(str(status.get("boundVolumeSnapshotContentName") or ""))
-        handle = str((((content or {}).get("spec") or {}).get("source") or {}).get("snapshotHandle") or "")
-        where = by_handle(self._places, handle)
+        where = by_handle(self._places, handle_of(snapshot, self.contents))
         found = where[0].image(where[1]) if where else None
         if found is None:
             raise NotYet(f"VolumeSnapshot {name} has no disk in this home: take it again")

@@ -23,6 +23,7 @@ from hotvirt.kube.resources import CLAIMS, VOLUME_SNAPSHOT_CONTENTS, VOLUME_SNAP
 from hotvirt.node.places import Places
 from hotvirt.node.provisioner import virtual_size
 from hotvirt.node.snapshotfiles import by_handle
+from hotvirt.node.snapshotobjects import handle_of
 from hotvirt.node.volumes import CLAIM_FILES
 from hotvirt.qemu import locks
 
@@ -107,10 +108,8 @@ class LocalExportFiles:
         return next(((path, kind) for path, kind in files if path.exists()), None)
 
     def _snapshot(self, namespace: str, disk: Disk) -> tuple[Path, str] | None:
-        snapshot: Document = self._snapshots.get(disk.name, namespace) or {}
-        bound = (snapshot.get("status") or {}).get("boundVolumeSnapshotContentName")
-        content: Document = self._contents.get(bound or "") or {}
-        handle = str(((content.get("spec") or {}).get("source") or {}).get("snapshotHandle") or "")
+        snapshot = self._snapshots.get(disk.name, namespace)
+        handle = handle_of(snapshot, self._contents) if snapshot is not None else ""
         where = by_handle(self._places, handle)
         found = where[0].image(where[1]) if where else None
         return (found[0], found[1].format) if found else None

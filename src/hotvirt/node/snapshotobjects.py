@@ -1,8 +1,8 @@
-"""VolumeSnapshots and their contents as the node reads and makes them. Pure."""
+"""VolumeSnapshots and their contents as the node reads and makes them; nothing here waits or writes."""
 
 from hotvirt.api.snapshots import GROUP, MEMBERS
 from hotvirt.kube.client import Document
-from hotvirt.kube.informer import Key
+from hotvirt.kube.informer import Informer, Key
 from hotvirt.kube.resources import VOLUME_SNAPSHOT_CONTENTS, VOLUME_SNAPSHOTS
 from hotvirt.node.snapshotfiles import is_name
 from hotvirt.node.volumes import PROVISIONER
@@ -50,3 +50,13 @@ def volume_snapshot_content(snapshot: Document, storage_class: Document | None, 
         "metadata": {"name": content_name(snapshot), "finalizers": [PROTECTION]},
         "spec": spec,
     }
+
+
+def handle_of(snapshot: Document, contents: Informer) -> str:
+    """Where its copy is; "" for nowhere. A content counts only for the very snapshot that it names: whoever may write a
+    snapshot's status must not come by another's disk."""
+    content = contents.get(str((snapshot.get("status") or {}).get("boundVolumeSnapshotContentName") or ""))
+    spec = (content or {}).get("spec") or {}
+    if (spec.get("volumeSnapshotRef") or {}).get("uid") != snapshot["metadata"]["uid"]:
+        return ""
+    return str((spec.get("source") or {}).get("snapshotHandle") or "")
