@@ -356,6 +356,13 @@ async def test_a_source_nobody_knows_is_refused_by_name(places, place):
     )
 
 
+async def test_a_lun_on_a_file_is_refused_with_what_to_say_instead(places, place, shared):
+    store = Store(claim__c=BOUND, volume__pv=volume_at(shared / "pv"))
+    volume = {"name": "a", "persistentVolumeClaim": {"claimName": "c"}}
+    found = await refused(vmi(volume, disks=[{"name": "a", "lun": {}}]), places, place, store)
+    assert "a lun is a SCSI device of the host, and its claim is a file: say disk in place of lun" in str(found)
+
+
 async def test_whatever_was_opened_is_closed_again_when_one_fails(places, place):
     before = len(os.listdir("/proc/self/fd"))
     await refused(vmi({"name": "a", "emptyDisk": {"capacity": "1Mi"}}, {"name": "x", "memoryDump": {}}), places, place)

@@ -51,8 +51,8 @@ NO_EFFECT: dict[str, str] = {
     "Devices.autoattachSerialConsole": _ALWAYS,
     "Devices.useVirtioTransitional": "virtio 1.0 devices, which guests since 2014 know",
     "CDRomTarget.tray": "closed at start",
-    "CPU.dedicatedCpuPlacement": "vCPUs are not pinned",
-    "CPU.isolateEmulatorThread": "vCPUs are not pinned",
+    "CPU.dedicatedCpuPlacement": "the pod asks for whole CPUs, but the host's are shared: no vCPU is pinned to one",
+    "CPU.isolateEmulatorThread": "the host's CPUs are shared: no vCPU is pinned to one",
     "ResourceRequirements.overcommitGuestOverhead": "counted in the pod's request by the controllers",
     "PodNetwork.vmNetworkCIDR": "the guest has its pod's address",
     "PodNetwork.vmIPv6NetworkCIDR": "the guest has its pod's address",
@@ -71,6 +71,7 @@ _OPEN = frozenset[str]()
 
 _NO_HOST_DEVICES = "no device of the host is handed to guests here: remove it, or use a cluster with upstream KubeVirt"
 _MEND = {
+    "filesystems": "there is no virtiofs: show the volume as a disk, as claims, configMaps and secrets can be",
     "gpus": _NO_HOST_DEVICES,
     "hostDevices": _NO_HOST_DEVICES,
     "sriov": f"{_NO_HOST_DEVICES} (bridge connects a card to a network of the host)",

@@ -166,6 +166,9 @@ class Volumes:
                     raise
                 layers, read_only = (), False  # the drive is part of the machine, its disc is not
             how = shown(disk)
+            if how.kind == "lun" and layers and not layers[0].file.block_device:
+                problem = "a lun is a SCSI device of the host, and its claim is a file: say disk in place of lun"
+                raise VolumeError("FailedVolume", f"volume {name!r}: {problem}")
             if how.block_size is None:
                 how = structs.replace(how, block_size=_of_volume(layers, descriptors))
             found.append(machine_disk(name, how, layers, read_only=read_only))
