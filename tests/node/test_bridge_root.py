@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +22,6 @@ from hotvirt.node.rules import Place
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.process import identify
 
-pytestmark = pytest.mark.server
-
 MAC = "02:00:00:00:00:01"
 VMI = {
     "metadata": {"name": "web", "namespace": "default"},
@@ -30,9 +29,11 @@ VMI = {
 }
 UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
-pytestmark = pytest.mark.skipif(
-    bool(bridge.missing()) or not shutil.which("ip"), reason=f"no bridge network here: {bridge.missing()}"
-)
+MISSING = bridge.missing()
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(bool(MISSING) or not shutil.which("ip"), reason=f"no bridge network here: {MISSING}"),
+]
 
 
 def told(*argv):
@@ -261,3 +262,23 @@ def test_root_that_cannot_have_a_bridge_gets_user_networking_and_is_told_why(own
     assert said.startswith("user ")
     assert notice in said
     assert links() == ["lo"]
+
+
+async def test_guests_that_start_at_once_share_one_server(network):
+    await asyncio.gather(
+        *(
+            network._dhcp.lease(f"pod-{n}", f"02:00:00:00:01:0{n}", f"10.213.1.{n}", f"web-{n}", namespace="a")
+            for n in range(1, 9)
+        )
+    )
+    directory = network._directory / "dhcp-a"
+    assert len((directory / "guests").read_text().splitlines()) == 8
+    ours = [cmd for cmd in Path("/proc").glob("[0-9]*/cmdline") if f"--pid-file={directory}" in _words(cmd)]
+    assert len(ours) == 1
+
+
+def _words(cmdline):
+    try:
+        return cmdline.read_text().replace("\0", " ")
+    except OSError:
+        return ""

@@ -58,6 +58,9 @@ class Dataplane:
                 log.error("services and policies stay as they were: %s; trying again in %g s", error, RETRY)
                 await asyncio.sleep(RETRY)
                 self._changed.set()
+            except Exception:
+                # Of an object that nobody thought of. What was published stays, and the next change is tried.
+                log.exception("services and policies stay as they were")
 
     def _all(self) -> tuple[Informer, ...]:
         return self._services, self._slices, self._policies, self._pods, self._namespaces, self._instances

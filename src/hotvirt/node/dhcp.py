@@ -54,6 +54,8 @@ class Dhcp:
         self._subnet: IPv4Network | None = None
         self._servers: dict[str, Dnsmasq] = {}
         self._more = asyncio.Event()
+        self._lock = asyncio.Lock()
+        """Guests that start at once must not start a dnsmasq each, nor write the same file."""
 
     async def start(self, subnet: IPv4Network) -> None:
         """Takes over those that run for guests of an earlier home."""
@@ -82,6 +84,10 @@ class Dhcp:
 
     async def lease(self, uid: str, mac: str, address: str, hostname: str, *, namespace: str) -> None:
         """Fixes the address of a MAC."""
+        async with self._lock:
+            await self._lease(uid, mac, address, hostname, namespace=namespace)
+
+    async def _lease(self, uid: str, mac: str, address: str, hostname: str, *, namespace: str) -> None:
         for each in list(self._servers.values()):
             for owner, leased in _leases(each.directory):
                 if leased == address and owner != mac:
@@ -94,6 +100,10 @@ class Dhcp:
 
     async def release(self, uid: str) -> None:
         """Gives a pod's address back: dnsmasq would not offer it to another guest as long as this one has it."""
+        async with self._lock:
+            await self._release(uid)
+
+    async def _release(self, uid: str) -> None:
         for namespace, server in list(self._servers.items()):
             for line in self._drop(server, lambda line: _is_of(line, uid)):
                 mac, address = line.split(",")[:2]
