@@ -15,6 +15,9 @@ CODE = """
 import sys
 from hotvirt.cli import terminal
 from hotvirt.kube.kubeconfig import Access
+import pytest
+
+pytestmark = pytest.mark.server  # real programs run
 terminal.run(Access(server=sys.argv[1]), "/console", linger=0.1)
 """
 

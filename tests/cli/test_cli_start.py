@@ -9,6 +9,8 @@ import pytest
 
 from hotvirt.cli.main import COMMANDS
 
+pytestmark = pytest.mark.server  # real programs run
+
 HEAVY = (
     "aiohttp",
     "uvloop",

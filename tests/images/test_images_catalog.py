@@ -110,6 +110,8 @@ async def test_published_files_are_read_only_and_whole(builder: Builder, tmp_pat
 HOLDER = """
 import asyncio, pathlib, sys
 from hotvirt.images import publish
+
+pytestmark = pytest.mark.server  # real programs run
 async def hold():
     async with publish.build_lock(pathlib.Path(sys.argv[1]), "fake"):
         print("held", flush=True)

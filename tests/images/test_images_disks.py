@@ -14,6 +14,8 @@ from hotvirt.images import disks, inspect, seed
 from hotvirt.images.errors import ImageError, ToolFailed, ToolMissing
 from hotvirt.images.tools import run
 
+pytestmark = pytest.mark.server  # real programs run
+
 MIB = 1 << 20
 
 

@@ -10,6 +10,8 @@ import pytest
 from hotvirt.images import catalog, inspect, probe
 from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound, UnsafeImage
 
+pytestmark = pytest.mark.server  # real programs run
+
 SECRET = "/etc/passwd"
 
 

@@ -15,6 +15,8 @@ from hotvirt.node.places import PodPlace
 from hotvirt.node.podexec import Program
 from hotvirt.qemu.process import Identity, identify
 
+pytestmark = pytest.mark.server  # real programs run
+
 POD = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {"containers": [{"name": "compute"}]}}
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
