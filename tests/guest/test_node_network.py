@@ -127,3 +127,11 @@ def test_without_a_bridge_a_guests_ports_are_found_on_its_loopback_address(home_
     node = home.kubectl_json("get", "nodes")["items"][0]
     assert node["metadata"]["annotations"]["hotvirt.io/network"] == "user"
     assert "NET_ADMIN" in (home.directory / "home.log").read_text()
+
+    # What needs routing is said where it is asked for.
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80}]}
+    home.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}, "spec": spec})
+    home.wait_message("service/shop", "nothing leads to the service's address or node port")
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "closed"}}
+    home.apply({**policy, "spec": {"podSelector": {}}})
+    home.wait_message("networkpolicy/closed", "what it may reach is not limited: run the home as root")
