@@ -1,6 +1,8 @@
 """What a guest finds of the firmware and the devices that its manifest names, asked of the guest itself."""
 
 import datetime as dt
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ CONTAINER = {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath
 VARIABLE = "/sys/firmware/efi/efivars/Kept-5ed29a2c-6bcf-4a1c-9d2a-3f2b7a3c0001"
 DOMAIN = {
     "memory": {"guest": "256Mi", "maxGuest": "256Mi"},
-    "cpu": {"sockets": 1, "maxSockets": 1},
+    "cpu": {"sockets": 2, "maxSockets": 2, "model": "Haswell", "features": [{"name": "avx", "policy": "disable"}]},
     "firmware": {
         "kernelBoot": {"container": CONTAINER},
         "bootloader": {"efi": {"secureBoot": False, "persistent": True}},
@@ -30,15 +32,23 @@ DEVICES = {
     "disks": [
         {"name": "scratch", "disk": {"bus": "virtio"}, "errorPolicy": "report", "dedicatedIOThread": True,
          "blockSize": {"custom": {"logical": 4096, "physical": 4096}}},
+        {"name": "placed", "disk": {"bus": "virtio", "pciAddress": "0000:07:00.0"}, "tag": "database"},
+        {"name": "seed", "cdrom": {"bus": "scsi"}},
     ],
-    "interfaces": [{"name": "default", "masquerade": {}, "acpiIndex": 7}],
+    "interfaces": [{"name": "default", "masquerade": {}, "acpiIndex": 7, "tag": "front"}],
     "blockMultiQueue": True,
+    "networkInterfaceMultiqueue": True,
     "tpm": {"persistent": True},
     "watchdog": {"name": "dog", "i6300esb": {"action": "poweroff"}},
     "sound": {"name": "sound", "model": "ich9"},
     "inputs": [{"name": "pen", "type": "tablet", "bus": "virtio"}],
     "video": {"type": "bochs"},
 }  # fmt: skip
+VOLUMES = [
+    {"name": "scratch", "emptyDisk": {"capacity": "16Mi"}},
+    {"name": "placed", "emptyDisk": {"capacity": "16Mi"}},
+    {"name": "seed", "cloudInitConfigDrive": {"userData": "#cloud-config"}},
+]
 READ_CLOCK = r"\200\001\0\0\0\012\0\0\001\201"
 """TPM2_ReadClock. Bytes 26 to 30 of the answer are how often this TPM was reset: a new one begins to count anew."""
 BITE = (
@@ -55,6 +65,11 @@ QUESTIONS = {
     "asset": "cat /sys/class/dmi/id/chassis_asset_tag",
     "block": "cat /sys/block/vda/queue/logical_block_size",
     "index": "cat /sys/bus/pci/devices/*/acpi_index",
+    "placed": "ls /sys/bus/pci/devices/0000:07:00.0/virtio*/block",
+    "queues": "until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done; ls /sys/class/net/eth0/queues | grep -c rx",
+    "processor": "grep -m1 'model name' /proc/cpuinfo; grep -m1 flags /proc/cpuinfo | grep -c -w avx",
+    "tags": "mkdir -p /mnt/s; until mount -o ro $(findfs LABEL=config-2) /mnt/s; do sleep 0.1; done 2>/dev/null; "
+    "cat /mnt/s/openstack/latest/meta_data.json",
     "time": "date +%s",
     "hpet": "grep -c hpet /sys/devices/system/clocksource/clocksource0/available_clocksource",
     "kept": "modprobe efivarfs; mount -t efivarfs none /sys/firmware/efi/efivars; "
@@ -82,13 +97,19 @@ def resets(answer):
 
 
 def test_a_guest_finds_what_its_manifest_names(home):
-    home.apply_vm("odd", strategy="Manual", extra={"domain": DOMAIN, "devices": DEVICES})
+    extra = {"domain": DOMAIN, "devices": DEVICES, "spec": {"volumes": VOLUMES}}
+    home.apply_vm("odd", strategy="Manual", extra=extra)
     home.hotvirt("start", "odd")
     found = answers(home, "odd")
     assert (found["efi"], found["tpm"], found["hpet"]) == ("runtime", "2", "0")
     for device in ("8086:25AB", "8086:293E", "1234:1111", "1AF4:1052"):  # watchdog, sound, bochs, a virtio tablet
         assert device in found["pci"]
     assert (found["serial"], found["asset"], found["block"], found["index"]) == ("S-42", "shelf 7", "4096", "7")
+    assert (found["placed"], found["queues"]) == ("vdb", "2")
+    assert found["processor"].splitlines() == ["model name\t: Intel Core Processor (Haswell)", "0"]
+    tags = {device["tags"][0]: device for device in json.loads(found["tags"])["devices"]}
+    assert tags["database"] == {"type": "disk", "bus": "pci", "address": "0000:07:00.0", "tags": ["database"]}
+    assert tags["front"]["address"] == "0000:01:00.0"
     ahead = int(found["time"]) - dt.datetime.now(tz=dt.UTC).timestamp()
     assert 86400 - 120 < ahead < 86400 + 120
     assert "No such file" in found["kept"]
@@ -125,6 +146,7 @@ def test_secure_boot_is_on_unless_declined(home):
         assert "Secure boot enabled" in console.read_until("E-2")
 
 
+HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 PLACES = {
     "host": "cat /sys/bus/pci/devices/0000:00:00.0/device",
     "disk": "ls /sys/bus/pci/devices/0000:00:14.0/virtio*/block",
@@ -134,7 +156,16 @@ PLACES = {
 }
 
 
-def test_an_old_machine_has_plain_pci_and_takes_disks_while_it_runs(home):
+@pytest.fixture
+def set_huge_pages():
+    """Sets so many aside on this machine, until the test is over."""
+    before = HUGE_PAGES.read_text()
+    yield lambda count: HUGE_PAGES.write_text(str(int(before) + count))
+    HUGE_PAGES.write_text(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to set huge pages aside")
+def test_an_old_machine_has_plain_pci_and_takes_disks_while_it_runs(home, set_huge_pages):
     devices = {
         "disks": [
             {"name": "scratch", "disk": {"bus": "virtio", "pciAddress": "0000:00:14.0"}, "serial": "here",
@@ -146,8 +177,13 @@ def test_an_old_machine_has_plain_pci_and_takes_disks_while_it_runs(home):
     }  # fmt: skip
     volumes = [{"name": each["name"], "emptyDisk": {"capacity": "16Mi"}} for each in devices["disks"]]
     domain = {**DOMAIN, "firmware": {"kernelBoot": {"container": CONTAINER}}, "machine": {"type": "pc"}}
+    domain["memory"] = {"guest": "128Mi", "hugepages": {"pageSize": "2Mi"}}
     home.apply_claim("more", "32Mi")
     home.apply_vm("old", extra={"domain": domain, "devices": devices, "spec": {"volumes": volumes}})
+    if HUGE_PAGES.read_text().strip() == "0":
+        home.wait_message("vmi/old", "0.1Gi of hugepages-2Mi asked for, 0.0Gi of 0.0Gi free")
+        assert "sysctl vm.nr_hugepages=64" in home.messages("vmi/old")
+    set_huge_pages(64)
     found = answers(home, "old", PLACES)
     assert (found["host"], found["disk"], found["serials"]) == ("0x1237", "vda", "here")
     assert found["card"].split() == [
