@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 MIB = 1 << 20
 SIZE = 24 * MIB
 CDI = "cdi.kubevirt.io/v1beta1"
@@ -440,6 +440,7 @@ def test_a_home_that_is_killed_goes_on(shared, packed):
             packed = {"raw": content(home, "k-source"), "qcow2": as_qcow2(home, "k-source")}
             images.put("paced", packed["raw"])
         home.kubectl("delete", "dv", *names)
+        print(f"round {number + 1}: killed, and went on", flush=True)
     assert any(asked for name, asked in images.asked if name == "paced"), "some went on in the middle"
 
 
