@@ -22,7 +22,7 @@ T, T2 = "2026-11-28T12:00:00Z", "2026-11-28T12:05:00Z"
 KVM = Acceleration("kvm", "KVM runs instructions")
 TCG = Acceleration("tcg", "/dev/kvm hangs", "use a machine with hardware virtualization")
 VIEW = AgentView(
-    info=AgentInfo("7.2", frozenset()),
+    info=AgentInfo("7.2", status.BASIC_COMMANDS),
     os={"id": "debian", "pretty-name": "Debian 12", "kernel-release": "6.1.0", "variant": "x"},
     hostname="web",
     interfaces=({"name": "eth0", "hardware-address": "02:00:00:00:00:01"},),
@@ -562,3 +562,37 @@ def test_what_the_guests_kernel_can_take_up_is_told_and_stays_until_it_is_asked_
     assert patch(told, seen(), now=LATER) == {}
     gone = status.final(told, status.ENDS["shutdown"], now=LATER)
     assert not any("Available" in each["type"] for each in gone["status"]["conditions"])
+
+
+def test_an_agent_that_lacks_what_every_one_is_asked_is_told_of():
+    kind = status.UNSUPPORTED_AGENT
+
+    def lacking(old=(), **settings):
+        view = structs.replace(VIEW, info=AgentInfo("2.0", status.BASIC_COMMANDS - {"guest-get-users"}), **settings)
+        found = after(vmi(conditions=list(old)), seen(view=view))["status"]["conditions"]
+        return {c["type"]: c for c in found}.get(kind)
+
+    found = lacking()
+    assert (found["status"], found["reason"]) == ("True", "MissingCommands")
+    assert found["message"].startswith("qemu-guest-agent 2.0 does not know, or may not run, guest-get-users: ")
+    assert lacking(frozen=True) is None  # it knows little then, and that says nothing
+    assert lacking([found], frozen=True) == found
+    able = after(vmi(conditions=[found]), seen())["status"]["conditions"]
+    assert kind not in {c["type"] for c in able}
+
+
+def test_all_addresses_of_a_guest():
+    bridge = {
+        "name": "docker0",
+        "hardware-address": "02:42:ac:11:00:02",
+        "ip-addresses": [{"ip-address": "172.17.0.1"}],
+    }
+    card = {**VIEW.interfaces[0], "ip-addresses": [{"ip-address": "10.0.2.15"}, {"ip-address": "fd00::5"}]}
+    view = structs.replace(VIEW, interfaces=(card, bridge))
+    document = vmi(interfaces=[{"name": "default", "ipAddress": "10.213.0.2"}])
+    found = status.interfaces(document, seen(view=view))
+    assert [each.get("ipAddresses") for each in found] == [["10.213.0.2", "10.0.2.15", "fd00::5"], ["172.17.0.1"]]
+    document["status"]["interfaces"] = found
+    assert status.interfaces(document, seen(view=structs.replace(view, frozen=True))) == found
+    alone = status.interfaces(document, seen(view=None))
+    assert [each.get("ipAddresses") for each in alone] == [["10.213.0.2"]]

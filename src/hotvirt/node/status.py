@@ -12,7 +12,7 @@ from hotvirt.api.quantity import format_bytes
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.times import stamp
-from hotvirt.node import render
+from hotvirt.node import addresses, render
 from hotvirt.node.guest import AgentView, Job
 from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.hostfacts import HostFacts
@@ -25,9 +25,15 @@ from hotvirt.qemu.state import Observed
 MIB = 1 << 20
 STOPPED = ("paused", "prelaunch", "io-error")
 """Run states of a guest that stands still until it is told to go on. After a reset it is `prelaunch`."""
+UNSUPPORTED_AGENT = "AgentVersionNotSupported"
+BASIC_COMMANDS = frozenset((
+    "guest-ping", "guest-info", "guest-shutdown", "guest-get-osinfo", "guest-get-host-name", "guest-get-users",
+    "guest-get-timezone", "guest-get-fsinfo", "guest-network-get-interfaces", "guest-get-vcpus",
+))  # fmt: skip
+"""What is asked of every guest. Running programs and reading files is left out: some systems block that by default."""
 OF_A_RUNNING_GUEST = (
-    "AgentConnected", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "HotInterfaceChange", "Paused",
-    "MemoryHotplugAvailable", "CPUHotplugAvailable", "PCIHotplugAvailable",
+    "AgentConnected", UNSUPPORTED_AGENT, "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "HotInterfaceChange",
+    "Paused", "MemoryHotplugAvailable", "CPUHotplugAvailable", "PCIHotplugAvailable",
 )  # fmt: skip
 SLACK = 4 * MIB
 """Linux hands memory out in pieces of this size, so so much of an odd request may stay undone."""
@@ -220,8 +226,9 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
         found = conditions.remove(found, "Synchronized")
     if seen.view is not None:
         found = conditions.put(found, "AgentConnected", True, now=now)
+        found = _agent_support(found, seen.view, now)
     elif not seen.unheard:
-        found = conditions.remove(found, "AgentConnected")
+        found = conditions.remove(found, "AgentConnected", UNSUPPORTED_AGENT)
     for kind, ability in seen.kernel.conditions() if seen.kernel is not None else ():
         found = conditions.put(
             found, kind, ability.status, now=now, reason=ability.reason, message=ability.message
@@ -252,6 +259,19 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
     found = _change(found, "HotVCPUChange", job, words, sockets != asked or bool(job and job.error), now)
     found = _several(found, seen, VOLUMES, now)
     return _several(found, seen, CARDS, now)
+
+
+def _agent_support(found: list[Document], view: AgentView, now: datetime) -> list[Document]:
+    """Whether the agent lacks what is asked of every one: it is too old, or its administrator switched it off."""
+    if view.frozen:
+        return found  # then it knows next to nothing
+    if not (missing := sorted(BASIC_COMMANDS - view.info.commands)):
+        return conditions.remove(found, UNSUPPORTED_AGENT)
+    message = (
+        f"qemu-guest-agent {view.info.version} does not know, or may not run, {', '.join(missing)}: install a newer "
+        "one in the guest, or take them out of its blocked commands"
+    )
+    return conditions.put(found, UNSUPPORTED_AGENT, True, now=now, reason="MissingCommands", message=message)
 
 
 def _trouble(vmi: Document, observed: Observed) -> str:
@@ -326,6 +346,7 @@ def interfaces(vmi: Document, seen: Seen) -> list[Document]:
     before = {each.get("name"): each for each in status.get("interfaces") or ()}
     told = {str(each.get("hardware-address", "")).lower(): each for each in (seen.view.interfaces if seen.view else ())}
     seconds = attachment_names(vmi)
+    quiet = seen.unheard or (seen.view is not None and seen.view.frozen)  # its agent tells later, or when thawed
     found = []
     for interface in devices.get("interfaces") or ():
         is_second = interface["name"] in seconds
@@ -338,18 +359,21 @@ def interfaces(vmi: Document, seen: Seen) -> list[Document]:
         if said := told.get(mac):
             entry["interfaceName"] = str(said.get("name", ""))
             entry["infoSource"] = "domain, guest-agent"
-        elif seen.unheard or (seen.view is not None and seen.view.frozen):  # its agent tells later, or when thawed
+        elif quiet:
             was = before.get(interface["name"]) or {}
             entry |= {key: was[key] for key in ("interfaceName", "infoSource") if key in was}
         if is_second and said:
-            addresses = [str(a.get("ip-address")) for a in said.get("ip-addresses") or () if a.get("ip-address")]
-            if addresses:
-                entry |= {"ipAddress": addresses[0], "ipAddresses": addresses}
+            if has := addresses.of(said):
+                entry |= {"ipAddress": has[0], "ipAddresses": has}
         elif address and not is_second:
             entry["ipAddress"] = address
-            entry["ipAddresses"] = [address]
+            others = addresses.of(said) if said else (before.get(interface["name"]) or {}).get("ipAddresses") or ()
+            entry["ipAddresses"] = list(dict.fromkeys((address, *(others if said or quiet else ()))))
         found.append(entry)
-    return found
+    if quiet:
+        return [*found, *(each for each in status.get("interfaces") or () if not each.get("name"))]
+    known = {each["mac"] for each in found}
+    return [*found, *addresses.beside(seen.view.interfaces if seen.view else (), known)]
 
 
 def _link(interface: Document, seen: Seen) -> str:
