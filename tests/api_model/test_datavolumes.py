@@ -99,3 +99,13 @@ def test_who_waits_for_a_consumer():
     assert not datavolumes.waits_for_consumer(claim, None)
     for said in (datavolumes.BIND_NOW, datavolumes.SELECTED_NODE):
         assert not datavolumes.waits_for_consumer({"metadata": {"annotations": {said: ""}}}, waits)
+
+
+def test_a_data_source_names_only_what_is_beside_it():
+    """Else a DataSource of one's own would lead to anybody's claim."""
+    assert datavolumes.stands_for({"pvc": {"name": "x"}}, "mine") == ({"pvc": {"name": "x", "namespace": "mine"}}, "")
+    for kind in ("pvc", "snapshot", "dataSource"):
+        found, fault = datavolumes.stands_for({kind: {"name": "x", "namespace": "images"}}, "mine")
+        assert found is None
+        assert "put the DataSource into images" in fault
+    assert datavolumes.stands_for({}, "mine")[0] is None

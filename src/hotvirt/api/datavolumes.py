@@ -85,6 +85,18 @@ def request(source: Document, *, checksum: str = "") -> Request | None:
     return None
 
 
+def stands_for(source: Document, namespace: str) -> tuple[Document | None, str]:
+    """What a DataSource of this namespace says, with the namespace filled in, or what is wrong with it. It names only
+    what is beside it: who may copy from its namespace was asked, and nobody could ask about others."""
+    said = {kind: value for kind, value in source.items() if value and kind in ("pvc", "snapshot", "dataSource")}
+    if len(said) != 1:
+        return None, "its spec.source names neither a claim nor a snapshot, or several: name one"
+    ((kind, value),) = said.items()
+    if value.get("namespace") not in (None, "", namespace):
+        return None, f"its spec.source.{kind}.namespace is not its own: put the DataSource into {value['namespace']}"
+    return {kind: {**value, "namespace": namespace}}, ""
+
+
 def waits_for_consumer(claim: Document, storage_class: Document | None) -> bool:
     """Nothing is made for it yet, as nobody uses it."""
     if (storage_class or {}).get("volumeBindingMode") != "WaitForFirstConsumer":

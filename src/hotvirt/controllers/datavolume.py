@@ -79,11 +79,12 @@ class DataVolumeController:
             found = self._sources.get(name, where)
             if found is None:
                 return None, f"there is no DataSource {name!r} in namespace {where}: create it"
-            source = found["spec"].get("source") or {}
-            further = source.get("dataSource")
-            if not further:
-                return {key: {"namespace": where, **value} for key, value in source.items() if value}, ""
-            where, name = str(further.get("namespace") or where), str(further["name"])
+            source, fault = datavolumes.stands_for(found["spec"].get("source") or {}, where)
+            if source is None:
+                return None, f"DataSource {name!r} in namespace {where}: {fault}"
+            if "dataSource" not in source:
+                return source, ""
+            name = str(source["dataSource"]["name"])
         return None, f"DataSource {name!r} in namespace {where} leads to too many others"
 
     async def _create(self, volume: Document, source: Document) -> Document:

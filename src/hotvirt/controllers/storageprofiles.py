@@ -4,6 +4,7 @@ The profile's spec is a person's, its status what holds: the spec where it says 
 class. A DataSource is ready when what it stands for is.
 """
 
+from hotvirt.api import datavolumes
 from hotvirt.api.datavolumes import GROUP
 from hotvirt.controllers import datavolume_status
 from hotvirt.kube import conditions
@@ -93,23 +94,23 @@ class DataSources:
         return DONE
 
     def _resolved(self, source: Document, depth: int = 0) -> tuple[Document | None, bool, str, str]:
-        said = (source.get("spec") or {}).get("source") or {}
         namespace = source["metadata"]["namespace"]
+        said, fault = datavolumes.stands_for((source.get("spec") or {}).get("source") or {}, namespace)
+        if said is None:
+            return None, False, "NoSource", fault
         if further := said.get("dataSource"):
-            found = self._sources.get(further["name"], further.get("namespace") or namespace)
+            found = self._sources.get(further["name"], namespace)
             if found is None or depth > 4:
                 return None, False, "NotFound", f"there is no DataSource {further['name']!r}"
             return self._resolved(found, depth + 1)
-        for kind, informer in (("pvc", self._claims), ("snapshot", self._snapshots)):
-            if named := said.get(kind):
-                obj = informer.get(named["name"], named.get("namespace") or namespace)
-                if obj is None:
-                    return {kind: named}, False, "NotFound", f"{kind} {named['name']} is not there"
-                status = obj.get("status") or {}
-                ready = status.get("phase") == "Bound" if kind == "pvc" else bool(status.get("readyToUse"))
-                words = "DataSource is ready to be consumed" if ready else f"{kind} {named['name']} is not ready"
-                return {kind: named}, ready, "Ready" if ready else "NotReady", words
-        return None, False, "NoSource", "spec.source names neither a claim nor a snapshot"
+        ((kind, named),) = said.items()
+        obj = (self._claims if kind == "pvc" else self._snapshots).get(named["name"], namespace)
+        if obj is None:
+            return said, False, "NotFound", f"{kind} {named['name']} is not there"
+        status = obj.get("status") or {}
+        ready = status.get("phase") == "Bound" if kind == "pvc" else bool(status.get("readyToUse"))
+        words = "DataSource is ready to be consumed" if ready else f"{kind} {named['name']} is not ready"
+        return said, ready, "Ready" if ready else "NotReady", words
 
     def _all(self) -> list[Key]:
         return [key_of(each) for each in self._sources.list()]

@@ -240,8 +240,8 @@ class Imports:
             source = (await self._client.get(resource, name, namespace))["spec"].get("source") or {}
         except NotFound:
             raise NotYet("SourceMissing", f"there is no {kind} {name!r}: create it") from None
-        if kind == "VolumeImportSource":
-            return datavolumes.request(source)
+        if kind == "VolumeImportSource":  # no claims: those of others could be meant, and nobody was asked
+            return datavolumes.request({k: v for k, v in source.items() if k in ("blank", "http", "registry")})
         return Request("pvc", {"name": str(source.get("name")), "namespace": namespace})
 
     def _of_data_source(self, ref: Document, namespace: str, depth: int = 0) -> Request:
@@ -249,12 +249,13 @@ class Imports:
         found = self._sources.get(name, where)
         if found is None or depth > 4:
             raise NotYet("DataSourceMissing", f"there is no DataSource {name!r} in namespace {where}: create it")
-        source = found["spec"].get("source") or {}
+        source, fault = datavolumes.stands_for(found["spec"].get("source") or {}, where)
+        if source is None:
+            raise NotYet("DataSourceMissing", f"DataSource {name!r} in namespace {where}: {fault}")
         if further := source.get("dataSource"):
             return self._of_data_source(further, where, depth + 1)
-        request = datavolumes.request({key: {"namespace": where, **value} for key, value in source.items() if value})
-        if request is None:
-            raise NotYet("DataSourceMissing", f"DataSource {name!r} in namespace {where} names no source: edit it")
+        request = datavolumes.request(source)
+        assert request is not None
         return request
 
     # The task
