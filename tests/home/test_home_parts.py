@@ -32,14 +32,17 @@ class Store:
 
 async def test_first_start_makes_everything_and_the_second_leaves_a_persons_changes():
     store = Store()
-    await bootstrap.ensure(store, version="v1")
-    assert store.objects["kubevirts", "kubevirt"]["status"]["phase"] == "Deployed"
+    await bootstrap.ensure(store, version="v1", speaks="v1.9.0")
+    status = store.objects["kubevirts", "kubevirt"]["status"]
+    assert status["phase"] == "Deployed"
+    # Scripts fetch the virtctl of this version.
+    assert (status["operatorVersion"], status["observedKubeVirtVersion"]) == ("v1", "v1.9.0")
     assert ("storageclasses", "hotvirt-directory") in store.objects
     assert store.patched == [
         ("cdis", "cdi", "status"), ("cdiconfigs", "config", "status"), ("kubevirts", "kubevirt", "status")
     ]  # fmt: skip
     store.patched.clear()
-    await bootstrap.ensure(store, version="v1")
+    await bootstrap.ensure(store, version="v1", speaks="v1.9.0")
     assert {plural for plural, _, _ in store.patched} == {"clusterroles", "clusterrolebindings"}
 
 

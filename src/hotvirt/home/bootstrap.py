@@ -46,19 +46,21 @@ def kept_current() -> list[tuple[Resource, Document]]:
     ]
 
 
-def kubevirt_status(generation: int, version: str) -> Document:
+def kubevirt_status(generation: int, version: str, speaks: str) -> Document:
+    """`speaks`: the KubeVirt whose API this is. Scripts take it for the version of virtctl to fetch."""
     conditions = {"Available": "True", "Created": "True", "Progressing": "False", "Degraded": "False"}
     return {
         "phase": "Deployed",
         "observedGeneration": generation,
         "operatorVersion": version,
-        "observedKubeVirtVersion": version,
-        "targetKubeVirtVersion": version,
+        "observedKubeVirtVersion": speaks,
+        "targetKubeVirtVersion": speaks,
+        "defaultArchitecture": "amd64",
         "conditions": [{"type": kind, "status": status} for kind, status in conditions.items()],
     }
 
 
-async def ensure(client: Client, *, version: str) -> None:
+async def ensure(client: Client, *, version: str, speaks: str = "") -> None:
     had_class = False
     for resource, namespace, obj in made_once():
         if had_class and obj["metadata"]["name"] == WAITING_CLASS:
@@ -74,7 +76,7 @@ async def ensure(client: Client, *, version: str) -> None:
             await client.patch(resource, obj["metadata"]["name"], obj)
     await _cdi_status(client, version)
     current = await client.get(KUBEVIRTS, "kubevirt", NAMESPACE)
-    status = kubevirt_status(current["metadata"].get("generation", 1), version)
+    status = kubevirt_status(current["metadata"].get("generation", 1), version, speaks or version)
     if current.get("status") != status:
         await client.patch(KUBEVIRTS, "kubevirt", {"status": status}, NAMESPACE, subresource="status")
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hotvirt.home import bootstrap, lock, logs
-from hotvirt.home.assembly import VERSION, Home
+from hotvirt.home.assembly import KUBEVIRT, VERSION, Home
 from hotvirt.home.contexts import last_port, write_kubeconfigs
 from hotvirt.home.errors import HomeError
 from hotvirt.home.notify import Notifier
@@ -43,7 +43,7 @@ async def _serve(place: Paths, port: int | None, held: lock.Lock, notifier: Noti
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     notifier.step(f"opening {place.state}")
     async with _api(place, port) as (home, access):
-        await bootstrap.ensure(home.client("home"), version=VERSION)
+        await bootstrap.ensure(home.client("home"), version=VERSION, speaks=KUBEVIRT)
         notifier.step(write_kubeconfigs(place, access))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(keep_running(name, part), name=name) for name, part in home.parts().items()]
