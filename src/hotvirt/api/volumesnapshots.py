@@ -1,4 +1,4 @@
-"""VolumeSnapshots, their contents and classes, as the Kubernetes storage group (snapshot.storage.k8s.io) has them. Pure.
+"""VolumeSnapshots, their contents and classes, as the Kubernetes group snapshot.storage.k8s.io has them. Pure.
 
 They are the definitions of Kubernetes' CSI snapshotter, in the parts that clients read and write.
 """
