@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from hotvirt.api.attachments import Bridge
 from hotvirt.node import bridge, taps
 from hotvirt.node.network import NetworkError
 from hotvirt.node.rules import Place
@@ -282,3 +283,17 @@ def _words(cmdline):
         return cmdline.read_text().replace("\0", " ")
     except OSError:
         return ""
+
+
+async def test_a_card_on_a_bridge_of_the_nodes(network):
+    lan = {"name": "lan", "macAddress": "02:00:00:00:00:05", "bridge": {}}
+    with pytest.raises(NetworkError, match="this node has no bridge br9: make it"):
+        await network.second(lan, bridge=Bridge(name="br9"), place=1, uid=UID)
+    told("ip", "link", "add", "br1", "type", "bridge")
+    nic, tap = await network.second(lan, bridge=Bridge(name="br1", mtu=1400), place=1, uid=UID)
+    (link,) = json.loads(told("ip", "-j", "link", "show", "master", "br1"))
+    assert (link["ifname"], link["mtu"], nic.mtu) == (bridge.tap_name(network._names, UID, 1), 1400, 1400)
+    os.close(tap)
+    with pytest.raises(NetworkError, match="bridge br1 keeps no VLANs apart: ip link set br1 type bridge vlan_filt"):
+        await network.second(lan, bridge=Bridge(name="br1", vlan=12), place=1, uid=UID)
+    assert links() == ["lo", network._names.bridge, "br1"], "what cannot be connected leaves nothing"
