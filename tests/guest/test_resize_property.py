@@ -1,10 +1,12 @@
-"""Random edits of memory, CPUs and disks of one running guest, with kills of the home between and amidst them.
+"""Random edits of memory, CPUs, disks and a card's cable of one running guest, with kills of the home between and
+amidst them, at any moment.
 
 However they come, the guest ends with what the VM asks for last, and the VMI says the same, or a condition why not.
 One home and one guest serve all examples, so each begins where the last one ended.
 """
 
 import json
+import re
 import subprocess
 import time
 
@@ -19,7 +21,7 @@ SIZES = (448, 512, 576, 640, 768)
 """MiB; the guest boots with the second."""
 BOOT = SIZES[1]
 CLAIMS = ("left", "right")
-CHANGES = {"HotMemoryChange", "HotVCPUChange", "HotVolumeChange"}
+CHANGES = {"HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "HotInterfaceChange"}
 
 memories = st.sampled_from(SIZES).map(lambda size: {"domain": {"memory": {"guest": f"{size}Mi"}}})
 cpus = st.integers(1, 3).map(lambda count: {"domain": {"cpu": {"sockets": count}}})
@@ -44,7 +46,10 @@ def volumes(draw):
     }
 
 
-edits = st.one_of(memories, cpus, volumes())
+cables = st.sampled_from(("up", "down")).map(
+    lambda state: {"domain": {"devices": {"interfaces": [{"name": "default", "masquerade": {}, "state": state}]}}}
+)
+edits = st.one_of(memories, cpus, volumes(), cables)
 
 
 class Edits(RuleBasedStateMachine):
@@ -66,10 +71,11 @@ class Edits(RuleBasedStateMachine):
         for sent in [self._send(edit) for edit in burst]:
             answered(sent)
 
-    @rule(burst=st.lists(edits, min_size=1, max_size=3))
-    def home_dies_amidst(self, burst):
+    @rule(burst=st.lists(edits, min_size=1, max_size=3), after=st.floats(0, 1))
+    def home_dies_amidst(self, burst, after):
         sent = [self._send(edit) for edit in burst]
         answered(sent[0])
+        time.sleep(after)  # amidst whatever it does by then
         self.home.kill()
         for each in sent[1:]:  # an edit that the home did not acknowledge may be lost, or not
             each.communicate(timeout=60)
@@ -80,10 +86,12 @@ class Edits(RuleBasedStateMachine):
 
         def agrees():
             seen.update(agree(home, self.boot))
-            return not seen["differs"] or seen["why"]
+            return set(seen["differs"].values()) <= seen["why"].keys()
 
-        home.wait_until("guest = VMI = VM, or it is said why not", agrees)
-        assert not seen["differs"] or seen["why"], seen
+        try:
+            home.wait_until("guest = VMI = VM, or it is said why not", agrees)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen}") from None
         if not seen["differs"]:
             assert not [c for c in seen["conditions"] if c == "RestartRequired"], seen
 
@@ -94,30 +102,47 @@ def answered(sent):
 
 
 def agree(home, boot):
-    """What differs between VM, VMI and guest, and why by the VMI's conditions."""
+    """What differs between VM, VMI and guest, each with the condition that is to explain it; and what those say."""
     asked = home.kubectl_json("get", "vm", "box")["spec"]["template"]["spec"]
     answer = home.hotvirt("guest", "vm/box", "-o", "json", check=False)
     if answer.returncode:  # a new home has yet to greet the agent, or the guest reboots
-        return {"differs": ["the guest does not answer"], "why": [], "bootID": boot["bootID"]}
+        return {"differs": {"the guest does not answer": ""}, "why": {}, "bootID": boot["bootID"]}
     vmi, facts = home.vmi("box"), json.loads(answer.stdout)
     status = vmi["status"]
     size = asked["domain"]["memory"]["guest"]
     hot = {v["name"] for v in asked["volumes"] if v.get("persistentVolumeClaim")}
+    cable = asked["domain"]["devices"]["interfaces"][0].get("state", "up")
     found = {c["type"]: c for c in status.get("conditions", ())}
     more = facts["memTotalBytes"] - boot["memTotalBytes"] - (int(size.removesuffix("Mi")) - BOOT) * MIB
+    memory, cpus, disks = "HotMemoryChange", "HotVCPUChange", "HotVolumeChange"
     views = {
-        "VMI's memory": status["memory"]["guestCurrent"] == size,
-        "guest's memory": abs(more) <= 8 * MIB,
-        "VMI's sockets": status["currentCPUTopology"]["sockets"] == asked["domain"]["cpu"]["sockets"],
-        "guest's CPUs": facts["onlineCPUs"] == asked["domain"]["cpu"]["sockets"],
-        "VMI's volumes": {v["name"] for v in status["volumeStatus"] if v.get("phase") == "Ready"} == hot,
-        "no volume on its way out": {v["name"] for v in status["volumeStatus"]} == hot | {"scratch"},
-        "guest's disks": {d["serial"] for d in facts["blockDevices"] if d["serial"]} == hot,
-        "nothing left to do": not CHANGES & found.keys(),
+        "VMI's memory": (memory, status["memory"]["guestCurrent"] == size),
+        "guest's memory": (memory, abs(more) <= 8 * MIB),
+        "VMI's sockets": (cpus, status["currentCPUTopology"]["sockets"] == asked["domain"]["cpu"]["sockets"]),
+        "guest's CPUs": (cpus, facts["onlineCPUs"] == asked["domain"]["cpu"]["sockets"]),
+        "VMI's volumes": (disks, {v["name"] for v in status["volumeStatus"] if v.get("phase") == "Ready"} == hot),
+        "no volume on its way out": (disks, {v["name"] for v in status["volumeStatus"]} == hot | {"scratch"}),
+        "guest's disks": (disks, {d["serial"] for d in facts["blockDevices"] if d["serial"]} == hot),
+        "VMI's cable": ("HotInterfaceChange", {each["linkState"] for each in status["interfaces"]} == {cable}),
+        **{f"no {kind}": (kind, kind not in found) for kind in CHANGES},
     }
-    stuck = [c["message"] for kind, c in found.items() if kind in CHANGES and c["status"] == "False"]
-    differs = [view for view, holds in views.items() if not holds]
-    return {"differs": differs, "why": stuck, "conditions": found, "bootID": facts["bootID"]}
+    differs = {view: kind for view, (kind, holds) in views.items() if not holds}
+    if not differs and carrier(home) != (cable == "up"):
+        differs["guest's cable"] = "HotInterfaceChange"
+    why = {kind: c["message"] for kind, c in found.items() if kind in CHANGES and c["status"] == "False"}
+    return {"differs": differs, "why": why, "conditions": found, "bootID": facts["bootID"]}
+
+
+def carrier(home):
+    """Whether the guest's card has a cable, by its kernel."""
+    with home.console("box") as console:
+        console.type("\n")
+        console.read_until("# ")
+        console.type("echo cable $(cat /sys/class/net/eth0/carrier).\n")
+        heard = console.read_until("# ")
+        while not (found := re.search(r"cable ([01]?)\.", heard)):
+            heard += console.read_until("# ")
+        return found[1] == "1"
 
 
 def test_random_edits_end_where_they_should(home):
