@@ -315,9 +315,11 @@ def test_copies_of_claims_share_what_they_have_in_common(shared, packed):
 
 def test_copying_another_namespaces_claim_needs_leave_there(shared):
     home, _ = shared
+    home.apply(data_volume("theirs", {"blank": {}}))
+    done(home, "theirs")
     home.kubectl("create", "namespace", "mine")
     home.kubectl("create", "rolebinding", "me", "--clusterrole=edit", "--user=me", "-n", "mine")
-    copy = data_volume("theft", {"pvc": {"name": "f-raw", "namespace": "default"}}, size=0)
+    copy = data_volume("theft", {"pvc": {"name": "theirs", "namespace": "default"}}, size=0)
     copy["metadata"]["namespace"] = "mine"
     asked = ("apply", "--as=me", "-f", "-")
     refused = home.kubectl(*asked, check=False, text=json.dumps(copy))

@@ -140,7 +140,8 @@ class Imports:
         known = {volume["metadata"]["name"] for volume in self._pvs.list()}
         known |= {volume_name(claim) for claim in self._claims.list()}
         for directory in self._places.volumes.glob("pvc-*"):
-            if directory.name not in known:
+            if directory.name not in known and bases.disk_in(directory) is None:
+                # A disk that is whole is left: its volume may have been retained, and then deleted.
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
             copying.sweep(directory)
