@@ -121,3 +121,11 @@ def test_consoles_are_logged_unless_somebody_declines():
     assert consolelog.is_wanted({}, {})
     assert not consolelog.is_wanted({}, {"disableSerialConsoleLog": {}})
     assert not consolelog.is_wanted({"domain": {"devices": {"logSerialConsole": False}}}, {})
+
+
+def test_disks_are_tried_in_the_manifests_order_where_it_names_none():
+    root, blank = Disk(name="root", bus="virtio"), Disk(name="blank", bus="scsi")
+    found = render_devices.in_boot_order((root, blank), ())
+    assert [(each.name, each.boot_index) for each in found] == [("root", 1), ("blank", 2)]
+    asked = Disk(name="blank", bus="scsi", boot_index=1)
+    assert render_devices.in_boot_order((root, asked), ()) == (root, asked)

@@ -84,7 +84,9 @@ def machine(
         hugepage_size=hugepage_size(memory),
         firmware=firmware,
         kernel=kernel,
-        disks=render_devices.with_threads(disks, domain, vcpus=topology.vcpus),
+        disks=render_devices.with_threads(
+            disks if kernel else render_devices.in_boot_order(disks, nics), domain, vcpus=topology.vcpus
+        ),
         nics=render_devices.with_indices(nics, devices),
         smbios=render_devices.smbios(domain, cluster_smbios or {}),
         qmp_fd=channels.qmp,

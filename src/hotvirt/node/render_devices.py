@@ -127,6 +127,14 @@ def watchdog(devices: Document) -> WatchdogAction | None:
     return WATCHDOG_ACTIONS[(given.get("i6300esb") or {}).get("action") or ""]
 
 
+def in_boot_order(disks: tuple[Disk, ...], nics: tuple[Nic, ...]) -> tuple[Disk, ...]:
+    """The disks, which are tried in the manifest's order where it names no other: firmware has one of its own else, and
+    may stop at a blank disk on another bus."""
+    if any(each.boot_index is not None for each in (*disks, *nics)):
+        return disks
+    return tuple(structs.replace(disk, boot_index=number) for number, disk in enumerate(disks, 1))
+
+
 def with_threads(disks: tuple[Disk, ...], domain: Document, *, vcpus: int) -> tuple[Disk, ...]:
     """Each virtio disk with the thread that serves it, and its queues. Shared: one for all that have none of their own.
     Auto: up to two a vCPU, shared in turn. A pool: as many as it says."""
