@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from hotvirt.qemu import qmp
 from hotvirt.qemu.errors import NotThere, QemuGone, QemuTimeout, QmpError
-from hotvirt.qemu.qmp import Event, Monitor
+from hotvirt.qemu.qmp import Event, Monitor, Pace
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": ""}, "capabilities": []}}
 
@@ -207,3 +208,25 @@ async def test_descriptors_travel_with_their_command(qemu: FakeQemu, monitor: Mo
     assert numbers == [7, 7, 7]
     assert len(qemu.descriptors) == 3
     assert os.pread(qemu.descriptors[0], 10, 0) == b"content"
+
+
+def test_events_are_taken_at_a_pace():
+    pace = Pace()
+    waits = [pace.take(100.0) for _ in range(qmp.BURST + 3)]
+    assert waits[: qmp.BURST] == [0.0] * qmp.BURST
+    assert waits[qmp.BURST :] == [pytest.approx(n / qmp.A_SECOND) for n in (1, 2, 3)]
+    assert pace.take(100.0 + 4 / qmp.A_SECOND) == 0.0
+    assert [pace.take(1000.0) for _ in range(qmp.BURST)] == [0.0] * qmp.BURST
+    assert pace.take(1000.0) > 0
+
+
+async def test_a_guest_that_reports_without_end_leaves_the_loop_to_others(qemu: FakeQemu, monitor: Monitor) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    monitor._client._pace = Pace(5.0, began)
+    with monitor.events() as events:
+        for number in range(30):
+            await qemu.send({"event": "ACPI_DEVICE_OST", "data": {"n": number}, "timestamp": {}})
+        assert [(await events.get()).data["n"] for _ in range(30)] == list(range(30))
+    assert loop.time() - began >= 20 / qmp.A_SECOND, "all were taken at once"
+    assert await monitor.execute("query-status") == {}

@@ -29,6 +29,9 @@ from hotvirt.qemu.errors import NotThere, QemuGone, QemuTimeout, QmpError
 log = logging.getLogger(__name__)
 
 _UNREAD_EVENTS = 1000
+BURST, A_SECOND = 1000, 250
+"""Events that are taken at once, and then each second. A guest can have QEMU report things without end; what it reports
+too fast waits in QEMU, and with it the answers to what is asked of that guest, which are nobody else's."""
 
 
 class Event(Struct, frozen=True):
@@ -39,14 +42,35 @@ class Event(Struct, frozen=True):
     at: float = 0.0
 
 
+class Pace(Struct):
+    """How fast events are taken. Time is an argument."""
+
+    room: float = float(BURST)
+    since: float = 0.0
+
+    def take(self, now: float) -> float:
+        """Seconds to wait for this one."""
+        self.room = min(float(BURST), self.room + (now - self.since) * A_SECOND) - 1
+        self.since = now
+        return max(0.0, -self.room / A_SECOND)
+
+
 class _Client(QMPClient):  # type: ignore[misc]
-    """Knows when its own output is flushed: a descriptor must be sent between two commands, not inside one."""
+    """Knows when its own output is flushed: a descriptor must be sent between two commands, not inside one. Takes
+    events at a pace that leaves the loop to others."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self._pace = Pace()
         # The library reports every lost connection as an error; here it is how a guest ends.
         self.logger = logging.getLogger(f"{__name__}.wire")
         self.logger.setLevel(logging.CRITICAL)
+
+    async def _do_recv(self) -> Any:
+        message = await super()._do_recv()
+        if "event" in message:
+            await asyncio.sleep(self._pace.take(asyncio.get_running_loop().time()))
+        return message
 
     def flushed(self) -> bool:
         writer = self._writer
