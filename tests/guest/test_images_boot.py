@@ -23,6 +23,7 @@ pytestmark = [
 
 GIB = 1 << 30
 PATIENCE = 120.0
+OVMF = Path("/usr/share/OVMF")
 
 
 class Guest:
@@ -94,12 +95,13 @@ class Guest:
 
 
 @contextlib.asynccontextmanager
-async def started(folder: Path, *argv: str, memory: int = 512) -> AsyncIterator[Guest]:
+async def started(folder: Path, *argv: str, memory: int = 512, vcpus: int = 2) -> AsyncIterator[Guest]:
     # A CPU plugged in while every region of the translation buffer is taken aborts QEMU (7.2: assertion in
     # tcg/region.c, seen with tb-size=32 and a 6.12 kernel). These guests don't fill 256 MiB.
     base = [
         "-machine", "q35", "-accel", "tcg,tb-size=256", "-cpu", "max", "-display", "none", "-no-user-config",
-        "-nodefaults", "-m", f"{memory}M,slots=4,maxmem=4G", "-smp", "cpus=2,maxcpus=4,sockets=4,cores=1,threads=1",
+        "-nodefaults", "-m", f"{memory}M,slots=4,maxmem=4G",
+        "-smp", f"cpus={vcpus},maxcpus=4,sockets=4,cores=1,threads=1",
         "-qmp", f"unix:{folder}/qmp,server=on,wait=off",
         "-chardev", f"socket,id=ser0,path={folder}/serial,server=on,wait=off,logfile={folder}/log",
         "-serial", "chardev:ser0",
@@ -225,7 +227,18 @@ async def test_debian_starts_by_itself_grows_into_its_disk_and_serves_root_on_th
         assert await guest.stopped() == 0
 
 
-async def test_debian_follows_its_seed(debian: ImageFiles, tmp_path: Path) -> None:
+def secure_boot(folder: Path) -> list[str]:
+    """Firmware that starts what Microsoft's key signed, and nothing else."""
+    shutil.copyfile(OVMF / "OVMF_VARS_4M.ms.fd", folder / "vars.fd")
+    code = f"if=pflash,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.secboot.fd"
+    return [
+        "-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on",
+        "-drive", code, "-drive", f"if=pflash,format=raw,file={folder}/vars.fd",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not OVMF.is_dir(), reason="ovmf is not installed")
+async def test_debian_boots_securely_from_sata_and_follows_its_seed(debian: ImageFiles, tmp_path: Path) -> None:
     assert debian.disk is not None
     await disks.overlay(tmp_path / "disk", debian.disk, debian.disk_format)
     user_data = (
@@ -236,11 +249,14 @@ async def test_debian_follows_its_seed(debian: ImageFiles, tmp_path: Path) -> No
     content = seed.render(instance_id="i", hostname="web", user_data=user_data, network_config=network)
     seed.write(tmp_path / "seed.iso", content)
     argv = [
-        "-drive", f"if=none,id=d0,format=qcow2,file={tmp_path}/disk", "-device", "virtio-blk-pci,drive=d0",
+        *secure_boot(tmp_path),
+        "-drive", f"if=none,id=d0,format=qcow2,file={tmp_path}/disk", "-device", "ide-hd,bus=ide.0,drive=d0",
         "-drive", f"if=none,id=c0,format=raw,readonly=on,file={tmp_path}/seed.iso", "-device", "scsi-cd,drive=c0",
         "-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0",
     ]  # fmt: skip
-    async with started(tmp_path, *kernel(debian), *argv, memory=768) as guest:
+    # One vCPU: emulated ones wait for each other whenever the firmware's protected part is entered.
+    async with started(tmp_path, *argv, memory=768, vcpus=1) as guest:
+        assert "Secure boot enabled" in await guest.sh("dmesg")
         assert "status: done" in await guest.sh("cloud-init status --wait")
         assert await guest.sh("hostname; id -un alice; cat /etc/motd; ls /root/ran") == "web\nalice\nhello/root/ran\n"
         assert await guest.sh("systemctl is-system-running --wait; systemctl --failed --no-legend") == "running\n"

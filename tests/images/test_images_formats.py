@@ -7,6 +7,7 @@ import struct
 import subprocess
 import uuid
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,10 @@ def test_the_partition_table_is_a_gpt_with_good_checksums() -> None:
         first, last = struct.unpack_from("<QQ", table, 128 + 32)
         assert first == gpt.ROOT_START
         assert (last - first + 1) * 512 >= 64 << 20
+        parts = sorted(struct.unpack_from("<QQ", table, number * 128 + 32) for number in range(3))
+        assert [start for start, _ in parts] == [gpt.BOOT_START, gpt.EFI_START, gpt.ROOT_START]  # the root can grow
+        assert all(end < start for (_, end), (start, _) in pairwise(parts))
+        assert table[2 * 128 : 2 * 128 + 16] == uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b").bytes_le
     # GRUB: the first sector names where the core is, the core's first sector where the rest of it is.
     (core_at,) = struct.unpack_from("<Q", disk, 0x5C)
     rest_at, sectors = struct.unpack_from("<QH", disk, core_at * 512 + 500)

@@ -117,12 +117,8 @@ def debian(home: Any, virtctl: Virtctl) -> "Debian":
     """A Debian made by `create vm`; it is asked to start when the first case is, and is up when it is needed."""
     key = virtctl.directory / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    # A kernel for virtual machines knows no SATA, which disks are on where nothing says otherwise.
-    devices = {"preferredDiskBus": "virtio"}
-    kind = {"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": "VirtualMachineClusterPreference"}
-    home.apply({**kind, "metadata": {"name": "virtio"}, "spec": {"devices": devices}})
     manifest = virtctl(
-        "create", "vm", "--name=deb", "--preference=virtio", "--memory=1Gi",
+        "create", "vm", "--name=deb", "--memory=1Gi",
         "--volume-containerdisk=src:hotvirt/debian:12,name:root", "--user=ada",
         f"--ssh-key={key.with_suffix('.pub').read_text().strip()}",
         "--termination-grace-period=20", "--access-cred=type:password,src:passwords",

@@ -1,4 +1,5 @@
-"""Lays out a disk that starts by BIOS: a GPT, GRUB's two parts in their places, one root partition. Pure: bytes out.
+"""Lays out a disk that starts by BIOS and by UEFI: a GPT, GRUB's two parts in their places, an EFI system partition and
+the root's, which is the last so that it can grow. Pure: bytes out.
 
 GRUB's own installer needs a mounted filesystem and a block device, so root. What it would write is little: the first
 sector jumps to where the core image lies, whose first sector says where the rest of it lies.
@@ -13,10 +14,13 @@ SECTOR = 512
 _MIB = 1 << 20
 BOOT_START = 2048
 BOOT_SECTORS = 2048
-ROOT_START = BOOT_START + BOOT_SECTORS
+EFI_START = BOOT_START + BOOT_SECTORS
+EFI_SECTORS = 32 * _MIB // SECTOR
+ROOT_START = EFI_START + EFI_SECTORS
 _ENTRIES, _ENTRY_SIZE = 128, 128
 _TABLE_SECTORS = _ENTRIES * _ENTRY_SIZE // SECTOR
 _BIOS_BOOT = uuid.UUID("21686148-6449-6e6f-744e-656564454649")
+_EFI_SYSTEM = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 _LINUX_ROOT_X86_64 = uuid.UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 _MBR_CODE_BYTES = 440
 _CORE_LOCATION = 0x5C
@@ -37,15 +41,16 @@ def disk_bytes(root_bytes: int) -> int:
 
 
 def layout(*, size: int, boot_image: bytes, core_image: bytes, disk_id: uuid.UUID) -> list[Piece]:
-    """Everything on a disk of `size` bytes but the root filesystem, which goes to ROOT_START * SECTOR."""
+    """Everything on a disk of `size` bytes but the file systems, which go to EFI_START and ROOT_START."""
     if len(core_image) > BOOT_SECTORS * SECTOR or len(boot_image) != SECTOR:
         raise ValueError("the boot loader does not fit into its partition")
     total = size // SECTOR
     root_end = total - _TABLE_SECTORS - 2
     table = b"".join(
         (
-            _entry(_BIOS_BOOT, number=1, first=BOOT_START, last=ROOT_START - 1, name="bios-boot", disk_id=disk_id),
+            _entry(_BIOS_BOOT, number=1, first=BOOT_START, last=EFI_START - 1, name="bios-boot", disk_id=disk_id),
             _entry(_LINUX_ROOT_X86_64, number=2, first=ROOT_START, last=root_end, name="root", disk_id=disk_id),
+            _entry(_EFI_SYSTEM, number=3, first=EFI_START, last=ROOT_START - 1, name="efi", disk_id=disk_id),
         )
     ).ljust(_ENTRIES * _ENTRY_SIZE, b"\0")
     return [
