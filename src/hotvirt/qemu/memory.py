@@ -284,6 +284,9 @@ class _Resize:
                     assert asked is not None
                     step = asked
                 if isinstance(step, Stop):
+                    if step.reason and self.spare is not None and self.spare[2] != self.state.current:
+                        self.spare = None  # no change ends by what the guest said a while ago
+                        continue
                     if step.reason:
                         raise HotplugError(step.reason, f"{step.message}; {self._now()}")
                     return
