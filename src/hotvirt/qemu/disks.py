@@ -7,11 +7,12 @@ A disk goes onto the SCSI controller (room for 255) unless the virtio bus is ask
 Image files are handed over as descriptors (`add-fd`), so QEMU needs no right to their paths. QEMU and the guest's
 kernel take away a mounted disk without complaint, so the guest's agent is asked first whether it is in use.
 
-Different disks may be changed at the same time only from one task each guest: places are picked from what is free now.
+Different disks and cards may be changed at the same time: who picks a place that is free now holds `placing`.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct, structs
 
@@ -24,6 +25,7 @@ from hotvirt.qemu.qmp import Event, Monitor, Subscription
 from hotvirt.qemu.state import DiskState, Observed, read_disks, read_fdsets, read_free_ports
 
 SCSI_TARGETS = 255
+_placing: WeakKeyDictionary[Monitor, asyncio.Lock] = WeakKeyDictionary()
 
 
 class OpenImages(Struct, frozen=True):
@@ -218,10 +220,10 @@ async def _appear(monitor: Monitor, disk: Disk, *, opened: bool) -> None:
         raise HotplugError(
             "BusNotHotpluggable", f"disk {disk.name!r}: the sata bus takes no disk now; use scsi or virtio"
         )
-    place = await _place(monitor, disk)
     nodes = [] if opened else argv.disk_nodes(await _hand_over(monitor, disk))
-    device = argv.disk_device(disk, place=place)
-    await _in_order(monitor, disk, [*(("blockdev-add", node) for node in nodes), ("device_add", device)])
+    async with placing(monitor):
+        device = argv.disk_device(disk, place=await _place(monitor, disk))
+        await _in_order(monitor, disk, [*(("blockdev-add", node) for node in nodes), ("device_add", device)])
 
 
 async def _in_order(monitor: Monitor, disk: Disk, commands: Sequence[tuple[str, argv.Options]]) -> None:
@@ -258,6 +260,12 @@ async def _place(monitor: Monitor, disk: Disk) -> argv.Options:
     if disk.bus == "virtio":
         return await free_port(monitor, f"disk {disk.name!r}")
     return {"bus": f"{ids.SCSI_CONTROLLER}.0", "lun": 0}
+
+
+def placing(monitor: Monitor) -> asyncio.Lock:
+    """Of this guest: held from choosing a place that is free until a device is there. Two on one PCIe port are never
+    both seen."""
+    return _placing.setdefault(monitor, asyncio.Lock())
 
 
 async def free_port(monitor: Monitor, what: str) -> argv.Options:

@@ -5,7 +5,7 @@ import asyncio
 from msgspec import structs
 
 from hotvirt.qemu import argv, ids
-from hotvirt.qemu.disks import delete_device, free_port
+from hotvirt.qemu.disks import delete_device, free_port, placing
 from hotvirt.qemu.errors import AgentLacks, HotplugError, NotThere, QmpError
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.machine import Nic, Tap
@@ -33,10 +33,11 @@ async def attach_nic(monitor: Monitor, nic: Nic, *, agent: GuestAgent | None = N
 
 async def _add(monitor: Monitor, nic: Nic) -> None:
     await _drop_backend(monitor, nic.name)  # one left half attached may be another's tap
-    place = await free_port(monitor, f"interface {nic.name!r}")
     try:
-        await monitor.execute("netdev_add", await _backend(monitor, nic))
-        await monitor.execute("device_add", argv.nic_device(nic, place=place))
+        async with placing(monitor):
+            place = await free_port(monitor, f"interface {nic.name!r}")
+            await monitor.execute("netdev_add", await _backend(monitor, nic))
+            await monitor.execute("device_add", argv.nic_device(nic, place=place))
         if not nic.link_up:
             await set_link(monitor, nic.name, up=False)
     except QmpError as error:
