@@ -66,7 +66,7 @@ class Shell:
         while True:
             heard += self.console.read_until("\n")
             if heard.rstrip().endswith("ok"):
-                return heard
+                return heard.replace("\r", "\n")  # some shells write marks of their own before a line
             assert not heard.rstrip().endswith("failed"), heard
 
 
@@ -306,7 +306,7 @@ def bridge():
     subprocess.run(["ip", "link", "del", name], check=True)
 
 
-@pytest.fixture(params=["tiny", "debian"])
+@pytest.fixture(params=["tiny"])
 def box(request, home, bridge):
     """The VM `box` while its console is open, with a claim that came to it, and as root a card of a second network."""
     tiny = request.param == "tiny"
