@@ -111,7 +111,6 @@ HOLDER = """
 import asyncio, pathlib, sys
 from hotvirt.images import publish
 
-pytestmark = pytest.mark.server  # real programs run
 async def hold():
     async with publish.build_lock(pathlib.Path(sys.argv[1]), "fake"):
         print("held", flush=True)
@@ -120,6 +119,7 @@ asyncio.run(hold())
 """
 
 
+@pytest.mark.server
 async def test_a_build_in_another_process_is_waited_for_until_that_dies(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", HOLDER, str(tmp_path)]
     other = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)

@@ -130,7 +130,8 @@ def watchdog(devices: Document) -> WatchdogAction | None:
 def in_boot_order(disks: tuple[Disk, ...], nics: tuple[Nic, ...]) -> tuple[Disk, ...]:
     """The disks, which are tried in the manifest's order where it names no other: firmware has one of its own else, and
     may stop at a blank disk on another bus."""
-    if any(each.boot_index is not None for each in (*disks, *nics)):
+    named = [*(disk.boot_index for disk in disks), *(nic.boot_index for nic in nics)]
+    if any(index is not None for index in named):
         return disks
     return tuple(structs.replace(disk, boot_index=number) for number, disk in enumerate(disks, 1))
 
