@@ -50,12 +50,12 @@ def test_a_memory_dump_holds_what_the_guest_had_in_memory(virtctl, home, web):
     assert "PVC default/dump created\n" in said
     assert "Successfully submitted memory dump request of VM web\n" in said
     home.wait("vm/web", "jsonpath={.status.memoryDumpRequest.phase}=Completed")
-    if virtctl.is_ours:  # virtctl downloads by way of a VirtualMachineExport
-        virtctl("memory-dump", "download", "web", "--output=web.dump.gz")
-        with gzip.open(virtctl.directory / "web.dump.gz") as dump:
-            data = dump.read()
-        assert data.startswith(b"\x7fELF")
-        assert b"the-dump-holds-42-this" in data
+    virtctl("memory-dump", "download", "web", "--output=web.dump.gz")
+    with gzip.open(virtctl.directory / "web.dump.gz") as dump:
+        data = dump.read()
+    # virtctl keeps the archive that an export is, ours takes the dump out of it.
+    assert data.startswith(b"\x7fELF") or (not virtctl.is_ours and b"\x7fELF" in data[:4096])
+    assert b"the-dump-holds-42-this" in data
     said = virtctl("memory-dump", "remove", "web")
     assert said == "Successfully submitted remove memory dump association of VM web\n"
 
