@@ -216,7 +216,8 @@ def findings_of(one):
 
 
 def pattern(text):
-    return re.escape(text).replace(r"\#", r"[0-9]+(\.[0-9]+)?")
+    number = r"[0-9]+(\.[0-9]+)?"
+    return re.escape(text).replace(r"\#Gi", f"{number}[MG]i").replace(r"\#", number)
 
 
 def fits(said, text):
@@ -311,7 +312,7 @@ def box(request, home, bridge):
     """The VM `box` while its console is open, with a claim that came to it, and as root a card of a second network."""
     tiny = request.param == "tiny"
     home.patience = 90 if tiny else 300
-    manifest = room_for(512 if tiny else 1024, root="" if tiny else "hotvirt/debian:12")
+    manifest = room_for(512 if tiny else 1000, root="" if tiny else "hotvirt/debian:12")
     home.apply(manifest)
     claims(home)
     home.wait("vm/box", "condition=Ready")

@@ -28,7 +28,7 @@ KERNEL = (
     "/sys/devices/system/memory /sys/devices/system/cpu/hotplug /sys/devices/system/cpu/cpu1 /sys/module/pciehp "
     "/sys/module/acpiphp"
 )
-SIZES = {512: "512Mi", 1024: "1Gi"}
+SIZES = {512: "512Mi", 1000: "1000Mi"}
 ELSEWHERE = {("Memory", "memory.dimm-slots")}
 """Of a guest that takes DIMMs only: test_resize_dimms.py."""
 
