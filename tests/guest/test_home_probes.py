@@ -34,7 +34,7 @@ def test_probes_decide_on_services_and_restarts(home):
     home.apply_vm("web", extra=probed(
         readinessProbe={"httpGet": {"port": "http", "path": "/ready"}, "periodSeconds": 1, "failureThreshold": 2},
         livenessProbe={"exec": {"command": ["test", "!", "-e", "/run/sick"]}, "periodSeconds": 1,
-                       "timeoutSeconds": 10, "initialDelaySeconds": 20, "failureThreshold": 2},
+                       "timeoutSeconds": 10, "initialDelaySeconds": 40, "failureThreshold": 2},
         terminationGracePeriodSeconds=5,
     ))  # fmt: skip
     home.wait_agent("web")
