@@ -71,8 +71,7 @@ def _memory(domain: Document, path: str) -> list[Fault]:
         faults.append(
             invalid(
                 f"{path}.{where}",
-                f"{_text(size)} is more than maxGuest, {_text(most)}: "
-                "lower it, or raise memory.maxGuest",
+                f"{_text(size)} is more than maxGuest, {_text(most)}: lower it, or raise memory.maxGuest",
             )
         )
     if limit is not None and asked is not None and asked > limit:
