@@ -14,13 +14,15 @@ import yaml
 pytestmark = pytest.mark.guest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST_DISK = Path("/srv/hotvirt-example.img")
-SERIALS = "lsblk -b | tail -n +2"
+SERIALS = "until lsblk | grep -q disk; do sleep 0.1; done; lsblk -b | tail -n +2"
 NOT_BOOTED = {"debian", "registry", "secure-boot", "windows", "vm", "claim"}
 """A Debian's, an image of a registry that is not here, and what other tests boot."""
 GREETING = "until [ -s /run/greeting ]; do sleep 0.1; done; cat /run/greeting; hostname"
-SEED = "mkdir -p /mnt/s; mount -o ro $(findfs LABEL=config-2) /mnt/s; cat /mnt/s/openstack/latest/meta_data.json"
+MOUNT = "mkdir -p /mnt/{0}; until mount -o ro $(findfs LABEL={0}) /mnt/{0}; do sleep 0.1; done 2>/dev/null; "
+"""The agent answers while the guest still loads its drivers of discs."""
+SEED = MOUNT.format("config-2") + "cat /mnt/config-2/openstack/latest/meta_data.json"
 LAN = "until [ -e /sys/class/net/eth1 ]; do sleep 0.1; done; cat /sys/class/net/eth1/address"
-DISC = "mkdir -p /mnt/{0}; mount -o ro $(findfs LABEL={0}) /mnt/{0} && cat /mnt/{0}/{1}"
+DISC = MOUNT + "cat /mnt/{0}/{1}"
 GUESTS = (
     # file, guest, what is asked of it, what it answers
     ("ephemeral", "ephemeral", SERIALS, ["image", "part"]),
