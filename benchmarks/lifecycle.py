@@ -18,6 +18,7 @@ directories of their own and are taken down at the end.
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -376,7 +377,10 @@ async def census(home: Home) -> dict[str, float]:
 
 def descriptors(proc: Path) -> list[str]:
     clients = {line.split()[9] for line in (proc / "net/tcp").read_text().splitlines()[1:]}
-    links = (os.readlink(fd) for fd in (proc / "fd").iterdir())
+    links = []
+    for fd in (proc / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            links.append(os.readlink(fd))
     return [link for link in links if link.removeprefix("socket:[").removesuffix("]") not in clients]
 
 
