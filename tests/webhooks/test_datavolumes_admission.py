@@ -3,11 +3,11 @@
 import pytest
 
 from hotvirt.kube.admission import AdmissionRequest, User
-from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, POOLS, VMS, VOLUMES
-from hotvirt.webhooks import datavolumes
+from hotvirt.kube.resources import ACCESS_REVIEWS, CLAIMS, DATA_VOLUMES, POOLS, VMS, VOLUMES
+from hotvirt.webhooks import callers, datavolumes
 
 ME = User("me", ("team",))
-OURS = User("controller", (datavolumes.OUR_GROUP,))
+OURS = User("controller", (callers.OUR_GROUP,))
 COPY = {"source": {"pvc": {"namespace": "images", "name": "golden"}}, "storage": {}}
 BLANK = {"source": {"blank": {}}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}}
 
@@ -19,7 +19,7 @@ class Asked:
         self.allowed, self.reviews = allowed, []
 
     async def create(self, resource, obj, namespace=None):
-        assert resource == datavolumes.REVIEWS
+        assert resource == ACCESS_REVIEWS
         self.reviews.append(obj["spec"])
         return {"status": {"allowed": self.allowed}}
 

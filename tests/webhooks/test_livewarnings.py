@@ -6,7 +6,8 @@ import pytest
 
 from hotvirt.kube.admission import AdmissionRequest, User
 from hotvirt.kube.resources import VMIS, VMS
-from hotvirt.webhooks.admission import OUR_GROUP, VirtualMachines
+from hotvirt.webhooks.admission import VirtualMachines
+from hotvirt.webhooks.callers import OUR_GROUP
 from hotvirt.webhooks.livewarnings import warnings
 
 DOMAIN = {"memory": {"guest": "1Gi", "maxGuest": "4Gi"}, "cpu": {"sockets": 1, "maxSockets": 4}, "devices": {}}

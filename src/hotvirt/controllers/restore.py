@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from hotvirt.api import snapshots
-from hotvirt.controllers import replicas
+from hotvirt.controllers import machinestatus, replicas
 from hotvirt.controllers import restore_objects as objects
 from hotvirt.controllers.restore_objects import RestoreError
 from hotvirt.kube import conditions
@@ -286,19 +286,14 @@ class RestoreController:
             return vm
         if held or status.get("snapshotInProgress"):
             raise Waits(f"VM is locked by {held or status.get('snapshotInProgress')}")
-        return await self._machine_status(vm, {"restoreInProgress": name})
+        return await machinestatus.write(self._client, self._vms, vm, {"restoreInProgress": name})
 
     async def _unlock(self, vm: Document, restore: Document) -> None:
         if (vm.get("status") or {}).get("restoreInProgress") == restore["metadata"]["name"]:
             with suppress(NotFound):
-                await self._machine_status(vm, {"restoreInProgress": None, "memoryDumpRequest": None})
-
-    async def _machine_status(self, vm: Document, status: Document) -> Document:
-        metadata = vm["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status}
-        written = await self._client.patch(VMS, metadata["name"], patch, metadata["namespace"], subresource="status")
-        self._vms.observe(written)
-        return written
+                await machinestatus.write(
+                    self._client, self._vms, vm, {"restoreInProgress": None, "memoryDumpRequest": None}
+                )
 
     async def _tell(
         self, restore: Document, status: Document, progressing: Said | None, ready: Said | None, *, failed: str = ""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from hotvirt.api import snapshots
+from hotvirt.controllers import machinestatus
 from hotvirt.controllers import snapshot_objects as objects
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
@@ -69,7 +70,7 @@ class SnapshotController:
         claims = {v: self._claims.get(claim, key.namespace) for v, claim in snapshots.claims(vm).items()}
         found = objects.snapshotable(vm, claims, self._snapshot_classes())
         if found != ((vm.get("status") or {}).get("volumeSnapshotStatuses") or []):
-            await self._machine_status(vm, {"volumeSnapshotStatuses": found or None})
+            await machinestatus.write(self._client, self._vms, vm, {"volumeSnapshotStatuses": found or None})
         return DONE
 
     # Snapshots
@@ -103,7 +104,9 @@ class SnapshotController:
                 snapshot, {"phase": "InProgress"}, progressing=(False, f"Source is locked by {held}")
             )
         if not held:
-            vm = await self._machine_status(vm, {"snapshotInProgress": snapshot["metadata"]["name"]})
+            vm = await machinestatus.write(
+                self._client, self._vms, vm, {"snapshotInProgress": snapshot["metadata"]["name"]}
+            )
         vmi = self._vmis.get(vm["metadata"]["name"], vm["metadata"]["namespace"])
         if content is None:
             content = await self._write_content(snapshot, vm)
@@ -255,14 +258,7 @@ class SnapshotController:
     async def _unlock(self, vm: Document, snapshot: Document) -> None:
         if (vm.get("status") or {}).get("snapshotInProgress") == snapshot["metadata"]["name"]:
             with suppress(NotFound):
-                await self._machine_status(vm, {"snapshotInProgress": None})
-
-    async def _machine_status(self, vm: Document, status: Document) -> Document:
-        metadata = vm["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status}
-        written = await self._client.patch(VMS, metadata["name"], patch, metadata["namespace"], subresource="status")
-        self._vms.observe(written)
-        return written
+                await machinestatus.write(self._client, self._vms, vm, {"snapshotInProgress": None})
 
     # Small parts
 

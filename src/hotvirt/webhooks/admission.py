@@ -9,10 +9,11 @@ from typing import Any
 
 from hotvirt.api import defaults, schemas, validation, validation_settings, validation_volumes
 from hotvirt.api.defaults import ClusterSettings
-from hotvirt.kube.admission import Admission, AdmissionRequest, Read, User, Verdict
+from hotvirt.kube.admission import Admission, AdmissionRequest, Read, Verdict
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
 from hotvirt.webhooks import livewarnings, snapshots
+from hotvirt.webhooks.callers import is_ours
 from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.instancetypes import SizeKinds, Sizes
 from hotvirt.webhooks.migrations import MigrationPolicies, Migrations
@@ -23,7 +24,6 @@ KubeVirtSource = Callable[[], Document | None]
 """The KubeVirt object in force, or None before there is one."""
 
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
-OUR_GROUP = "system:serviceaccounts:kubevirt"
 RESERVED_LABELS = tuple(
     f"kubevirt.io/{name}"
     for name in ("created-by", "migrationJobUID", "nodeName", "migrationTargetNodeName", "schedulable",
@@ -40,11 +40,6 @@ def admissions(kubevirt: KubeVirtSource, read: Read = _nothing) -> tuple[Admissi
     sets = Sets(Sizes(read))
     others: tuple[Admission, ...] = (Migrations(read), MigrationPolicies(), *snapshots.admissions(read))
     return (VirtualMachines(kubevirt, read), Instances(kubevirt), KubeVirts(), SizeKinds(), sets, *others)
-
-
-def is_ours(user: User) -> bool:
-    """Whether a control-plane part asks."""
-    return OUR_GROUP in user.groups
 
 
 class VirtualMachines:

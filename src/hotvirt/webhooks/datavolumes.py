@@ -10,17 +10,14 @@ from typing import Any
 
 from hotvirt.api import datavolumes, schemas
 from hotvirt.api.faults import Fault, invalid, required
-from hotvirt.kube.admission import Admission, AdmissionRequest, User, Verdict
+from hotvirt.kube.admission import Admission, AdmissionRequest, Verdict
 from hotvirt.kube.client import Client
 from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, POOLS, VMS, VOLUMES, Resource
+from hotvirt.webhooks import callers
 from hotvirt.webhooks.causes import causes
 
 Document = dict[str, Any]
-REVIEWS = Resource(
-    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
-)  # fmt: skip
 CLAIM_PROTECTION, VOLUME_PROTECTION = "kubernetes.io/pvc-protection", "kubernetes.io/pv-protection"
-OUR_GROUP = "system:serviceaccounts:kubevirt"
 
 
 def admissions(client: Callable[[], Client]) -> tuple[Admission, ...]:
@@ -134,26 +131,13 @@ class Protection:
 async def _may_copy(client: Client, request: AdmissionRequest, specs: list[Document]) -> Verdict:
     obj = request.obj or {}
     namespace = str(obj["metadata"].get("namespace") or "")
-    if OUR_GROUP in request.user.groups:  # who asked for it was asked before
+    if callers.is_ours(request.user):  # who asked for it was asked before
         return Verdict()
     for where in sorted({each for spec in specs for each in datavolumes.foreign(spec, namespace)}):
-        if not await _may(client, request.user, where):
+        source = {"group": datavolumes.GROUP, "resource": "datavolumes", "subresource": "source", "namespace": where}
+        if not await callers.may(client, request.user, {"verb": "create", **source}):
             return Verdict(
                 denied=f"User {request.user.name} has insufficient permissions in clone source namespace {where}: "
                 f"ask for leave to create datavolumes/source there"
             )
     return Verdict()
-
-
-async def _may(client: Client, user: User, namespace: str) -> bool:
-    attributes = {
-        "verb": "create", "group": datavolumes.GROUP, "resource": "datavolumes", "subresource": "source",
-        "namespace": namespace,
-    }  # fmt: skip
-    spec = {
-        "user": user.name, "groups": list(user.groups), "uid": user.uid, "extra": user.extra,
-        "resourceAttributes": attributes,
-    }  # fmt: skip
-    review = {"apiVersion": REVIEWS.api_version, "kind": REVIEWS.kind, "metadata": {}, "spec": spec}
-    answer = await client.create(REVIEWS, review)
-    return bool(answer["status"]["allowed"])

@@ -18,11 +18,10 @@ from hotvirt.preconditions import gather
 from hotvirt.preconditions import report as reports
 from hotvirt.preconditions.facts import READ_CLAIM, Caller, Places
 from hotvirt.preconditions.gather import REVIEWS, Read
-from hotvirt.webhooks import expand, states
+from hotvirt.webhooks import callers, expand, states
 from hotvirt.webhooks.guests import GuestAccess
 
 T = TypeVar("T")
-ACCESS_REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
 MOST_CHANGES = 32
 PATIENCE = 3.0
 """Seconds that the guest's own word is waited for."""
@@ -76,15 +75,10 @@ async def _read(
 
 async def _caller(client: Client, user: User, space: str) -> Caller:
     """What the caller may, by the API's own judgement."""
-    answers = await asyncio.gather(*(_may(client, user, {**each, "namespace": space}) for each in REVIEWS.values()))
+    answers = await asyncio.gather(
+        *(callers.may(client, user, {**each, "namespace": space}) for each in REVIEWS.values())
+    )
     return Caller(name=user.name, may=dict(zip(REVIEWS, answers, strict=True)))
-
-
-async def _may(client: Client, user: User, attributes: Document) -> bool:
-    spec: Document = {"user": user.name, "groups": list(user.groups), "resourceAttributes": attributes}
-    body = {"apiVersion": ACCESS_REVIEWS.api_version, "kind": ACCESS_REVIEWS.kind, "spec": spec}
-    answer = await client.create(ACCESS_REVIEWS, body)
-    return bool((answer.get("status") or {}).get("allowed"))
 
 
 async def _places(guests: Callable[[], GuestAccess], context: RequestContext) -> Places | None:

@@ -11,11 +11,11 @@ from hotvirt.api.faults import Fault, invalid
 from hotvirt.kube import conditions
 from hotvirt.kube.admission import Admission, AdmissionRequest, Read, Verdict
 from hotvirt.kube.resources import CLONES, EXPORTS, RESTORES, SNAPSHOTS, VMS, Resource
+from hotvirt.webhooks.callers import is_ours
 from hotvirt.webhooks.causes import causes
 
 Document = dict[str, Any]
 Checks = Callable[[Document], Iterator[Fault]]
-OUR_GROUP = "system:serviceaccounts:kubevirt"
 
 
 def admissions(read: Read) -> tuple[Admission, ...]:
@@ -82,7 +82,7 @@ class LockedMachines:
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         obj, old = request.obj, request.old
-        if obj is None or old is None or request.subresource or OUR_GROUP in request.user.groups:
+        if obj is None or old is None or request.subresource or is_ours(request.user):
             return Verdict()
         return Verdict(causes=causes(locked(obj, old)))
 
