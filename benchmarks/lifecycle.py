@@ -39,6 +39,8 @@ from hotvirt.server.app import ApiServer, ServerConfig
 Doc = dict[str, Any]
 HOLD = "bench.hotvirt.io/held"
 MEMORY = "128Mi"
+CLOSING = 40
+"""Seconds. A TLS connection whose client left without a word is open for 30 more: asyncio waits for its farewell."""
 WARM_UP = 5
 NOISE = 1.5
 """MiB by which a home's least memory differs while nothing grows: allocators take and give it in large pieces."""
@@ -342,18 +344,18 @@ async def is_gone(home: Home, name: str) -> bool:
 
 async def quiet(home: Home, like: dict[str, float] | None = None) -> dict[str, float]:
     """What there is once nothing moves any more: the same twice, a second apart. Without events, which else are there
-    for an hour. What is there beside `like`'s has ten seconds to go, such as a connection that is being closed."""
+    for an hour. What is there beside `like`'s has CLOSING seconds to go."""
     began = time.monotonic()
     for event in (await home.client.list(EVENTS, "default"))["items"]:
         await home.client.delete(EVENTS, event["metadata"]["name"], "default")
     last = await census(home)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(CLOSING + 30):
         while True:
             await asyncio.sleep(1)
             now = await census(home)
             counted = {**now, "memory, MiB": 0.0}
             more = like is not None and any(count > like.get(what, 0) for what, count in counted.items())
-            if counted == {**last, "memory, MiB": 0.0} and not (more and time.monotonic() < began + 10):
+            if counted == {**last, "memory, MiB": 0.0} and not (more and time.monotonic() < began + CLOSING):
                 return now
             last = now
 
