@@ -1,5 +1,6 @@
 """Overlays on shared bases: all or nothing, kept while needed, and never on anything that is not ours."""
 
+import asyncio
 import json
 import struct
 
@@ -72,6 +73,40 @@ def test_a_base_goes_with_the_last_that_needs_it_and_those_below_it(volumes):
     on_its_way.unlink()
     assert bases.collect(volumes) == [lower]
     assert list((volumes / bases.FOLDER).iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["disk.img", "disk.qcow2"])
+async def test_copies_that_begin_at_once_share_one_base(volumes, name):
+    directory = volumes / "pvc-1"
+    directory.mkdir()
+    (directory / name).write_bytes(b"\x01" * 1024)
+    looks = []
+
+    def is_free():
+        looks.append(1)
+        return True
+
+    async def copy():
+        return await bases.freeze(directory, volumes, size=1024, is_free=is_free)
+
+    first, *others = await asyncio.gather(*(copy() for _ in range(4)))
+    assert others == [first] * 3
+    assert first.path.read_bytes() == b"\x01" * 1024
+    assert bases.chain(directory / "disk.qcow2", volumes) == [first]
+    assert [each.parent for each in bases.folder(volumes).glob("*/*")] == [first.path.parent]
+    assert len(list(bases.folder(volumes).iterdir())) == 1
+    assert sorted(each.name for each in directory.iterdir()) == [bases.PRISTINE, "disk.qcow2"]
+    assert len(looks) >= 4
+
+
+async def test_a_disk_that_gets_busy_meanwhile_is_left_as_it_was(volumes):
+    directory = volumes / "pvc-1"
+    directory.mkdir()
+    (directory / "disk.img").write_bytes(bytes(1024))
+    with pytest.raises(bases.Busy):
+        await bases.freeze(directory, volumes, size=1024, is_free=lambda: False)
+    assert [each.name for each in directory.iterdir()] == ["disk.img"]
+    assert list(bases.folder(volumes).iterdir()) == []
 
 
 @pytest.mark.parametrize("was_moved", [False, True])

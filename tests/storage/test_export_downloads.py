@@ -68,7 +68,8 @@ def test_exports(home, tmp_path):
     for wrong in ("", "x" + token):
         with pytest.raises(urllib.error.HTTPError) as refused:
             fetch(formats["raw"], wrong, link["cert"])
-        assert refused.value.code == 401
+        with refused.value as answer:
+            assert answer.code == 401
     manifests = {m["type"]: m["url"] for m in link["manifests"]}
     found = json.loads(fetch(manifests["all"], token, link["cert"]))["items"]
     assert [each["kind"] for each in found] == ["ConfigMap", "VirtualMachine"]

@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.images import disks, publish
+from hotvirt.images import copying, disks, publish
 from hotvirt.images.errors import CorruptImage, ImageError, UnsafeImage
 from hotvirt.images.tools import run
 
@@ -96,29 +96,37 @@ def is_pristine(directory: Path) -> Base | None:
 async def freeze(directory: Path, volumes: Path, *, size: int, is_free: Callable[[], bool]) -> Base:
     """The base that holds what the disk in `directory` has now. `size`: of that disk."""
     mend(directory)
-    if (base := is_pristine(directory)) is not None:
-        if not is_free():
-            raise Busy("the disk is in use")
-        return base
-    disk = disk_in(directory)
-    if disk is None:
-        raise ImageError(f"there is no disk in {directory}")
-    kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
-    path = folder(volumes) / secrets.token_hex(8) / f"disk.{kind}"
-    path.parent.mkdir(mode=0o711, parents=True)
-    new = directory / _NEW
-    new.unlink(missing_ok=True)
-    await _overlay(new, Base(path, kind), size)
-    if not is_free():
-        new.unlink()
-        path.parent.rmdir()
-        raise Busy("the disk is in use")
-    # From here to the end nothing is awaited: nobody opens the disk in between.
-    _write(directory / NOTE, {"base": str(path), "disk": disk.name})
-    publish.sync_path(disk)
-    disk.rename(path)
-    _finish(directory, path)
-    return Base(path, kind)
+    while True:
+        if (base := is_pristine(directory)) is not None:
+            if not is_free():
+                raise Busy("the disk is in use")
+            return base
+        disk = disk_in(directory)
+        if disk is None:
+            raise ImageError(f"there is no disk in {directory}")
+        before = disk.stat()
+        kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
+        path = folder(volumes) / secrets.token_hex(8) / f"disk.{kind}"
+        path.parent.mkdir(mode=0o711, parents=True)
+        # A name of its own, as several copies of one disk may begin at once.
+        made = directory / f"{copying.TEMPORARY}{path.parent.name}{_NEW}"
+        try:
+            await _overlay(made, Base(path, kind), size)
+            # From here to the end nothing is awaited: nobody opens the disk in between.
+            if not is_free():
+                raise Busy("the disk is in use")
+            if disk_in(directory) == disk and disk.stat().st_ino == before.st_ino:
+                made.rename(directory / _NEW)
+                _write(directory / NOTE, {"base": str(path), "disk": disk.name})
+                publish.sync_path(disk)
+                disk.rename(path)
+                _finish(directory, path)
+                return Base(path, kind)
+        finally:
+            if not path.exists():
+                made.unlink(missing_ok=True)
+                path.parent.rmdir()
+        # Another copy was quicker, and left a base.
 
 
 def mend(directory: Path) -> None:
@@ -214,8 +222,6 @@ def virtual_size(file: Path) -> int:
 
 def can_share(directory: Path) -> bool:
     """Whether the file system has reflinks."""
-    from hotvirt.images import copying
-
     paths = [directory / f".{secrets.token_hex(6)}" for _ in range(2)]
     try:
         with paths[0].open("x+b", buffering=0) as source, paths[1].open("xb") as target:
