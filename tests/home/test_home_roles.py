@@ -1,8 +1,10 @@
 """Who may do what with machines: each of KubeVirt's roles against each subresource, asked of the real API."""
 
 import asyncio
+import os
 import shutil
 import ssl
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from hotvirt.home import bootstrap
 from hotvirt.home.assembly import Home
 from hotvirt.home.paths import Paths
+from hotvirt.kube import kubeconfig
 from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.resources import Resource
 from hotvirt.server.pki import Pki
@@ -56,7 +59,8 @@ TABLE = {
 
 
 @pytest.fixture
-async def api():
+async def served():
+    """The place of a home whose API answers, with a binding in `default` for each role."""
     directory = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp"))
     place = Paths(state=directory, run=directory / "run", is_default=False)
     place.prepare()
@@ -74,15 +78,21 @@ async def api():
                 "subjects": [{"apiGroup": group, "kind": "User", "name": f"of {role}"}],
             }  # fmt: skip
             await client.create(bindings, binding, "default")
-        pair = Pki(place.pki).client("hotvirt-admin", ("system:masters",))
-        context = ssl.create_default_context(cafile=str(Pki(place.pki).ca))
-        context.load_cert_chain(pair.certificate, pair.key)
-        connector = aiohttp.TCPConnector(ssl=context)
-        async with aiohttp.ClientSession(access.server, connector=connector) as session:
-            yield session
+        yield place, access
     finally:
         await home.stop()
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+async def api(served):
+    place, access = served
+    pair = Pki(place.pki).client("hotvirt-admin", ("system:masters",))
+    context = ssl.create_default_context(cafile=str(Pki(place.pki).ca))
+    context.load_cert_chain(pair.certificate, pair.key)
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with aiohttp.ClientSession(access.server, connector=connector) as session:
+        yield session
 
 
 async def test_each_role_may_do_what_kubevirts_may(api):
@@ -164,3 +174,47 @@ async def test_junk_is_the_clients_fault_and_changes_nothing(api):
         now = await answer.json()
         assert now["spec"]["runStrategy"] == "Manual"
         assert not now.get("status", {}).get("memoryDumpRequest")
+
+
+SNAPSHOTS, CONTENTS, CLASSES = (
+    f"{name}.snapshot.storage.k8s.io" for name in ("volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses")
+)
+MAY = {
+    # what: the roles that may
+    f"create {SNAPSHOTS}": ("admin", "edit"),
+    f"delete {SNAPSHOTS}": ("admin", "edit"),
+    f"deletecollection {SNAPSHOTS}": ("admin",),
+    f"list {SNAPSHOTS}": ("admin", "edit", "view"),
+    f"patch {SNAPSHOTS}": ("admin", "edit"),
+    f"get {CLASSES}": ("admin", "edit", "view", NOBODY),
+    f"create {CLASSES}": (),
+    f"get {CONTENTS}": (),
+    "create virtualmachinesnapshots.snapshot.kubevirt.io": ("admin", "edit"),
+    "watch virtualmachinesnapshotcontents.snapshot.kubevirt.io": ("admin", "edit", "view"),
+    "create virtualmachinerestores.snapshot.kubevirt.io": ("admin", "edit"),
+    "create virtualmachineclones.clone.kubevirt.io": ("admin", "edit"),
+    "create virtualmachineexports.export.kubevirt.io": ("admin", "edit"),
+    "get virtualmachineexports.export.kubevirt.io": ("admin", "edit", "view"),
+    "create datavolumes.cdi.kubevirt.io": ("admin", "edit"),
+    "create persistentvolumeclaims": ("admin", "edit"),
+}
+
+
+async def test_kubectl_says_who_may_take_snapshots(served):
+    place, access = served
+    config = place.state / "as-somebody"
+    kubeconfig.write_context(config, "home", access)
+
+    async def may(what, role):
+        argv = ["auth", "can-i", *what.split(), "-n", "default", f"--as=of {role}", "--as-group=system:authenticated"]
+        process = await asyncio.create_subprocess_exec(
+            shutil.which("kubectl") or Path(sys.executable).with_name("kubectl"), *argv, "-q",
+            env={**os.environ, "KUBECONFIG": str(config)},
+        )  # fmt: skip
+        return await process.wait() == 0
+
+    wrong, asked = [], ("admin", "edit", "view", NOBODY)
+    for what, who in MAY.items():
+        found = await asyncio.gather(*(may(what, role) for role in asked))
+        wrong += [(what, role) for role, does in zip(asked, found, strict=True) if does != (role in who)]
+    assert wrong == []

@@ -7,7 +7,7 @@ this home does not serve (yet) too, so that a role says the same wherever it is 
 
 from typing import Any
 
-from hotvirt.home import cdiroles
+from hotvirt.home import cdiroles, csiroles
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, Resource
 
@@ -66,11 +66,13 @@ def roles() -> list[Document]:
             _rule("instancetype.kubevirt.io", CLUSTER_SIZES, READ),
         ]),
         *cdiroles.roles(),
+        *csiroles.roles(),
     ]  # fmt: skip
 
 
 def bindings() -> list[Document]:
-    return [_to_everybody(name) for name in ("kubevirt.io:default", "instancetype.kubevirt.io:view", cdiroles.READER)]
+    everybodys = ("kubevirt.io:default", "instancetype.kubevirt.io:view", cdiroles.READER, csiroles.READER)
+    return [_to_everybody(name) for name in everybodys]
 
 
 def _writer(verbs: list[str], gets: list[str], *, plugins: bool = False) -> list[Document]:
