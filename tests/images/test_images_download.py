@@ -1,19 +1,13 @@
 """Downloads go on where they ended, are never joined to another version, and say what stands in the way."""
 
 import hashlib
-import importlib.util
 import random
-from pathlib import Path
 
+import image_server
 import pytest
 
 from hotvirt.images import copying, download
 from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound
-
-_path = Path(__file__).parents[1] / "storage" / "image_server.py"
-_spec = importlib.util.spec_from_file_location("image_server_downloads", _path)
-image_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(image_server)
 
 KIB, MIB = 1 << 10, 1 << 20
 DATA = random.Random(5).randbytes(600 * KIB) + bytes(2 * MIB) + b"end"

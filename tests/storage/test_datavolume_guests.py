@@ -1,27 +1,17 @@
 """Guests on data volumes: what one writes is what its copies read, and what two copies write stays apart."""
 
 import hashlib
-import importlib.util
 import random
 import subprocess
-from pathlib import Path
 
+import image_server
 import pytest
+from guest_homes import manifest
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(400)]
 MIB = 1 << 20
 SIZE = 32 * MIB
 
-
-def module(path):
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_guests", path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-image_server = module(Path(__file__).with_name("image_server.py"))
-manifest = module(Path(__file__).parents[1] / "guest" / "conftest.py").manifest
 
 WHOLE = "dd if=$d bs=1M 2>/dev/null | sha256sum | cut -c1-64"
 WRITE = "dd if=/dev/urandom of=$d bs=1M seek=5 count=3 conv=fsync,notrunc 2>/dev/null"

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import hashlib
-import importlib.util
 import json
 import lzma
 import os
@@ -19,25 +18,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import image_server
 import pytest
+from guest_homes import Home
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 MIB = 1 << 20
 SIZE = 24 * MIB
 CDI = "cdi.kubevirt.io/v1beta1"
 FORMATS = ("qcow2", "vmdk", "vdi", "vhdx")
-
-
-def module(path):
-    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_storage", path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
-image_server = module(Path(__file__).with_name("image_server.py"))
-homes = module(Path(__file__).parents[1] / "guest" / "conftest.py")
-registry = module(Path(__file__).parents[1] / "guest" / "test_home_volumes.py").registry
 
 
 def pattern(seed=1, size=SIZE):
@@ -50,7 +39,7 @@ def pattern(seed=1, size=SIZE):
 def shared():
     """A home and a server of images."""
     directory = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp"))
-    home = homes.Home(directory)
+    home = Home(directory)
     try:
         home.up()
         with image_server.serve() as images:

@@ -3,14 +3,12 @@
 Long (a Debian boots): runs when HOTVIRT_LONG is set.
 """
 
-import importlib.util
 import os
 import sqlite3
 import subprocess
-from pathlib import Path
-from typing import Any
 
 import pytest
+from snapshot_guests import DISKS, claims_of, consistent, content_of, restore, snapshot
 
 pytestmark = [
     pytest.mark.guest,
@@ -18,18 +16,6 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("HOTVIRT_LONG"), reason="long: set HOTVIRT_LONG"),
 ]
 
-
-def _module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-guests = _module(Path(__file__).with_name("snapshot_guests.py"))
-DISKS = guests.DISKS
 USER_DATA = """#cloud-config
 write_files:
   - path: /root/write.py
@@ -98,17 +84,17 @@ def test_databases_on_three_disks(home, tmp_path):
     home.wait_agent("deb")
     with home.console("deb") as console:
         console.read_until("DATABASES-WRITTEN")
-    home.apply(guests.snapshot("taken", "deb"))
+    home.apply(snapshot("taken", "deb"))
     home.wait("vmsnapshot/taken", "jsonpath={.status.readyToUse}=true")
     assert home.kubectl_json("get", "vmsnapshot", "taken")["status"]["indications"] == ["GuestAgent", "Online"]
     frozen = [s["metadata"]["annotations"] for s in home.kubectl_json("get", "volumesnapshots")["items"]]
     assert [notes["snapshot.hotvirt.io/frozen"] for notes in frozen] == ["true"] * 3
-    home.apply(guests.restore("out", "copy", "taken", volumeRestorePolicy="PrefixTargetName"))
+    home.apply(restore("out", "copy", "taken", volumeRestorePolicy="PrefixTargetName"))
     home.wait("vmrestore/out", "jsonpath={.status.complete}=true")
     rows = []
-    for claim in guests.claims_of(home, "copy"):
+    for claim in claims_of(home, "copy"):
         image = tmp_path / f"{claim}.img"
-        image.write_bytes(guests.content_of(home, claim))
+        image.write_bytes(content_of(home, claim))
         # Not even a journal is to be replayed: frozen, they were as whole as unmounted ones.
         subprocess.run(["/sbin/e2fsck", "-fn", str(image)], check=True, capture_output=True)
         features = subprocess.run(["/sbin/dumpe2fs", "-h", str(image)], check=True, capture_output=True, text=True)
@@ -121,7 +107,7 @@ def test_databases_on_three_disks(home, tmp_path):
         rows.append(base.execute("select count(*), max(n) from t").fetchone())
         base.close()
     assert all(count == last for count, last in rows)
-    assert guests.consistent([last for _, last in rows]), rows
+    assert consistent([last for _, last in rows]), rows
     assert rows[0][0] >= 30
     answer = home.facts("deb")  # it is thawed, and answers
     assert answer["bootID"]

@@ -3,35 +3,29 @@
 HOTVIRT_KILLS says at how many random points (default 3: one of each kind; 100 is the long form).
 """
 
-import importlib.util
 import json
 import os
 import random
 import signal
 import time
-from pathlib import Path
-from typing import Any
 
 import pytest
+from snapshot_guests import (
+    DISKS,
+    WRITER,
+    claims_of,
+    consistent,
+    content_of,
+    counters,
+    extra,
+    restore,
+    snapshot,
+    type_script,
+)
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(60 + 30 * int(os.environ.get("HOTVIRT_KILLS", "3")))]
 KILLS = int(os.environ.get("HOTVIRT_KILLS", "3"))
 MIB = 1 << 20
-
-
-def _module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-guests = _module(Path(__file__).with_name("snapshot_guests.py"))
-DISKS, WRITER = guests.DISKS, guests.WRITER
-extra, snapshot, restore, type_script = guests.extra, guests.snapshot, guests.restore, guests.type_script
-counters, claims_of, consistent = guests.counters, guests.claims_of, guests.consistent
 
 
 def fill(home, claim):
@@ -100,7 +94,7 @@ def test_kills(home):
         then = counters(home, claims_of(home, twin))
         assert consistent(then), f"{taken}, {victim} killed: {then}"
         for claim, copy in zip(DISKS, claims_of(home, twin), strict=True):
-            old, new = (guests.content_of(home, each) for each in (claim, copy))
+            old, new = (content_of(home, each) for each in (claim, copy))
             assert old[MIB:] == new[MIB:], f"{copy} of {taken}, {victim} killed"
         if victim == "guest":
             write_again(home)

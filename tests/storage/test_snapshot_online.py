@@ -1,30 +1,25 @@
 """Snapshots of a running guest with three disks, and what comes back from them."""
 
 import contextlib
-import importlib.util
 import json
 import subprocess
-from pathlib import Path
-from typing import Any
 
 import pytest
+from snapshot_guests import (
+    DISKS,
+    WRITER,
+    claims_of,
+    consistent,
+    content_of,
+    counters,
+    disk_of,
+    extra,
+    restore,
+    snapshot,
+    type_script,
+)
 
 pytestmark = pytest.mark.guest
-
-
-def _module(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-guests = _module(Path(__file__).with_name("snapshot_guests.py"))
-DISKS, WRITER = guests.DISKS, guests.WRITER
-extra, snapshot, restore, type_script = guests.extra, guests.snapshot, guests.restore, guests.type_script
-counters, claims_of, consistent = guests.counters, guests.claims_of, guests.consistent
 
 
 def test_three_disks_of_a_running_guest_are_of_one_instant(home):
@@ -72,7 +67,7 @@ def test_three_disks_of_a_running_guest_are_of_one_instant(home):
     home.wait("vmsnapshot/cold", "jsonpath={.status.readyToUse}=true")
     cold = home.kubectl_json("get", "vmsnapshot", "cold")["status"]
     assert "indications" not in cold
-    scribble = ["-c", "write -P 49 0 512", str(guests.disk_of(home, new[0]))]
+    scribble = ["-c", "write -P 49 0 512", str(disk_of(home, new[0]))]
     subprocess.run(["qemu-io", *scribble], check=True, capture_output=True)
     assert counters(home, new[:1]) != then[:1]
     home.apply(restore("inplace", "db", "cold", volumeRestorePolicy="InPlace"))
@@ -120,4 +115,4 @@ def test_three_disks_of_a_running_guest_are_of_one_instant(home):
     })  # fmt: skip
     home.wait("pvc/more", "jsonpath={.status.phase}=Bound")
     assert counters(home, ["more"]) == then[:1]
-    assert len(guests.content_of(home, "more")) == 32 << 20
+    assert len(content_of(home, "more")) == 32 << 20
