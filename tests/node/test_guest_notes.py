@@ -5,9 +5,7 @@ import contextlib
 
 import pytest
 
-from hotvirt.kube.informer import Change, key_of
 from hotvirt.node import guest as guests
-from hotvirt.node.agent import NodeAgent
 from hotvirt.node.guest import Guest, Job, fresh
 from hotvirt.node.places import PodPlace
 from hotvirt.qemu.state import DiskState, MemoryState, Observed
@@ -94,17 +92,3 @@ async def test_a_change_begins_with_what_was_just_read(guest):
     guest.jobs["memory"] = Job(None, task=running)
     assert fresh(guest, "memory", observed) is None, "another is changing it"
     assert fresh(guest, "cpu", observed) is observed
-
-
-def test_the_agents_own_write_of_a_status_is_no_cause_to_look():
-    """Another's write is, and one's own end of the guest."""
-
-    def vmi(version):
-        return {"metadata": {"name": "web", "namespace": "a", "resourceVersion": version}}
-
-    agent = NodeAgent.__new__(NodeAgent)
-    agent._own = {key_of(vmi("7")): "7"}
-    assert agent._is_own(Change("MODIFIED", vmi("6"), vmi("7")))
-    assert not agent._is_own(Change("MODIFIED", vmi("7"), vmi("8")))
-    assert not agent._is_own(Change("DELETED", vmi("7"), None))
-    assert not agent._is_own(Change("MODIFIED", vmi("7"), vmi("7"), relisted=True))

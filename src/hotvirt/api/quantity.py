@@ -5,6 +5,7 @@ Exact: a quantity is a Fraction, never a float. Source of the notation: Kubernet
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50, "Ei": 1 << 60}
 _DECIMAL = {
@@ -25,7 +26,12 @@ def parse(value: object) -> Fraction:
     """The exact amount of a quantity as JSON has it (a string, or a bare number)."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise QuantityError(f"{value!r} is not a quantity: write it like 2Gi or 500m")
-    text = str(value)
+    return _parsed(str(value))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Fraction:
+    """The same few texts are read again and again, in every look at an object; refusals are not remembered."""
     match = _PATTERN.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         raise QuantityError(f"{text[:40]!r} is not a quantity: write it like 2Gi, 512Mi or 500m")

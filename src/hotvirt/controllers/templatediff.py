@@ -26,7 +26,7 @@ class Difference(Struct, frozen=True):
 
 def diff(old: Any, new: Any, path: str = "") -> Iterator[Difference]:
     """The smallest fields that differ, in order of their names. A list's entry that is new or gone is one."""
-    if _is_empty(old) and _is_empty(new):
+    if old == new or (_is_empty(old) and _is_empty(new)):
         return
     if (mine := _as_map(old, new)) is not None and (theirs := _as_map(new, old)) is not None:
         inner = [
