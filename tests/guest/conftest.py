@@ -228,7 +228,8 @@ class Home:
 
     def assert_nothing_left_of_guests(self) -> None:
         self.wait_until("no guest process left", lambda: not self.guest_processes())
-        assert list((self.directory / "run" / "pods").iterdir()) == []
+        pods = self.directory / "run" / "pods"
+        self.wait_until("no guest's directory left", lambda: not list(pods.iterdir()))
 
 
 class Console:

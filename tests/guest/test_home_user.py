@@ -84,7 +84,11 @@ def test_an_ordinary_user_runs_grows_and_reaches_a_guest(user_home):
     assert "guests get user-mode networking" in (home.directory / "home.log").read_text()
     interface = {"name": "default", "masquerade": {}, "ports": [{"name": "http", "port": 80}]}
     disk = {"name": "scratch", "disk": {"bus": "virtio"}}
-    home.apply_vm("web", extra={"domain": {"devices": {"disks": [disk], "interfaces": [interface]}}})
+    home.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"key": "value"}})
+    shared = {"name": "conf", "configMap": {"name": "conf"}}
+    devices = {"disks": [disk], "interfaces": [interface], "filesystems": [{"name": "conf", "virtiofs": {}}]}
+    volumes = [{"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}, shared]
+    home.apply_vm("web", extra={"domain": {"devices": devices}, "spec": {"volumes": volumes}})
     home.wait_agent("web")
     assert {Path(f"/proc/{pid}").stat().st_uid for pid in home.guest_processes()} == {USER}
     boot = home.facts("web")
@@ -101,6 +105,13 @@ def test_an_ordinary_user_runs_grows_and_reaches_a_guest(user_home):
     with home.console("web") as console:
         console.type("\nmkdir -p /run/www && echo it-works >/run/www/index.html; httpd -p 80 -h /run/www; echo $?-up\n")
         console.read_until("0-up")
+        # The server of a file system is confined without root, too.
+        console.type(
+            "\nmodprobe virtiofs; mount -t virtiofs conf /mnt; touch /mnt/a; stat -Lc o%u/%s /mnt/key; cat /mnt/key\n"
+        )
+        said = console.read_until("o0/5")
+        assert "Read-only file system" in said
+        console.read_until("value")
     # An ordinary user cannot listen on port 80.
     assert home.fetched(f"http://{address}:10080/") == "it-works\n"
     # kubectl's way needs no such port, and a command would have the home's own rights.

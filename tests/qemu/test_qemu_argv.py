@@ -15,6 +15,7 @@ from hotvirt.qemu.machine import (
     MIB,
     Disk,
     File,
+    FileSystem,
     Forward,
     Kernel,
     Layer,
@@ -188,3 +189,21 @@ def test_faults_name_the_thing(changes: dict[str, object], sentence: str) -> Non
     assert sentence in (fault(machine) or "")
     with pytest.raises(ValueError):
         argv(machine, qemu=QEMU_7)
+
+
+def test_a_file_system_is_behind_a_port_and_needs_memory_that_its_server_sees() -> None:
+    machine = replace(TINY, file_systems=(FileSystem(tag="conf", fd=20),), shared_memory=True)
+    line = argv(machine, qemu=QEMU_7)
+    assert "socket,id=fs-conf,fd=20" in line
+    device = next(json.loads(part) for part in line if part.startswith('{"driver":"vhost-user-fs-pci"'))
+    assert device == {
+        "driver": "vhost-user-fs-pci", "id": "fs-conf", "chardev": "fs-conf", "tag": "conf", "bus": "rp2"
+    }  # fmt: skip
+    assert '"share":true' in next(part for part in line if '"id":"ram0"' in part)
+    assert 20 in descriptors(machine)
+    for wrong, says in (
+        (replace(machine, shared_memory=False), "need shared_memory"),
+        (replace(machine, file_systems=(FileSystem(tag="a" * 37, fd=20),)), "longer than 36 characters"),
+        (replace(machine, file_systems=(FileSystem(tag="a,b", fd=20),)), "may have only letters"),
+    ):
+        assert says in (fault(wrong) or "")

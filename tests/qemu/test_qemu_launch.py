@@ -14,7 +14,16 @@ import pytest
 
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import LaunchError
-from hotvirt.qemu.launch import Descriptors, Request, listening_socket, read_log, send_launch, spawn_receiver, trim_log
+from hotvirt.qemu.launch import (
+    Descriptors,
+    Request,
+    Share,
+    listening_socket,
+    read_log,
+    send_launch,
+    spawn_receiver,
+    trim_log,
+)
 from hotvirt.qemu.process import Identity, Process
 
 REPORT = """
@@ -178,3 +187,46 @@ def test_logs_stay_short_and_keep_their_end(pod: Path) -> None:
     assert text.startswith("line ")
     trim_log(log, 1000)
     assert log.read_text() == text
+
+
+SERVE = """
+import json, os
+found = {"names": sorted(os.listdir("/mnt")), "uid": os.getuid(), "owners": [os.stat(f"/mnt/{n}").st_uid for n in "ab"]}
+for name, path in (("inside", "/mnt/new"), ("outside", OUTSIDE)):
+    try: open(path, "w"); found[name] = "written"
+    except OSError as error: found[name] = error.strerror
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize("maps", [True, False])
+async def test_a_server_is_root_over_one_directory_and_nobody_elsewhere(
+    pod: Path, maps: bool, read_only: bool
+) -> None:  # fmt: skip
+    if maps and os.geteuid():
+        pytest.skip("only root can give away users")
+    share, first = pod / "share", 0x70000000
+    share.mkdir()
+    for name, owner in (("a", 0), ("b", 1000 if maps else 0)):
+        (share / name).write_text(name)
+        if maps:
+            os.chown(share / name, first + owner, first + owner)
+    if maps:
+        os.chown(share, first, first)
+    outside = pod / "outside"  # root's: in the namespace without a map of users, still our own
+    program = SERVE.replace("OUTSIDE", repr(str(outside)))
+    python = shutil.which("python3", path="/usr/bin") or pytest.skip("no /usr/bin/python3, which every user may run")
+    request = Request(
+        argv=(python, "-I", "-S", "-c", program), share=Share(str(share), read_only),
+        users=(first, 65536) if maps else None,
+    )  # fmt: skip
+    identity = _spawn(pod)
+    await send_launch(pod / "launch.sock", request, descriptors={}, timeout=30)
+    assert await _finish(identity) == 0
+    found = json.loads(read_log(pod / "log"))
+    assert (found["names"], found["uid"], found["owners"]) == (["a", "b"], 0, [0, 1000 if maps else 0])
+    assert found["inside"] == ("Read-only file system" if read_only else "written")
+    if maps:
+        assert found["outside"] == "Permission denied"
+    assert not any(Path("/mnt").glob("[ab]"))  # nobody else sees it

@@ -85,4 +85,4 @@ def test_addresses_that_there_are_not_are_told() -> None:
         assert "which its machine has not: use 0000:01:00.0 to 0000:20:00.0" in str(ports.fault(_addressed(*addresses)))
     assert "want one PCI address" in str(ports.fault(_addressed("0000:01:00.0", "0000:01:00.0")))
     assert "use 0000:00:0e.0 to 0000:00:1f.0" in str(ports.fault(_addressed("0000:01:00.0", kind="pc")))
-    assert "more cards and virtio disks" in str(ports.fault(_addressed(*[""] * 17, kind="pc")))
+    assert "more cards, virtio disks and file systems" in str(ports.fault(_addressed(*[""] * 17, kind="pc")))

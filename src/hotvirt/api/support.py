@@ -71,7 +71,6 @@ _OPEN = frozenset[str]()
 
 _NO_HOST_DEVICES = "no device of the host is handed to guests here: remove it, or use a cluster with upstream KubeVirt"
 _MEND = {
-    "filesystems": "there is no virtiofs: show the volume as a disk, as claims, configMaps and secrets can be",
     "gpus": _NO_HOST_DEVICES,
     "hostDevices": _NO_HOST_DEVICES,
     "sriov": f"{_NO_HOST_DEVICES} (bridge connects a card to a network of the host)",

@@ -16,6 +16,7 @@ from hotvirt.api import (
     support,
     validation_credentials,
     validation_devices,
+    validation_filesystems,
     validation_machine,
     validation_network,
     validation_probes,
@@ -78,6 +79,7 @@ def instance_spec(spec: Document, path: str) -> list[Fault]:
         *_machine(domain, f"{path}.domain"),
         *validation_machine.check(domain, f"{path}.domain"),
         *validation_devices.check(spec, path),
+        *validation_filesystems.check(spec, path),
         *validation_network.check(spec, path),
         *validation_credentials.check(
             spec.get("accessCredentials") or (), spec.get("volumes") or (), f"{path}.accessCredentials"

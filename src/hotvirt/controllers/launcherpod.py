@@ -23,6 +23,7 @@ TRANSLATION = 32 * MIB
 KERNEL_COPIES = 96 * MIB
 PER_VCPU = 2 * MIB
 DISPLAY = 16 * MIB
+FILE_SERVER = 8 * MIB
 COMPUTE, CONSOLE_LOG = "compute", "guest-console-log"
 PROBES = ("readinessProbe", "livenessProbe")
 LEAST = {"cpu": "1m", "memory": "1Mi"}
@@ -87,7 +88,13 @@ def overhead(spec: Document) -> int:
     kernel = bool(((domain.get("firmware") or {}).get("kernelBoot") or {}).get("container"))
     display = (domain.get("devices") or {}).get("autoattachGraphicsDevice") is not False
     exact = (
-        QEMU + TRANSLATION + kernel * KERNEL_COPIES + guest // 512 + specs.vcpus(spec) * PER_VCPU + display * DISPLAY
+        QEMU
+        + TRANSLATION
+        + kernel * KERNEL_COPIES
+        + guest // 512
+        + specs.vcpus(spec) * PER_VCPU
+        + display * DISPLAY
+        + len((domain.get("devices") or {}).get("filesystems") or ()) * FILE_SERVER
     )
     return -(-exact // MIB) * MIB
 

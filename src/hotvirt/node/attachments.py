@@ -7,7 +7,6 @@ source changed leaves before it comes anew: that is the VM controller's to see t
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
 
 from msgspec import structs
 
@@ -122,11 +121,11 @@ def _attach(guest: Guest, name: str, disk: Document, file: ClaimFile, observed: 
 
     async def run(_: Report) -> None:
         with ExitStack() as opened:
-            descriptor = _open(file.path, read_only=read_only)
+            descriptor = file.open(read_only=read_only)
             opened.callback(os.close, descriptor)
             layers = [Layer(File(fd=descriptor, block_device=file.is_device), file.format)]
             for base in file.below:
-                descriptor = _open(base.path, read_only=True)
+                descriptor = os.open(base.path, os.O_RDONLY | os.O_CLOEXEC)
                 opened.callback(os.close, descriptor)
                 layers.append(Layer(File(fd=descriptor), "qcow2" if base.format == "qcow2" else "raw"))
             new = machine_disk(name, how, tuple(layers), read_only=read_only)
@@ -154,10 +153,6 @@ def _eject(guest: Guest, name: str) -> None:
         await eject_disc(guest.monitor, name)
 
     guest.want(job_of(name), ("eject",), run)
-
-
-def _open(path: Path, *, read_only: bool) -> int:
-    return os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
 
 
 def _with_serial(disk: Disk, name: str) -> Disk:

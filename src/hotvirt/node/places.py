@@ -90,6 +90,24 @@ class PodPlace(Struct, frozen=True):
         return self.directory / "tpm.log"
 
     @property
+    def file_systems_log(self) -> Path:
+        """What the servers of its file systems printed."""
+        return self.directory / "virtiofs.log"
+
+    def served(self, volume: str) -> Path:
+        """The directory that the guest sees of a volume that is made on the spot."""
+        return self.directory / "served" / volume
+
+    def server(self, volume: str) -> Path:
+        """The process that serves it, `hotvirt.qemu.process.Identity` as JSON."""
+        return self.directory / f"virtiofs-{volume}"
+
+    @property
+    def helper_logs(self) -> tuple[Path, ...]:
+        """Of all that may run beside QEMU."""
+        return (self.tpm_log, self.file_systems_log)
+
+    @property
     def console_log(self) -> Path:
         """What the guest printed on its serial port."""
         return self.directory / "console.log"

@@ -77,7 +77,8 @@ class PodRunner:
             await asyncio.sleep(every)
             for uid in tuple(self._running):
                 launch.trim_log(self._places.pod(uid).log)
-                launch.trim_log(self._places.pod(uid).tpm_log)
+                for log in self._places.pod(uid).helper_logs:
+                    launch.trim_log(log)
 
     async def reconcile(self, key: Key) -> Result:
         for uid in tuple(self._gone.pop(key, ())):
@@ -279,7 +280,7 @@ def read_outcome(place: PodPlace) -> str:
 def holders(place: PodPlace, *, of: tuple[Path, ...] = ()) -> list[int]:
     """Processes that have one of the pod's logs open (`of`: one of these): every one that was ever started for it,
     noted or not."""
-    wanted, found = {str(log) for log in of or (place.log, place.tpm_log)}, []
+    wanted, found = {str(log) for log in of or (place.log, *place.helper_logs)}, []
     if not place.log.exists():
         return []
     for process in Path("/proc").iterdir():

@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 from hotvirt.api import defaults, quantity
 from hotvirt.kube.client import Document
 from hotvirt.node import headroom, render_devices
-from hotvirt.qemu.machine import AcceleratorKind, Disk, Kernel, Machine, Nic, Topology, Uefi
+from hotvirt.qemu.machine import AcceleratorKind, Disk, FileSystem, Kernel, Machine, Nic, Topology, Uefi
 
 
 class Channels(Struct, frozen=True):
@@ -53,6 +53,7 @@ def machine(
     kernel: Kernel | None,
     channels: Channels,
     firmware: Uefi | None = None,
+    file_systems: tuple[FileSystem, ...] = (),
     cluster_smbios: Document | None = None,
     now: datetime | None = None,
 ) -> Machine:
@@ -88,6 +89,8 @@ def machine(
             disks if kernel else render_devices.in_boot_order(disks, nics), domain, vcpus=topology.vcpus
         ),
         nics=render_devices.with_indices(nics, devices),
+        file_systems=file_systems,
+        shared_memory=bool(file_systems),
         smbios=render_devices.smbios(domain, cluster_smbios or {}),
         qmp_fd=channels.qmp,
         agent_fd=channels.agent,

@@ -318,7 +318,7 @@ def _several(found: list[Document], seen: Seen, kind: Several, now: datetime) ->
 
 START_REASONS = (
     SILENT, "FailedStart", "FailedVolume", "FailedPvcNotFound", "FailedNetwork", "QemuMissing", "Pending", IN_USE,
-    *PULL_REASONS,
+    "FirmwareMissing", "TpmMissing", "VirtiofsMissing", *PULL_REASONS,
 )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ started as QEMU is, by a launch receiver, so that it has its own user, no rights
 descriptors. Its state is a directory that it is handed opened, and needs no path to.
 """
 
-import asyncio
 import os
 import shutil
 import signal
@@ -17,12 +16,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from hotvirt.kube.client import Document
+from hotvirt.node import helper
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podrunner import holders
-from hotvirt.qemu import launch
-from hotvirt.qemu.errors import LaunchError
 from hotvirt.qemu.launch import Descriptors, Request
-from hotvirt.qemu.process import Process
 
 PROGRAM, PACKAGE = "swtpm", "swtpm"
 CONTROL_FD, STATE_FD = 10, 11
@@ -70,39 +67,15 @@ async def start(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     number = descriptors.add(ours.detach())
     request = Request(argv=argv(program), uid=user, gid=user, isolate=isolate)
-    socket_path = place.directory / "tpm.sock"
     try:
-        with theirs, launch.listening_socket(socket_path) as listener:
-            process = Process.open(launch.spawn_receiver(listener, log=place.tpm_log))
-            if process is None:
-                raise LaunchError("the TPM's launch receiver ended at once", log=launch.read_log(place.tpm_log))
-            _collect(process)
-            enter(process.identity.pid)
-            given = {CONTROL_FD: theirs.fileno(), STATE_FD: state}
-            try:
-                await launch.send_launch(socket_path, request, descriptors=given, timeout=timeout)
-            except BaseException:
-                process.send(signal.SIGKILL)
-                raise
+        with theirs:
+            await helper.start(
+                request, {CONTROL_FD: theirs.fileno(), STATE_FD: state}, socket_path=place.directory / "tpm.sock",
+                log=place.tpm_log, enter=enter, timeout=timeout,
+            )  # fmt: skip
     finally:
         os.close(state)
-        socket_path.unlink(missing_ok=True)
     return number
-
-
-_collecting: set[asyncio.Task[None]] = set()
-
-
-def _collect(process: Process) -> None:
-    """So that it is no zombie once it ended; a home that ends before leaves that to init."""
-
-    async def wait() -> None:
-        with process:
-            await process.wait()
-
-    task = asyncio.create_task(wait(), name=f"swtpm {process.identity.pid}")
-    _collecting.add(task)
-    task.add_done_callback(_collecting.discard)
 
 
 def argv(program: str) -> tuple[str, ...]:

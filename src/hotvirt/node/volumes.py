@@ -55,6 +55,11 @@ class ClaimFile(Struct, frozen=True):
     one_pod: bool = False
     """ReadWriteOncePod: nobody else may use it, not even to read."""
 
+    def open(self, *, read_only: bool) -> int:
+        """The file itself. One put there as a link since it was looked at is not opened."""
+        how = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC
+        return os.open(self.path, how | (0 if self.is_device else os.O_NOFOLLOW))
+
 
 class Shown(Struct, frozen=True):
     """How the guest sees a volume: its disk in the spec."""
@@ -192,8 +197,8 @@ class Volumes:
             source = {**(volume.get("persistentVolumeClaim") or {}), "claimName": claim_name}
             claim = await self.claim_file(name, source, lookup)
             await free(name, claim_name, claim, disk, lookup)
-            file = descriptors.open(claim.path, read_only=read_only or claim.read_only)
-            file = structs.replace(file, block_device=claim.is_device)
+            number = descriptors.add(claim.open(read_only=read_only or claim.read_only))
+            file = File(fd=number, block_device=claim.is_device)
             return (Layer(file, claim.format), *_below(claim, descriptors)), claim.read_only
         if source := volume.get("emptyDisk"):
             path = place.disk(name)
@@ -267,8 +272,10 @@ class Volumes:
     async def close(self) -> None:
         await self._pulls.close()
 
-    async def claim_file(self, name: str, source: Document, lookup: Lookup) -> ClaimFile:
-        """The file behind a claim. VolumeError with reason Pending while it has none yet."""
+    async def claim_directory(
+        self, name: str, source: Document, lookup: Lookup
+    ) -> tuple[Document, Document, Path]:  # fmt: skip
+        """A claim, its PV and where that is here. VolumeError with reason Pending while it has none yet."""
         claim_name = source["claimName"]
         claim = await lookup("claim", claim_name)
         if claim is None:
@@ -286,13 +293,22 @@ class Volumes:
         path = (spec.get("local") or spec.get("hostPath") or {}).get("path")
         if not path:
             raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} is not a directory here")
+        return claim, volume or {}, Path(path)
+
+    async def claim_file(self, name: str, source: Document, lookup: Lookup) -> ClaimFile:
+        """The file behind a claim. VolumeError with reason Pending while it has none yet."""
+        claim, _, path = await self.claim_directory(name, source, lookup)
+        claim_name, bound_to = source["claimName"], claim["spec"]["volumeName"]
         modes = claim["spec"].get("accessModes") or ()
         read_only, one_pod = bool(source.get("readOnly")) or set(modes) == {READ_ONLY}, ONE_POD in modes
-        if Path(path).is_block_device():
-            return ClaimFile(Path(path), "raw", read_only, is_device=True, one_pod=one_pod)
-        bases.mend(Path(path))
+        if path.is_block_device():
+            return ClaimFile(path, "raw", read_only, is_device=True, one_pod=one_pod)
+        bases.mend(path)
         for file, kind in CLAIM_FILES:
-            found = Path(path) / file
+            found = path / file
+            if found.is_symlink():  # it may be a guest's that has the directory as a file system
+                problem = f"{found} is a link: put the disk itself there"
+                raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {problem}")
             if found.exists():
                 if found.stat().st_size == 0:
                     problem = f"{found} is empty: copy or download the image again"

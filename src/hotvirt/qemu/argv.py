@@ -47,6 +47,7 @@ def argv(machine: Machine, *, qemu: QemuBinary) -> list[str]:
         *_io_threads(machine),
         *_disks(machine),
         *_nics(machine),
+        *_file_systems(machine),
         *_extras(machine),
     ]
 
@@ -356,6 +357,17 @@ def _nics(machine: Machine) -> list[str]:
     for nic in machine.nics:
         options += _json("-netdev", nic_backend(nic))
         options += _json("-device", nic_device(nic, place=places[ids.nic_id(nic.name)]))
+    return options
+
+
+def _file_systems(machine: Machine) -> list[str]:
+    options: list[str] = []
+    places = ports.places(machine)
+    for each in machine.file_systems:
+        name = ids.file_system_id(each.tag)
+        options += ["-chardev", f"socket,id={name},fd={each.fd}"]
+        device = {"driver": "vhost-user-fs-pci", "id": name, "chardev": name, "tag": each.tag, **places[name]}
+        options += _json("-device", device)
     return options
 
 

@@ -24,6 +24,11 @@ def nic_id(name: str) -> str:
     return NIC_PREFIX + name
 
 
+def file_system_id(tag: str) -> str:
+    """Of the device, and of its character device."""
+    return "fs-" + tag
+
+
 def netdev_id(name: str) -> str:
     return "net-" + name
 

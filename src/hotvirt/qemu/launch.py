@@ -32,6 +32,13 @@ LOG_LIMIT = 256 << 10
 _MAX_PATH = 107  # sockaddr_un
 
 
+class Share(Struct, frozen=True):
+    """The directory of the host that a file server is to serve."""
+
+    source: str
+    read_only: bool
+
+
 class Request(Struct, frozen=True, kw_only=True):
     """What the receiver is to become; see `receiver` for the fields. The `fds` go along as descriptors."""
 
@@ -42,6 +49,8 @@ class Request(Struct, frozen=True, kw_only=True):
     rlimits: Mapping[str, int] = {}
     isolate: tuple[str, ...] = ()
     environment: Mapping[str, str] = {}
+    share: Share | None = None
+    users: tuple[int, int] | None = None
 
 
 class Descriptors:

@@ -16,6 +16,8 @@ GIB = 1 << 30
 MEMORY_BLOCK = 128 * MIB
 """Linux on x86 plugs memory in sections of this size, so the end of a smaller one would stay unused."""
 SATA_PORTS = 6
+LONGEST_TAG = 36
+"""Of a file system: the device has room for no more."""
 PLUG_STEP = 2 * MIB
 """virtio-mem's block-size: `requested-size` is a multiple of it."""
 
@@ -128,6 +130,14 @@ class Nic(Struct, frozen=True, kw_only=True):
     """What the guest is told, which only virtio can. 0: nothing."""
 
 
+class FileSystem(Struct, frozen=True, kw_only=True):
+    """A directory that the guest mounts by its tag (virtiofs). Needs `shared_memory`: its server works in the guest's
+    memory. `fd`: a *connected* unix socket whose other end is that server's, and which QEMU asks at its start."""
+
+    tag: str
+    fd: int
+
+
 class Topology(Struct, frozen=True, kw_only=True):
     """Sockets are what is plugged; `max_sockets` >= `sockets` is how many are meant to be, and `headroom` how many QEMU
     has room for beyond, should that be raised."""
@@ -232,7 +242,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     """How many DIMMs can be plugged, of together as much as the virtio-mem device holds: for a guest whose kernel lacks
     that device's driver. Address space only: an empty slot costs nothing."""
     shared_memory: bool = False
-    """Boot memory as a shared memfd (vhost-user, virtiofs, handing the guest to another QEMU) rather than private."""
+    """Boot memory as a shared memfd (vhost-user, virtiofs, handing the guest to another QEMU) rather than private. What
+    is plugged later is one in any case: a memfd's default."""
     hugepage_size: int = 0
 
     firmware: Uefi | None = None
@@ -240,6 +251,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     kernel: Kernel | None = None
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    file_systems: tuple[FileSystem, ...] = ()
     smbios: Smbios = Smbios()
 
     qmp_fd: int | None = None
@@ -303,7 +315,7 @@ def descriptors(machine: Machine) -> tuple[int, ...]:
         if isinstance(nic.backend, Tap):
             numbers += [fd for queue in nic.backend.queues for fd in (queue.fd, queue.vhost_fd)]
     numbers += [machine.qmp_fd, machine.debug_qmp_fd, machine.agent_fd, machine.serial_fd]
-    numbers += [machine.tpm_fd, machine.serial_log_fd]
+    numbers += [machine.tpm_fd, machine.serial_log_fd, *(each.fd for each in machine.file_systems)]
     return tuple(sorted({number for number in numbers if number is not None}))
 
 
@@ -323,6 +335,8 @@ def fault(machine: Machine) -> str | None:
     return (
         _name_fault([disk.name for disk in machine.disks], "disk")
         or _name_fault([nic.name for nic in machine.nics], "nic")
+        or _name_fault([each.tag for each in machine.file_systems], "file system")
+        or _file_system_fault(machine)
         or _disk_fault(machine.disks)
     )  # where devices sit: `ports.fault`
 
@@ -334,6 +348,13 @@ def _name_fault(names: list[str], what: str) -> str | None:
         if names.count(name) > 1:
             return f"two {what}s are named {name!r}"
     return None
+
+
+def _file_system_fault(machine: Machine) -> str | None:
+    if machine.file_systems and not machine.shared_memory:
+        return "file systems need shared_memory"
+    long = next((each.tag for each in machine.file_systems if len(each.tag) > LONGEST_TAG), None)
+    return f"file system {long!r} has a name longer than {LONGEST_TAG} characters" if long else None
 
 
 def _disk_fault(disks: tuple[Disk, ...]) -> str | None:

@@ -44,9 +44,11 @@ def slot(machine: Machine, number: int) -> int:
 def port_users(machine: Machine) -> dict[str, str]:
     """Ids of devices that need a port, in order -> the address that each wants ("": any)."""
     disks = (disk for disk in machine.disks if disk.bus == "virtio")
-    return {ids.nic_id(nic.name): nic.pci_address for nic in machine.nics} | {
-        ids.disk_id(disk.name): disk.pci_address for disk in disks
-    }
+    return (
+        {ids.nic_id(nic.name): nic.pci_address for nic in machine.nics}
+        | {ids.disk_id(disk.name): disk.pci_address for disk in disks}
+        | {ids.file_system_id(each.tag): "" for each in machine.file_systems}
+    )
 
 
 def places(machine: Machine) -> dict[str, Options]:
@@ -101,7 +103,7 @@ def fault(machine: Machine) -> str | None:
             return f"{device.name!r} and {taken[address]!r} want one PCI address, {address}: give each its own"
         taken[address] = device.name
     if len(port_users(machine)) > (MAX_PORTS if is_pcie(machine) else len(PLAIN_SLOTS)):
-        return "there are more cards and virtio disks than the machine has places: put disks on bus scsi"
+        return "there are more cards, virtio disks and file systems than the machine has places: put disks on bus scsi"
     return None
 
 

@@ -14,6 +14,9 @@ The request is one JSON text, sent with a 4-byte big-endian length before it, an
     rlimits     {"nofile": 4096, ...}: lowered as far as allowed, never an error
     isolate     namespaces to leave behind: any of "net", "ipc", "uts" (needs privilege)
     environment the environment, whole
+    share       {"source", "read_only"}: a directory of the host, which it finds at SHARED. With it goes a user
+                namespace of its own, in which it is root and may do nothing to the rest of the host
+    users       [first, count]: whom the users 0 and up of that namespace are outside (absent: only root, who is us)
 
 The answer: the connection closes without a byte once QEMU runs; before that, {"error": "..."} if it could not.
 """
@@ -26,11 +29,18 @@ import resource
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 LISTEN_FD = 3
 MAX_REQUEST = 4 << 20
 FDS_PER_MESSAGE = 250  # the kernel's limit is 253
-_NAMESPACES = {"net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000}
+SHARED = "/mnt"
+"""Of the directories that every host has, the one that nothing needs. Only the process itself sees it covered."""
+_NAMESPACES = {
+    "net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000, "user": 0x10000000, "mount": 0x00020000,
+}  # fmt: skip
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 2, 4, 8, 32, 4096, 16384
+_MS_PRIVATE = 1 << 18
 _PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -73,9 +83,23 @@ def give_up_rights(request: dict[str, object]) -> None:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
+
+    def checked(failed: int, problem: str) -> None:
+        if failed:
+            raise OSError(ctypes.get_errno(), problem)
+
+    def leave(name: str) -> None:
+        checked(libc.unshare(_NAMESPACES[name]), f"cannot leave the {name} namespace")
+
+    def mount(source: str | None, target: str, flags: int) -> None:
+        given = None if source is None else source.encode()
+        problem = f"cannot mount {source or ''} on {target}"
+        checked(libc.mount(given, target.encode(), None, ctypes.c_ulong(flags), None), problem)
+
     for name in request.get("isolate") or ():  # type: ignore[attr-defined]
-        if libc.unshare(_NAMESPACES[name]):
-            raise OSError(ctypes.get_errno(), f"cannot leave the {name} namespace")
+        leave(name)
+    if share := request.get("share"):
+        enclose(share, request.get("users"), leave, mount)  # type: ignore[arg-type]
     for name, value in (request.get("rlimits") or {}).items():  # type: ignore[attr-defined]
         kind = getattr(resource, f"RLIMIT_{name.upper()}")
         hard = resource.getrlimit(kind)[1]
@@ -86,8 +110,54 @@ def give_up_rights(request: dict[str, object]) -> None:
         os.setgroups(request.get("groups") or [])  # type: ignore[arg-type]
         os.setresgid(gid, gid, gid)  # type: ignore[arg-type]
         os.setresuid(uid, uid, uid)  # type: ignore[arg-type]
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "cannot set no_new_privs")
+    checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "cannot set no_new_privs")
+
+
+def enclose(
+    share: dict[str, object], users: list[int] | None, leave: Callable[[str], None],
+    mount: Callable[[str | None, str, int], None],
+) -> None:  # fmt: skip
+    """See `share` above. Whoever maps more than himself must have mounted before, while the host's files are his."""
+    source = str(share["source"])
+    if users is None:
+        uid, gid = os.geteuid(), os.getegid()
+        leave("user")
+        write("/proc/self/setgroups", "deny")
+        write("/proc/self/uid_map", f"0 {uid} 1")
+        write("/proc/self/gid_map", f"0 {gid} 1")
+    leave("mount")
+    mount(None, "/", _MS_REC | _MS_PRIVATE)
+    # A mount in a user namespace cannot lose what the host's has.
+    kept = os.statvfs(source).f_flag & (_MS_RDONLY | _MS_NOEXEC)
+    mount(source, SHARED, _MS_BIND)
+    read_only = _MS_RDONLY if share["read_only"] else 0
+    mount(None, SHARED, _MS_REMOUNT | _MS_BIND | _MS_NOSUID | _MS_NODEV | kept | read_only)
+    if users is not None:
+        os.setgroups([])
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        child = os.fork()  # only who is outside may give a namespace more users than one
+        if not child:
+            theirs.recv(1)
+            try:
+                for kind in ("uid", "gid"):
+                    write(f"/proc/{parent}/{kind}_map", f"0 {users[0]} {users[1]}")
+            except OSError:
+                os._exit(1)
+            os._exit(0)
+        leave("user")
+        ours.send(b".")
+        if os.waitpid(child, 0)[1]:
+            raise PermissionError(1, f"cannot be given the users {users[0]} and up")
+        ours.close()
+        theirs.close()
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
 
 
 def trusted(connection: socket.socket) -> bool:

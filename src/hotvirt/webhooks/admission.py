@@ -7,7 +7,14 @@ one is refused with the VM to edit.
 from collections.abc import Callable
 from typing import Any
 
-from hotvirt.api import defaults, schemas, validation, validation_settings, validation_volumes
+from hotvirt.api import (
+    defaults,
+    schemas,
+    validation,
+    validation_filesystems,
+    validation_settings,
+    validation_volumes,
+)
 from hotvirt.api.defaults import ClusterSettings
 from hotvirt.kube.admission import Admission, AdmissionRequest, Read, Verdict
 from hotvirt.kube.errors import Cause
@@ -133,7 +140,7 @@ def _gated(spec: Document, path: str, kubevirt: Document | None) -> tuple[Cause,
         return ()
     configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
     gates = (configuration.get("developerConfiguration") or {}).get("featureGates") or ()
-    return causes([*validation_volumes.gated(spec, path, gates)])
+    return causes([*validation_volumes.gated(spec, path, gates), *validation_filesystems.gated(spec, path, gates)])
 
 
 def _finalized(vm: Document) -> Document:
