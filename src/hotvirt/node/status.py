@@ -56,6 +56,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     """Interface -> whether its cable is in."""
     unheard: bool = False
     """Whether the agent may answer and was not heard yet: what was published of it stays."""
+    held: str = ""
+    """Why it stands still although nobody paused it, see `holding`."""
     card_errors: dict[str, tuple[str, str]] = {}
     """Interface -> (reason, message) of cards that cannot come yet."""
 
@@ -234,7 +236,7 @@ def _conditions(vmi: Document, seen: Seen, facts: HostFacts, now: datetime) -> l
             found, kind, ability.status, now=now, reason=ability.reason, message=ability.message
         )  # fmt: skip
     if seen.observed.status in STOPPED:
-        message = _trouble(vmi, seen.observed) if seen.observed.status == "io-error" else ""
+        message = _trouble(vmi, seen.observed) if seen.observed.status == "io-error" else seen.held
         reason = "PausedIOError" if message else "PausedByUser"
         found = conditions.put(found, "Paused", True, now=now, reason=reason, message=message)
     else:
