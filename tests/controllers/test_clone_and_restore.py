@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hotvirt.api import exports, snapshots
+from hotvirt.api import datavolumes, exports, snapshots
 from hotvirt.controllers import clone_objects, restore_objects, snapshot_objects
+from hotvirt.controllers.datavolume import is_to_adopt
 from hotvirt.controllers.restore_objects import RestoreError
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -42,7 +43,10 @@ BACKUPS = [
     }
     for name in ("root", "data")
 ]  # fmt: skip
-CONTENT = {"spec": {"source": {"virtualMachine": MACHINE}, "volumeBackups": BACKUPS}}
+CONTENT = {
+    "metadata": {"uid": "c", "namespace": "shop", "name": "c"},
+    "spec": {"source": {"virtualMachine": MACHINE}, "volumeBackups": BACKUPS},
+}
 
 
 def restore(**spec):
@@ -83,18 +87,94 @@ def test_the_machine_uses_the_restored_claims_and_is_filled_by_nothing_else():
     entries = restore_objects.names(restore(), CONTENT)
     spec = restore_objects.machine_spec(MACHINE, entries)
     assert spec["template"]["spec"]["volumes"] == [
-        {"name": "root", "persistentVolumeClaim": {"claimName": "restore-ab-root"}},
+        {"name": "root", "dataVolume": {"name": "restore-ab-root"}},
         {"name": "data", "persistentVolumeClaim": {"claimName": "restore-ab-data", "hotpluggable": True}},
         {"name": "tmp", "emptyDisk": {"capacity": "1Gi"}},
     ]
-    assert spec["dataVolumeTemplates"] == [{"metadata": {"name": "spare"}}]
+    assert spec["dataVolumeTemplates"] == [{"metadata": {"name": "restore-ab-root"}}, {"metadata": {"name": "spare"}}]
     assert restore_objects.deleted_data_volumes(MACHINE, spec) == ["root"]
+    in_place = restore(volumeRestorePolicy="InPlace")
+    same = restore_objects.machine_spec(MACHINE, restore_objects.names(in_place, CONTENT))
+    assert restore_objects.deleted_data_volumes(MACHINE, same) == []
     halted = {**MACHINE, "spec": {**MACHINE["spec"], "runStrategy": "Halted"}}
-    assert restore_objects.changed_machine(halted, spec, restore())["spec"]["runStrategy"] == "Halted"
-    made = restore_objects.new_machine(MACHINE, spec, restore())
+    assert restore_objects.changed_machine(halted, spec, restore(), CONTENT)["spec"]["runStrategy"] == "Halted"
+    made = restore_objects.new_machine(spec, restore(), CONTENT)
     assert made["spec"]["runStrategy"] == "Halted"
     with pytest.raises(RestoreError, match=r"spec.patches"):
-        restore_objects.new_machine(MACHINE, spec, restore(patches=['{"op": "remove", "path": "/spec/none"}']))
+        restore_objects.new_machine(spec, restore(patches=['{"op": "remove", "path": "/spec/none"}']), CONTENT)
+
+
+def test_a_data_volume_of_the_machines_own_takes_over_its_claim_and_fills_nothing():
+    entries = restore_objects.names(restore(), CONTENT)
+    assert [each.get("dataVolumeName") for each in entries] == ["restore-ab-root", None]
+    vm = {
+        "metadata": {**MACHINE["metadata"], "namespace": "shop", "uid": "u"},
+        "spec": restore_objects.machine_spec(MACHINE, entries),
+    }
+    vm["spec"]["dataVolumeTemplates"] = [{**each, "spec": {}} for each in vm["spec"]["dataVolumeTemplates"]]
+    (made,) = restore_objects.data_volumes(vm, {**restore(), "status": {"restores": entries}})
+    made["metadata"]["uid"] = "dv"
+    assert made["metadata"]["name"] == "restore-ab-root"
+    assert made["metadata"]["annotations"][datavolumes.PREPOPULATED] == "restore-ab-root"
+    claim = restore_objects.claim(restore(), BACKUPS[0], entries[0], size=None, owner=None)
+    bound = {**claim, "status": {"phase": "Bound"}}
+    assert is_to_adopt(made, bound)
+    assert not is_to_adopt(made, claim), "what it owned it would fill"
+    assert not is_to_adopt({**made, "metadata": {**made["metadata"], "name": "other"}}, bound)
+    bound["metadata"]["ownerReferences"] = [{"kind": "VirtualMachine"}]
+    assert not is_to_adopt(made, bound)
+
+
+def kept(machine, **annotations):
+    """A content of a machine, with annotations."""
+    return {
+        "metadata": {"uid": "c", "annotations": annotations},
+        "spec": {"source": {"virtualMachine": machine}, "volumeBackups": BACKUPS},
+    }
+
+
+def persistent(**domain):
+    template = {"spec": {**MACHINE["spec"]["template"]["spec"], "domain": domain}}
+    return {**MACHINE, "spec": {**MACHINE["spec"], "template": template}}
+
+
+EFI = {"firmware": {"bootloader": {"efi": {"persistent": True}}}}
+
+
+def test_what_a_machine_keeps_beside_its_disks_goes_where_it_is_restored():
+    asks = {snapshots.MEMORY: "true"}
+    declined = restore()
+    declined["metadata"]["annotations"] = {snapshots.MEMORY: "false"}
+    for content, given, here, elsewhere in (
+        (kept(MACHINE), restore(), None, None),
+        (kept(persistent(**EFI)), restore(), "c", "c"),
+        (kept(persistent(devices={"tpm": {"persistent": True}})), restore(), "c", "c"),
+        (kept(persistent(devices={"tpm": {"persistent": True, "enabled": False}})), restore(), None, None),
+        (kept(persistent(devices={"tpm": {}})), restore(), None, None),
+        # Memory goes back into the machine that it is of.
+        (kept(MACHINE, **asks), restore(), "c/memory", None),
+        (kept(persistent(**EFI), **asks), restore(), "c/memory", "c"),
+        (kept(persistent(**EFI), **asks), declined, "c", "c"),
+    ):
+        # Of an earlier restore that was never finished.
+        vm = {**MACHINE, "metadata": {**MACHINE["metadata"], "annotations": {snapshots.STATE_FROM: "old"}}}
+        back = restore_objects.changed_machine(vm, MACHINE["spec"], given, content)
+        new = restore_objects.new_machine(MACHINE["spec"], given, content)
+        found = [each["metadata"]["annotations"].get(snapshots.STATE_FROM) for each in (back, new)]
+        assert found == [here, elsewhere], content
+
+
+def test_volume_snapshots_say_what_is_kept_with_them():
+    def notes(content):
+        made = snapshot_objects.volume_snapshots(
+            {**content, "metadata": {"namespace": "shop", "name": "c", **content["metadata"]}}, classes={}, freeze=None
+        )
+        return {key: each["metadata"]["annotations"].get(key) for each in made
+                for key in (snapshots.MACHINE, snapshots.MEMORY)}  # fmt: skip
+
+    assert notes(kept(MACHINE)) == {snapshots.MACHINE: None, snapshots.MEMORY: None}
+    assert notes(kept(persistent(**EFI))) == {snapshots.MACHINE: "web", snapshots.MEMORY: None}
+    assert notes(kept(MACHINE, **{snapshots.MEMORY: "true"})) == {snapshots.MACHINE: "web", snapshots.MEMORY: "true"}
 
 
 def clone(**spec):
@@ -152,10 +232,10 @@ def test_a_content_is_ready_when_all_its_disks_are():
 
 
 def test_volume_snapshots_of_one_instant():
-    made = {"metadata": {"uid": "u", "name": "c", "namespace": "shop"}, **CONTENT}
+    made = CONTENT
     found = snapshot_objects.volume_snapshots(made, classes={"c": "k"}, freeze=120.0)
     assert [each["metadata"]["annotations"] for each in found] == [
-        {snapshots.GROUP: "u", snapshots.MEMBERS: "vs-root,vs-data", snapshots.FREEZE: "120"}
+        {snapshots.GROUP: "c", snapshots.MEMBERS: "vs-root,vs-data", snapshots.FREEZE: "120"}
     ] * 2
     assert [each["spec"]["volumeSnapshotClassName"] for each in found] == ["k", "k"]
 

@@ -7,6 +7,7 @@ import subprocess
 import image_server
 import pytest
 from guest_homes import manifest
+from snapshot_guests import restore, snapshot
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(400)]
 MIB = 1 << 20
@@ -53,6 +54,46 @@ def printable(home, name):
 def test_guests_on_data_volumes(home, tmp_path):
     from_a_server(home, tmp_path)
     copies(home)
+
+
+def test_a_data_volume_of_a_vm_stays_its_own_when_it_is_restored(home):
+    """And nothing is put into it again, as its template would have it."""
+    make(home, "web", "root", {"blank": {}})
+    home.wait_agent("web")
+    then = told(home, "web", f"{WRITE}; {WHOLE}")
+    home.apply(snapshot("then", "web"))
+    home.wait("vmsnapshot/then", "jsonpath={.status.readyToUse}=true")
+    spec = home.kubectl_json("get", "vm", "web")["spec"]
+    assert told(home, "web", f"{WRITE}; {WHOLE}") != then
+
+    home.apply(restore("in-place", "web", "then", targetReadinessPolicy="StopTarget", volumeRestorePolicy="InPlace"))
+    home.wait("vmrestore/in-place", "jsonpath={.status.complete}=true")
+    now = home.kubectl_json("get", "vm", "web")["spec"]
+    assert {**now, "runStrategy": ""} == {**spec, "runStrategy": ""}, "as its manifest has it"
+    home.wait("dv/root", "jsonpath={.status.phase}=Succeeded")
+    owned = "jsonpath={.metadata.ownerReferences[0].kind}=DataVolume"
+    home.wait("pvc/root", owned)
+    home.hotvirt("start", "web")
+    home.wait_agent("web")
+    assert told(home, "web", WHOLE) == then
+    assert told(home, "web", f"{WRITE}; {WHOLE}") != then
+
+    home.apply(
+        restore("aside", "web", "then", targetReadinessPolicy="StopTarget", volumeRestorePolicy="PrefixTargetName")
+    )
+    home.wait("vmrestore/aside", "jsonpath={.status.complete}=true")
+    now = home.kubectl_json("get", "vm", "web")["spec"]
+    assert [each["metadata"]["name"] for each in now["dataVolumeTemplates"]] == ["web-data"]
+    assert {"name": "data", "dataVolume": {"name": "web-data"}} in now["template"]["spec"]["volumes"]
+    home.wait("dv/web-data", "jsonpath={.status.phase}=Succeeded")
+    home.wait("pvc/web-data", owned)
+    assert home.kubectl_json("get", "vmrestore", "aside")["status"]["deletedDataVolumes"] == ["root"]
+    home.wait_until("the old one is gone", lambda: home.kubectl("get", "pvc", "root", check=False).returncode)
+    home.hotvirt("start", "web")
+    home.wait_agent("web")
+    assert told(home, "web", WHOLE) == then
+    home.kubectl("delete", "vm/web", "vmsnapshot/then")
+    home.wait_until("all claims are gone", lambda: not home.kubectl_json("get", "pvc")["items"])
 
 
 def from_a_server(home, tmp_path):

@@ -92,3 +92,36 @@ async def test_a_locked_machine_keeps_its_disks_and_stays_off():
         assert await judged(VMS, new, old=old, status=status) == fields
     ours = User("c", ("system:serviceaccounts:kubevirt",))
     assert await judged(VMS, machine("Always", "b"), old=machine(), status=taken, user=ours) == []
+
+
+MEMORY = "snapshot.hotvirt.io/memory"
+RUNS = {
+    "status": {"phase": "Running"},
+    "spec": {
+        "domain": {"devices": {"disks": [{"name": "root", "disk": {}}]}},
+        "volumes": [{"name": "root", "persistentVolumeClaim": {"claimName": "r"}}],
+    },
+}
+SCRATCH = {**RUNS, "spec": {**RUNS["spec"], "volumes": [{"name": "root", "emptyDisk": {}}]}}
+
+
+@pytest.mark.parametrize(
+    ("value", "vmi", "says"),
+    [
+        ("true", RUNS, ""),
+        ("false", None, ""),
+        ("yes", RUNS, "neither true nor false"),
+        ("true", None, "VM web does not run, so it has no memory"),
+        ("true", {**RUNS, "status": {"phase": "Scheduled"}}, "does not run"),
+        ("true", SCRATCH, "volume root (emptyDisk) is in no snapshot"),
+    ],
+)
+async def test_memory_is_kept_of_a_guest_that_has_some(value, vmi, says):
+    stored = {("virtualmachines", "web"): {"metadata": {"name": "web"}}, ("virtualmachineinstances", "web"): vmi}
+    obj = {"metadata": {"name": "x", "namespace": "shop", "annotations": {MEMORY: value}}, "spec": {"source": VM}}
+    request = AdmissionRequest("CREATE", SNAPSHOTS, "", "shop", "x", ADMIN, obj, None)
+    (door,) = (a for a in admissions(lambda kind, name, _: stored.get((kind.plural, name))) if SNAPSHOTS in a.resources)
+    found = (await door.validate(request)).causes
+    assert says in "; ".join(cause.message for cause in found)
+    assert bool(found) == bool(says)
+    assert all(cause.field == f"metadata.annotations[{MEMORY}]" for cause in found)

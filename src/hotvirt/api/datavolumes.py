@@ -20,6 +20,10 @@ UPLOAD = f"{GROUP}/storage.upload.target"
 CONTENT = f"{GROUP}/storage.contentType"
 BIND_NOW = f"{GROUP}/storage.bind.immediate.requested"
 CHECKSUM = f"{GROUP}/storage.import.checksum"
+POPULATED_FOR = f"{GROUP}/storage.populatedFor"
+"""On a claim that has its disk already: the data volume that it is of, and which takes it over."""
+PREPOPULATED = f"{GROUP}/storage.prePopulated"
+"""On a data volume: its claim is made by somebody else, and never by it."""
 POPULATED_BY = "hotvirt.io/populated-by"
 """Another part fills the claim: it puts the whole disk file into the volume's directory, and then touches the claim."""
 # What is said by whoever fills it
@@ -63,6 +67,15 @@ def owner(claim: Document) -> str:
         ),
         "",
     )
+
+
+def owned_by(volume: Document) -> Document:
+    """What a claim says of its data volume."""
+    metadata = volume["metadata"]
+    return {
+        "apiVersion": f"{GROUP}/v1beta1", "kind": "DataVolume", "name": metadata["name"], "uid": metadata["uid"],
+        "controller": True, "blockOwnerDeletion": True,
+    }  # fmt: skip
 
 
 def is_populated(claim: Document) -> bool:
@@ -209,7 +222,7 @@ def claim(volume: Document, *, size: str = "", profile: Document | None = None) 
     said = {
         **kept,
         CONTENT: spec.get("contentType") or "kubevirt",
-        "cdi.kubevirt.io/storage.populatedFor": metadata["name"],
+        POPULATED_FOR: metadata["name"],
     }
     if (spec.get("source") or {}).get("upload") is not None:
         said[UPLOAD] = ""
@@ -221,12 +234,7 @@ def claim(volume: Document, *, size: str = "", profile: Document | None = None) 
             "namespace": metadata["namespace"],
             "labels": {**(metadata.get("labels") or {}), "app": "containerized-data-importer"},
             "annotations": said,
-            "ownerReferences": [
-                {
-                    "apiVersion": f"{GROUP}/v1beta1", "kind": "DataVolume", "name": metadata["name"],
-                    "uid": metadata["uid"], "controller": True, "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [owned_by(volume)],
         },
         "spec": dict(spec["pvc"]) if spec.get("pvc") else _from_storage(spec.get("storage") or {}, size, profile),
     }  # fmt: skip

@@ -12,6 +12,14 @@ FREEZE = "snapshot.hotvirt.io/freeze"
 """On them: freeze the guest's filesystems for the instant, and thaw them after so many seconds in any case."""
 FROZEN = "snapshot.hotvirt.io/frozen"
 """On one that is ready: whether they stood still."""
+MACHINE = "snapshot.hotvirt.io/machine"
+"""On them: keep with the disks what this VirtualMachine keeps beside them, its firmware's variables and its TPM."""
+MEMORY = "snapshot.hotvirt.io/memory"
+"""On a VirtualMachineSnapshot, "true": keep the guest's memory too, of the same instant; on its content and its
+VolumeSnapshots likewise. On a VirtualMachineRestore, "false": the machine is to boot from the disks all the same."""
+STATE_FROM = "restore.hotvirt.io/state-from"
+"""On a VirtualMachine: the content whose state is to become the machine's, and "/memory" where its memory is, too. The
+node takes it away when that is done, and starts no guest before."""
 DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 
 SOURCE_NAME, SOURCE_NAMESPACE = "snapshot.kubevirt.io/source-vm-name", "snapshot.kubevirt.io/source-vm-namespace"
@@ -28,6 +36,28 @@ def claims(vm: Document) -> dict[str, str]:
     volumes = ((vm.get("spec") or {}).get("template") or {}).get("spec", {}).get("volumes") or ()
     found = {v["name"]: disks.claim(v) for v in volumes if not v.get("ephemeral") and not v.get("memoryDump")}
     return {name: claim for name, claim in found.items() if claim}
+
+
+def keeps_state(vm: Document) -> bool:
+    """Whether the machine has anything beside its disks that outlives its guest."""
+    domain = ((vm.get("spec") or {}).get("template") or {}).get("spec", {}).get("domain") or {}
+    efi = ((domain.get("firmware") or {}).get("bootloader") or {}).get("efi") or {}
+    tpm = (domain.get("devices") or {}).get("tpm") or {}
+    return bool(efi.get("persistent")) or bool(tpm.get("persistent") and tpm.get("enabled") is not False)
+
+
+def wants_memory(obj: Document) -> bool:
+    return (obj["metadata"].get("annotations") or {}).get(MEMORY) == "true"
+
+
+def refuses_memory(restore: Document) -> bool:
+    return (restore["metadata"].get("annotations") or {}).get(MEMORY) == "false"
+
+
+def state_from(vm: Document) -> tuple[str, bool]:
+    """The content whose state is to become the machine's, "" for none, and whether the memory is to as well."""
+    name, _, what = str((vm["metadata"].get("annotations") or {}).get(STATE_FROM) or "").partition("/")
+    return name, what == "memory"
 
 
 def restore_mark(restore: Document) -> str:

@@ -40,6 +40,7 @@ class DataVolumeController:
         self.controller = Controller("datavolume", self.reconcile)
         self.controller.watch(self._volumes)
         self.controller.watch(self._claims, owner("DataVolume", datavolumes.GROUP))
+        self.controller.watch(self._claims, _populated_for)
         for informer in (self._sources, self._classes, self._snapshots):
             self.controller.watch(informer, lambda _: self._unfinished())
         self.controller.needs(self._profiles)
@@ -50,6 +51,11 @@ class DataVolumeController:
             return DONE
         claim = self._claims.get(key.name, key.namespace)
         source, fault = self._source(volume)
+        if claim is not None and is_to_adopt(volume, claim):
+            claim = await self._adopt(volume, claim)
+        is_owner = claim is not None and datavolumes.owner(claim) == key.name
+        if not is_owner and datavolumes.PREPOPULATED in datavolumes.annotations(volume):
+            return DONE  # whoever restores it makes the claim; until then all stays as it was said
         if claim is not None and datavolumes.owner(claim) != key.name:
             fault, claim = (
                 f"a claim named {key.name} exists and is not this data volume's: delete it or rename this",
@@ -67,6 +73,17 @@ class DataVolumeController:
                 self._recorder.event(volume, "Warning", "ErrClaimNotValid", fault)
         await self._report(volume, claim, source, fault)
         return Result(requeue_after=5) if fault else DONE
+
+    async def _adopt(self, volume: Document, claim: Document) -> Document:
+        metadata = claim["metadata"]
+        patch = {
+            "metadata": {
+                "resourceVersion": metadata["resourceVersion"], "ownerReferences": [datavolumes.owned_by(volume)],
+            }
+        }  # fmt: skip
+        written = await self._client.patch(CLAIMS, metadata["name"], patch, metadata["namespace"])
+        self._claims.observe(written)
+        return written
 
     def _source(self, volume: Document) -> tuple[Document | None, str]:
         """What is to be in it, or why that is not known."""
@@ -152,6 +169,21 @@ class DataVolumeController:
 
     def _unfinished(self) -> list[Key]:
         return [key_of(volume) for volume in self._volumes.list() if not _is_over(volume)]
+
+
+def _populated_for(claim: Document) -> list[Key]:
+    if claim["metadata"].get("ownerReferences"):
+        return []
+    name = datavolumes.annotations(claim).get(datavolumes.POPULATED_FOR)
+    return [Key(claim["metadata"]["namespace"], str(name))] if name else []
+
+
+def is_to_adopt(volume: Document, claim: Document) -> bool:
+    """Whether a claim that nobody owns was made and filled for this data volume. Not before it is bound: what a data
+    volume owns and is not bound is filled from its source."""
+    said = datavolumes.annotations(claim).get(datavolumes.POPULATED_FOR)
+    bound = (claim.get("status") or {}).get("phase") == "Bound"
+    return bound and not claim["metadata"].get("ownerReferences") and said == volume["metadata"]["name"]
 
 
 def _is_over(volume: Document) -> bool:

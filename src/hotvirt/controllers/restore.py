@@ -102,12 +102,12 @@ class RestoreController:
             vm = await self._part_from_data_volumes(vm, spec)
         await self._make_claims(restore, content, entries, vm)
         if vm is None:
-            made = await self._create(objects.new_machine(machine, spec, restore))
+            made = await self._create(objects.new_machine(spec, restore, content))
         else:
             gone = objects.deleted_data_volumes(vm, spec)
             if gone:
                 restore = await self._tell(restore, {"deletedDataVolumes": gone}, None, None)
-            made = await self._client.update(VMS, objects.changed_machine(vm, spec, restore))
+            made = await self._client.update(VMS, objects.changed_machine(vm, spec, restore, content))
         self._vms.observe(made)
         return await self._finish(restore, made)
 
@@ -128,9 +128,15 @@ class RestoreController:
 
     async def _finish(self, restore: Document, vm: Document) -> Result:
         status = restore.get("status") or {}
+        if snapshots.state_from(vm)[0]:
+            raise Waits("Waiting for what the machine keeps beside its disks")
+        for volume in objects.data_volumes(vm, restore):
+            with suppress(AlreadyExists):
+                await self._client.create(DATA_VOLUMES, volume, vm["metadata"]["namespace"])
         if restore["spec"].get("volumeOwnershipPolicy") != "None":
             for entry in status.get("restores") or ():
-                await self._give(entry["persistentVolumeClaim"], vm)
+                if not entry.get("dataVolumeName"):
+                    await self._give(entry["persistentVolumeClaim"], vm)
         for name in status.get("deletedDataVolumes") or ():
             with suppress(NotFound):
                 await self._client.delete(DATA_VOLUMES, name, vm["metadata"]["namespace"])
@@ -218,7 +224,7 @@ class RestoreController:
             if found is not None and not snapshots.is_restored(found, restore):
                 if restore["spec"].get("volumeRestorePolicy") != "InPlace":
                     raise RestoreError(f"claim {name} exists already: delete it, or choose another name for it")
-                await self._take_away(found)
+                await self._take_away(found, restore, keeps=str(entry.get("dataVolumeName") or ""))
                 waits.append(name)
             elif found is None:
                 await self._make_claim(restore, backups[entry["volumeName"]], entry, vm)
@@ -233,18 +239,23 @@ class RestoreController:
         taken = self._volumes.get(entry["volumeSnapshotName"], namespace)
         if taken is None:
             raise RestoreError(f"VolumeSnapshot {entry['volumeSnapshotName']} was deleted: take another snapshot")
-        owned = vm is not None and restore["spec"].get("volumeOwnershipPolicy") != "None"
+        is_ours = restore["spec"].get("volumeOwnershipPolicy") != "None" and not entry.get("dataVolumeName")
+        owned = vm is not None and is_ours
         owner = replicas.reference(VMS, vm) if owned and vm is not None else None
         size = (taken.get("status") or {}).get("restoreSize")
         made = objects.claim(restore, backup, entry, size=size, owner=owner)
         with suppress(AlreadyExists):
             self._claims.observe(await self._client.create(CLAIMS, made, namespace))
 
-    async def _take_away(self, claim: Document) -> None:
+    async def _take_away(self, claim: Document, restore: Document, *, keeps: str) -> None:
+        """`keeps`: the data volume that is to take over the new claim, and must not make it itself meanwhile."""
         metadata = claim["metadata"]
         owner = next((o for o in metadata.get("ownerReferences") or () if o.get("kind") == "DataVolume"), None)
         with suppress(NotFound):
-            if owner is not None:
+            if owner is not None and owner["name"] == keeps:
+                mark = {"metadata": {"annotations": objects.prepopulated(keeps, restore)}}
+                await self._client.patch(DATA_VOLUMES, keeps, mark, metadata["namespace"])
+            elif owner is not None:
                 await self._client.delete(DATA_VOLUMES, owner["name"], metadata["namespace"])
         if not metadata.get("deletionTimestamp"):
             with suppress(NotFound, Conflict):

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from hotvirt.api import quantity, snapshots
+from hotvirt.api import datavolumes, quantity, snapshots
 from hotvirt.api.volumesnapshots import GROUP
+from hotvirt.controllers import datavolumetemplates
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import CLAIMS, VMS
 
@@ -19,14 +20,28 @@ class RestoreError(Exception):
 
 def names(restore: Document, content: Document) -> list[Document]:
     """The restore's `status.restores`: which claim becomes what."""
-    return [
-        {
+    machine, found = content["spec"]["source"]["virtualMachine"], []
+    for backup in content["spec"].get("volumeBackups") or ():
+        name = _claim_name(restore, backup)
+        entry = {
             "volumeName": backup["volumeName"],
-            "persistentVolumeClaim": _claim_name(restore, backup),
+            "persistentVolumeClaim": name,
             "volumeSnapshotName": backup["volumeSnapshotName"],
         }
-        for backup in content["spec"].get("volumeBackups") or ()
-    ]
+        found.append({**entry, "dataVolumeName": name} if _template(machine, backup["volumeName"]) else entry)
+    return found
+
+
+def _template(machine: Document, volume: str) -> str:
+    """The name of the machine's own data volume that a volume is on; "" for none."""
+    spec = machine["spec"]
+    used: Document = next((v for v in spec["template"]["spec"].get("volumes") or () if v["name"] == volume), {})
+    name = str((used.get("dataVolume") or {}).get("name") or "")
+    return name if name in _templates(spec) else ""
+
+
+def _templates(spec: Document) -> list[str]:
+    return [str((t.get("metadata") or {}).get("name")) for t in spec.get("dataVolumeTemplates") or ()]
 
 
 def _claim_name(restore: Document, backup: Document) -> str:
@@ -59,6 +74,8 @@ def claim(
         snapshots.RESTORE_NAME: metadata["name"], snapshots.LAST_RESTORE: snapshots.restore_mark(restore),
         IMMEDIATE: "",
     }  # fmt: skip
+    if name := entry.get("dataVolumeName"):
+        annotations[datavolumes.POPULATED_FOR] = name
     labels = {**(before.get("labels") or {}), **(_override(restore, backup["volumeName"]).get("labels") or {})}
     spec = {k: v for k, v in was["spec"].items() if k not in ("volumeName", "dataSource", "dataSourceRef", "selector")}
     spec["dataSource"] = {"apiGroup": GROUP, "kind": "VolumeSnapshot", "name": entry["volumeSnapshotName"]}
@@ -76,39 +93,55 @@ def claim(
 
 
 def machine_spec(snapshot_vm: Document, entries: list[Document]) -> Document:
-    """The machine's spec as it was, on the restored claims. A volume that was a DataVolume is its claim now: what
-    filled it the first time must not do so again."""
+    """The machine's spec as it was, on the restored claims. A data volume of its own has the claim's name now; what
+    was another's is the claim itself. Nothing is put into either again."""
     spec: Document = snapshot_vm["spec"]
-    claims = {entry["volumeName"]: entry["persistentVolumeClaim"] for entry in entries}
-    template, gone = spec["template"], set()
+    by_volume = {entry["volumeName"]: entry for entry in entries}
+    template, renamed = spec["template"], {}
     volumes = []
     for volume in template["spec"].get("volumes") or ():
         if volume.get("memoryDump"):
             continue
-        if (name := claims.get(volume["name"])) is not None:
+        if (entry := by_volume.get(volume["name"])) is not None:
             kind = "dataVolume" if volume.get("dataVolume") else "persistentVolumeClaim"
             source = volume.get(kind) or {}
-            if kind == "dataVolume":
-                gone.add(source.get("name"))
             kept = {"hotpluggable": True} if source.get("hotpluggable") else {}
-            volume = {"name": volume["name"], "persistentVolumeClaim": {"claimName": name, **kept}}
+            if name := entry.get("dataVolumeName"):
+                renamed[source.get("name")] = name
+                volume = {"name": volume["name"], "dataVolume": {"name": name, **kept}}
+            else:
+                claim = {"claimName": entry["persistentVolumeClaim"], **kept}
+                volume = {"name": volume["name"], "persistentVolumeClaim": claim}
         volumes.append(volume)
     new = {**spec, "template": {**template, "spec": {**template["spec"], "volumes": volumes}}}
-    left = [t for t in spec.get("dataVolumeTemplates") or () if (t.get("metadata") or {}).get("name") not in gone]
-    if left:
-        new["dataVolumeTemplates"] = left
-    else:
-        new.pop("dataVolumeTemplates", None)
+    if spec.get("dataVolumeTemplates"):
+        new["dataVolumeTemplates"] = [
+            {**each, "metadata": {**each["metadata"], "name": renamed.get(name, name)}}
+            for name, each in zip(_templates(spec), spec["dataVolumeTemplates"], strict=True)
+        ]
     return new
+
+
+def data_volumes(vm: Document, restore: Document) -> list[Document]:
+    """The data volumes of a restored machine's own: each takes over the claim of its name, and fills nothing."""
+    entries = (restore.get("status") or {}).get("restores") or ()
+    wanted = {entry["dataVolumeName"] for entry in entries if entry.get("dataVolumeName")}
+    made = []
+    for name, template in zip(_templates(vm["spec"]), vm["spec"].get("dataVolumeTemplates") or (), strict=True):
+        if name in wanted:
+            volume = datavolumetemplates.render(vm, template)
+            volume["metadata"]["annotations"] |= prepopulated(name, restore)
+            made.append(volume)
+    return made
+
+
+def prepopulated(name: str, restore: Document) -> dict[str, str]:
+    return {datavolumes.PREPOPULATED: name, snapshots.RESTORE_NAME: restore["metadata"]["name"]}
 
 
 def deleted_data_volumes(vm: Document, spec: Document) -> list[str]:
     """Those that the machine made for itself and does not use any more."""
-
-    def named(of: Document) -> set[str]:
-        return {str((t.get("metadata") or {}).get("name")) for t in of.get("dataVolumeTemplates") or ()}
-
-    return sorted(named(vm["spec"]) - named(spec))
+    return sorted(set(_templates(vm["spec"])) - set(_templates(spec)))
 
 
 def with_spec(vm: Document, spec: Document) -> Document:
@@ -117,14 +150,16 @@ def with_spec(vm: Document, spec: Document) -> Document:
     return {**vm, "spec": {**{k: v for k, v in spec.items() if k not in ("running", "runStrategy")}, **kept}}
 
 
-def changed_machine(vm: Document, spec: Document, restore: Document) -> Document:
+def changed_machine(vm: Document, spec: Document, restore: Document, content: Document) -> Document:
     """The machine as restored."""
-    return {**with_spec(vm, spec), "metadata": _marked(vm["metadata"], restore)}
+    memory = snapshots.wants_memory(content) and not snapshots.refuses_memory(restore)
+    return {**with_spec(vm, spec), "metadata": _marked(vm["metadata"], restore, _state(content, memory=memory))}
 
 
-def new_machine(snapshot_vm: Document, spec: Document, restore: Document) -> Document:
-    """A machine of its own, which does not run yet. RestoreError for patches that do not fit."""
-    was = snapshot_vm.get("metadata") or {}
+def new_machine(spec: Document, restore: Document, content: Document) -> Document:
+    """A machine of its own, which does not run yet, and boots from its disks: the memory holds addresses and names that
+    are another's. RestoreError for patches that do not fit."""
+    was = content["spec"]["source"]["virtualMachine"].get("metadata") or {}
     metadata: Document = {
         "name": restore["spec"]["target"]["name"], "namespace": restore["metadata"]["namespace"],
         "labels": dict(was.get("labels") or {}), "annotations": dict(was.get("annotations") or {}),
@@ -132,7 +167,7 @@ def new_machine(snapshot_vm: Document, spec: Document, restore: Document) -> Doc
     spec = {**{k: v for k, v in spec.items() if k not in ("running", "runStrategy")}, "runStrategy": "Halted"}
     machine: Document = {"apiVersion": VMS.api_version, "kind": VMS.kind, "metadata": metadata, "spec": spec}
     machine = patched(machine, restore["spec"].get("patches") or ())
-    return {**machine, "metadata": _marked(machine["metadata"], restore)}
+    return {**machine, "metadata": _marked(machine["metadata"], restore, _state(content, memory=False))}
 
 
 def patched(machine: Document, patches: Any) -> Document:
@@ -149,6 +184,13 @@ def patched(machine: Document, patches: Any) -> Document:
     return made
 
 
-def _marked(metadata: Document, restore: Document) -> Document:
-    annotations = {**(metadata.get("annotations") or {}), snapshots.LAST_RESTORE: snapshots.restore_mark(restore)}
-    return {**metadata, "annotations": annotations}
+def _state(content: Document, *, memory: bool) -> dict[str, str]:
+    """What has the node put the machine's state in its place."""
+    if not memory and not snapshots.keeps_state(content["spec"]["source"]["virtualMachine"]):
+        return {}
+    return {snapshots.STATE_FROM: content["metadata"]["uid"] + ("/memory" if memory else "")}
+
+
+def _marked(metadata: Document, restore: Document, state: dict[str, str]) -> Document:
+    kept = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != snapshots.STATE_FROM}
+    return {**metadata, "annotations": {**kept, snapshots.LAST_RESTORE: snapshots.restore_mark(restore), **state}}

@@ -32,6 +32,9 @@ from hotvirt.kube.times import Clock
 BY_SOURCE, BY_CLAIM = "snapshot-source", "vm-claim"
 LOCKED = 5.0
 """Seconds between looks at a machine that something else has locked."""
+UNHURRIED = 0.2
+"""Seconds after an edit of a machine until what could be snapshotted of it is told: two writers of one status at a time
+have one of them begin anew, and the guest waits for the other."""
 
 
 class SnapshotController:
@@ -52,7 +55,7 @@ class SnapshotController:
         )
         self.controller.needs(self._vmis, self._claims, self._storage, self._classes)
         self.statuses = Controller("volume-snapshot-statuses", self.reconcile_machine, workers=1)
-        self.statuses.watch(self._vms)
+        self.statuses.watch(self._vms, delay=UNHURRIED)  # who changed the machine waits for more than this
         self.statuses.watch(
             self._claims,
             lambda claim: map(key_of, self._vms.by_index(BY_CLAIM, str(key_of(claim)))),
@@ -116,7 +119,7 @@ class SnapshotController:
             "virtualMachineSnapshotContentName": content["metadata"]["name"],
         }  # fmt: skip
         if not (snapshot.get("status") or {}).get("phase"):
-            status |= objects.indicated(objects.indications(vmi))
+            status |= objects.indicated(objects.indications(vmi, memory=snapshots.wants_memory(snapshot)))
         if not status.get("creationTime"):
             words = "In error state" if status["error"] else "Source locked and operation in progress"
             return await self._tell(snapshot, status, progressing=(not status["error"], words))
@@ -155,7 +158,7 @@ class SnapshotController:
         found = [self._volumes.get(name, namespace) for name in names]
         if any(each is None for each in found) and not (content.get("status") or {}).get("creationTime"):
             end = objects.ends_at(snapshot)
-            is_frozen = "GuestAgent" in objects.indications(vmi)
+            is_frozen = "GuestAgent" in objects.indications(vmi, memory=snapshots.wants_memory(content))
             left = (end - now).total_seconds() if end else snapshots.DEADLINE
             freeze = max(1.0, left) if is_frozen else None
             wanted = objects.volume_snapshots(content, classes=self._snapshot_classes(), freeze=freeze)

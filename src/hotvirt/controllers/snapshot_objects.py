@@ -19,6 +19,7 @@ MEANINGS = {
     "GuestAgent": "The guest's agent was asked to bring what it had in memory to the disks, and to hold them still.",
     "NoGuestAgent": "No agent answered in the guest: the disks are as after a power cut, all at the same instant.",
     "QuiesceTimeout": "The guest's filesystems went on before the instant: the disks are as after a power cut.",
+    "Memory": "The guest's memory is of the same instant as the disks: a restore into its machine goes on from there.",
     "PartialSnapshot": "Some disks that could have been in it are not: see status.snapshotVolumes.",
 }
 
@@ -46,10 +47,13 @@ def content(snapshot: Document, vm: Document, backups: list[Document]) -> Docume
     kept = (
         {**kept, "annotations": annotations} if annotations else {k: v for k, v in kept.items() if k != "annotations"}
     )
+    made: Document = {"name": content_name(snapshot), "namespace": metadata["namespace"]}
+    if snapshots.wants_memory(snapshot):
+        made["annotations"] = {snapshots.MEMORY: "true"}
     return {
         "apiVersion": SNAPSHOT_CONTENTS.api_version,
         "kind": SNAPSHOT_CONTENTS.kind,
-        "metadata": {"name": content_name(snapshot), "namespace": metadata["namespace"]},
+        "metadata": made,
         "spec": {
             "virtualMachineSnapshotName": snapshot["metadata"]["name"],
             "source": {"virtualMachine": {"metadata": kept, "spec": vm["spec"]}},
@@ -76,7 +80,12 @@ def volume_snapshots(content: Document, *, classes: dict[str, str], freeze: floa
     notes = {snapshots.GROUP: metadata["uid"], snapshots.MEMBERS: ",".join(names)}
     if freeze is not None:
         notes[snapshots.FREEZE] = f"{freeze:.0f}"
-    vm = spec["source"]["virtualMachine"]["metadata"]
+    machine = spec["source"]["virtualMachine"]
+    vm, memory = machine["metadata"], snapshots.wants_memory(content)
+    if memory or snapshots.keeps_state(machine):
+        notes[snapshots.MACHINE] = vm["name"]
+    if memory:
+        notes[snapshots.MEMORY] = "true"
     made = []
     for backup in backups:
         claim = backup["persistentVolumeClaim"]
@@ -127,10 +136,12 @@ def _backups(content: Document) -> list[Document]:
     return list((content.get("spec") or {}).get("volumeBackups") or ())
 
 
-def indications(vmi: Document | None) -> list[str]:
+def indications(vmi: Document | None, *, memory: bool = False) -> list[str]:
     """How a snapshot of this instance is taken."""
     if ((vmi or {}).get("status") or {}).get("phase") != "Running":
         return []
+    if memory:
+        return ["Memory", "Online"]
     if (conditions.of(vmi, "Paused") or {}).get("status") == "True":
         return ["Online", "Paused"]
     return ["GuestAgent" if is_answering(vmi) else "NoGuestAgent", "Online"]

@@ -19,11 +19,25 @@ from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, PODS, SERVICE_ACCOUNTS, VMIS, VOLUMES
 from hotvirt.kube.times import Clock, parse
-from hotvirt.node import attachments, cards, changes, consolelog, contents, freezing, power, start, status, unhealthy
+from hotvirt.node import (
+    attachments,
+    cards,
+    changes,
+    consolelog,
+    contents,
+    freezing,
+    holding,
+    keptmemory,
+    power,
+    start,
+    status,
+    unhealthy,
+)
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.guest import Guest, kill
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
+from hotvirt.node.ownwrites import OwnWrites
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.node.podrunner import read_identity, read_outcome
 from hotvirt.node.pulls import REASONS as PULL_REASONS
@@ -66,9 +80,9 @@ class NodeAgent:
         self._vmis.add_index(BY_CLAIM, _claim_keys)
         self._pods.add_index(BY_UID, lambda pod: [pod["metadata"]["uid"]])
         self.controller = Controller("node-agent", self.reconcile, workers=16)
-        self._own: dict[Key, str] = {}
-        """The resourceVersion of the last write of a status that changes nothing of what is to be done."""
-        self.controller.watch(self._vmis, when=lambda change: not self._is_own(change))
+        self._own = OwnWrites(self.controller.queue.add)
+        """Writes of a status that change nothing of what is to be done."""
+        self.controller.watch(self._vmis, when=lambda change: not self._own.is_own(change))
         self.controller.watch(self._pods, _instance_of, when=lambda change: change.new is None or _is_going(change.new))
         self.controller.watch(self._pods, self._waiting_for, when=_has_ended)
         self.controller.watch(
@@ -132,7 +146,8 @@ class NodeAgent:
         place = self._places.pod(uid)
         if place.qmp.exists():
             try:
-                return await self._look_after(key, vmi, await self._connect(key, place, uid))
+                guest = await self._going_on(vmi, await self._connect(key, place, uid))
+                return await self._look_after(key, vmi, guest)
             except QemuError as error:
                 if not self._lives(place):
                     await self._ended(key, vmi, place, str(error))
@@ -154,13 +169,15 @@ class NodeAgent:
             message = f"building image {image} on this machine before its first use, which can take minutes"
             self._recorder.event(vmi, "Normal", "BuildingImage", message)
         try:
-            await start.start(
+            said = await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
                 attachment=self._attachment(vmi), volumes=self._volumes, lookup=self._lookup(key, uid),
                 now=self._clock(), cgroups=self._cgroups,
                 smbios=self._settings().get("smbios"), console_log=self._console_log(vmi),
             )  # fmt: skip
-            guest = await self._connect(key, place, uid)
+            if said:
+                self._recorder.event(vmi, "Warning", "MemoryNotResumed", f"the guest boots from its disks: {said}")
+            guest = await self._going_on(vmi, await self._connect(key, place, uid))
         except VolumeError as error:
             return await self._cannot_start(vmi, error.reason, str(error))
         except start.StartError as error:
@@ -184,6 +201,15 @@ class NodeAgent:
         self._console_logs.resume(place)
         self.guests[key] = guest
         self._tell_waiting()
+        return guest
+
+    async def _going_on(self, vmi: Document, guest: Guest) -> Guest:
+        """One that waits for the memory that was kept for it has it, and goes on."""
+        said = await keptmemory.resume(guest, self._places, vmi)
+        if said == "":
+            self._recorder.event(vmi, "Normal", "MemoryResumed", "the guest goes on from the memory that was restored")
+        elif said is not None:
+            self._recorder.event(vmi, "Warning", "MemoryNotResumed", f"the guest boots from its disks: {said}")
         return guest
 
     def _poked(self, key: Key) -> None:
@@ -260,6 +286,7 @@ class NodeAgent:
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting, kernel=guest.kernel,
             claims=self._claims_of(vmi), links=guest.links, card_errors=unplugged, unheard=guest.is_unheard,
+            held=holding.held(guest.place),
         )  # fmt: skip
         pod = self._pod(vmi["metadata"]["namespace"], guest.uid) or {}
         ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")
@@ -358,16 +385,8 @@ class NodeAgent:
         await self._patch(vmi, status.final(vmi, end, now=self._clock()))
         self._recorder.event(vmi, "Normal" if end.phase == "Succeeded" else "Warning", "Stopped", end.message)
 
-    def _is_own(self, change: Change) -> bool:
-        """Whether it is what this agent just wrote of a running guest: to look at the guest for that would only have
-        its changes wait."""
-        new = change.new
-        if new is None or change.relisted:
-            return False
-        return bool(self._own.get(key_of(new)) == new["metadata"]["resourceVersion"])
-
     async def _let_go(self, key: Key) -> None:
-        self._own.pop(key, None)
+        self._own.forget(key)
         if (guest := self.guests.pop(key, None)) is not None:
             await guest.close()
 
@@ -448,10 +467,11 @@ class NodeAgent:
         metadata, key = vmi["metadata"], key_of(vmi)
         guarded = {**patch, "metadata": {**patch.get("metadata", {}), "resourceVersion": metadata["resourceVersion"]}}
         try:
-            written = await self._client.patch(VMIS, metadata["name"], guarded, metadata["namespace"])
-            if (vmi.get("status") or {}).get("phase") == (written.get("status") or {}).get("phase") == "Running":
-                self._own[key] = written["metadata"]["resourceVersion"]
-            self._vmis.observe(written)
+            with self._own.writing(key) as own:
+                written = await self._client.patch(VMIS, metadata["name"], guarded, metadata["namespace"])
+                if (vmi.get("status") or {}).get("phase") == (written.get("status") or {}).get("phase") == "Running":
+                    own.version = written["metadata"]["resourceVersion"]
+                self._vmis.observe(written)
         except NotFound:
             return
         except Conflict:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from hotvirt.api import downward
 from hotvirt.kube.client import Document
-from hotvirt.kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICE_ACCOUNTS, Resource
+from hotvirt.kube.resources import CONFIG_MAPS, PODS, SECRETS, SERVICE_ACCOUNTS, VMS, Resource
 
 LABEL, SYSPREP_LABEL = "cfgdata", "unattendCD"
 """As KubeVirt calls discs that are given no label, and the one of Windows' answers."""
@@ -18,6 +18,7 @@ ANSWERS = ("autounattend.xml", "unattend.xml")
 TRUST = "kube-root-ca.crt"
 OBJECTS: dict[str, Resource] = {
     "configMap": CONFIG_MAPS, "secret": SECRETS, "account": SERVICE_ACCOUNTS, "pod": PODS,
+    "machine": VMS,
 }  # fmt: skip
 """Kinds of lookup for what is not kept by the node agent anyway. "token" is an account's, good for the pod's life, and
 "pod" the launcher's, whatever the name."""

@@ -1,18 +1,24 @@
-"""What a machine keeps beside its disks while it is off: its UEFI variables and its TPM.
+"""What a machine keeps beside its disks while it is off: its UEFI variables, its TPM, and memory it is to go on from.
 
 A directory a machine, named by the uid of the VirtualMachine, or of the instance where nobody owns it. Only what is
-asked to be persistent is in it. `Keeper` removes the directory once its machine is deleted.
+asked to be persistent is in it. `Keeper` removes the directory once its machine is deleted. Snapshots hold copies of
+it (`copy`), and `restoredstate` puts those in its place.
 """
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
+from hotvirt.images import publish
 from hotvirt.kube.client import Document
 from hotvirt.kube.informer import Change, Informer
 from hotvirt.node.places import Places
 
 log = logging.getLogger(__name__)
+
+MEMORY = "memory"
+"""What the names of files begin with that hold a guest's memory, see `keptmemory`: these are nobody's to copy."""
 
 
 def identity(vmi: Document) -> str:
@@ -28,6 +34,29 @@ def directory(vmi: Document, places: Places) -> Path:
     found = places.machines / identity(vmi)
     found.mkdir(mode=0o711, parents=True, exist_ok=True)
     return found
+
+
+def copy(places: Places, uid: str, target: Path) -> None:
+    """What a machine keeps, as it is now; nothing yet is kept too. Its guest may run: the firmware mends what was cut
+    short of its variables, and the TPM replaces its file as a whole."""
+    source = places.machines / uid
+    target.mkdir(mode=0o700, exist_ok=True)
+    for directory, _, names in os.walk(source):
+        here = target / Path(directory).relative_to(source)
+        here.mkdir(mode=0o700, exist_ok=True)
+        for name in names:
+            if not name.startswith((".", MEMORY)):
+                shutil.copyfile(Path(directory) / name, here / name)
+                os.chmod(here / name, 0o600)
+    sync(target)
+
+
+def sync(directory: Path) -> None:
+    """All of it is on disk when this returns."""
+    for here, _, names in os.walk(directory):
+        for name in names:
+            publish.sync_path(Path(here) / name)
+        publish.sync_path(Path(here))
 
 
 class Keeper:

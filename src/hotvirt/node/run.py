@@ -16,6 +16,7 @@ from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.credentials import Credentials
 from hotvirt.node.dataplane import Dataplane
 from hotvirt.node.exportfiles import LocalExportFiles
+from hotvirt.node.filekeeper import FileKeeper
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.imports import FIRST_USER as IMPORTING
 from hotvirt.node.imports import Imports
@@ -27,6 +28,7 @@ from hotvirt.node.podaccess import LocalPodStreams
 from hotvirt.node.podrunner import PodRunner
 from hotvirt.node.prober import Prober
 from hotvirt.node.provisioner import Provisioner
+from hotvirt.node.restoredstate import RestoredState
 from hotvirt.node.room import Room
 from hotvirt.node.snapshots import Snapshots
 from hotvirt.node.uploads import Front, Uploads
@@ -58,6 +60,7 @@ class Node:
         )  # fmt: skip
         self._keeper = Keeper(informers.of(VMS), self._vmis, places=places)
         self._machines = informers.of(VMS)
+        self._restored = RestoredState(client, informers, places=places, recorder=recorder)
         self._provisioner = Provisioner(
             client, informers, node=facts.node_name, places=places, recorder=recorder, clock=clock
         )
@@ -77,6 +80,9 @@ class Node:
         self.export_files = LocalExportFiles(informers, places=places)
         self._credentials = Credentials(
             client, informers, agent=self._agent, node=facts.node_name, recorder=recorder, clock=clock
+        )
+        self._files = FileKeeper(
+            informers, agent=self._agent, places=places, recorder=recorder, confine=facts.gives_users
         )
         self._prober = Prober(
             self._vmis, self._pods, agent=self._agent, node=facts.node_name, places=places, recorder=recorder,
@@ -125,10 +131,12 @@ class Node:
                 group.create_task(self._prober.run())
                 for part in (
                     self._runner, self._agent, self._provisioner, self._imports, self._dumps, self._credentials,
+                    self._files, self._restored,
                 ):  # fmt: skip
                     group.create_task(part.controller.run())
         finally:
             self.access.close()
+            self._files.close()
             await self._imports.close()
             if self._uploads is not None:
                 await self._uploads.close()

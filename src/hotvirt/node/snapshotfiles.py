@@ -1,6 +1,7 @@
 """Where snapshots of claims are kept: a directory for all of one instant, which appears when it is whole.
 
     snapshots/default.GROUP/         disks as files, and `about.json` that says what they are
+    snapshots/default.GROUP/machine  what its machine keeps beside its disks, and maybe its guest's memory
     snapshots/.part-default.GROUP/   one that is being made; nobody takes disks from it
 
 It comes about by one rename, so disks of one instant are there together or not at all. A group is a
@@ -18,6 +19,7 @@ from msgspec import Struct
 
 from hotvirt.images import publish
 from hotvirt.kube.informer import Key
+from hotvirt.node import machinestate
 from hotvirt.node.places import Places
 
 ABOUT = "about.json"
@@ -37,13 +39,15 @@ class DiskAbout(Struct, frozen=True):
 
 class About(Struct, frozen=True, kw_only=True):
     """`disks`: by VolumeSnapshot. `created`: "" until the instant is over. `vmi`: of the guest that has some of the
-    disks open, namely those in `online`; "" for none. `frozen`: whether its filesystems stood still at the instant."""
+    disks open, namely those in `online`; "" for none. `frozen`: whether its filesystems stood still at the instant;
+    `stopped`: whether the guest was stopped for the instant, until that is over."""
 
     disks: dict[str, DiskAbout]
     created: str = ""
     vmi: str = ""
     online: tuple[str, ...] = ()
     frozen: bool = False
+    stopped: bool = False
 
 
 class Group:
@@ -54,6 +58,11 @@ class Group:
         self.root = root(places)
         self.name = f"{key.namespace}.{key.name}"
         self.whole, self.part = self.root / self.name, self.root / f"{PART}{self.name}"
+
+    @property
+    def machine(self) -> Path:
+        """Of the one that is being made."""
+        return self.part / "machine"
 
     def about(self) -> About | None:
         """Of the whole one."""
@@ -81,9 +90,7 @@ class Group:
 
     def show(self) -> None:
         """All of it is on disk, and is there under its name from now on."""
-        for path in self.part.iterdir():
-            publish.sync_path(path)
-        publish.sync_path(self.part)
+        machinestate.sync(self.part)
         self.part.rename(self.whole)
         publish.sync_path(self.root)
 

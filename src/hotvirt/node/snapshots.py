@@ -2,7 +2,8 @@
 
 Snapshots that name the same group (`GROUP`) are taken at one instant: those whose disks a guest has open by one
 transaction of its QEMU, with its filesystems frozen before where that is asked for (`FREEZE`) and thawed after in any
-case; those that nobody has open by copying the file, while no QEMU may begin to write to it. They become ready
+case, or with its memory (`MEMORY`, see `instants`); those that nobody has open by copying the file, while no QEMU may
+begin to write to it. What their machine keeps beside its disks (`MACHINE`) is kept with them. They become ready
 together, when all are whole and on disk (`snapshotfiles`). QEMU goes on copying when the home dies, and the next home
 takes that up; when QEMU dies, what there is is thrown away and the snapshot begins anew. Of one group one worker does
 this at a time.
@@ -10,7 +11,6 @@ this at a time.
 
 import asyncio
 import logging
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +19,7 @@ from msgspec import structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import format_bytes
-from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN
+from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN, MACHINE, wants_memory
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, NotFound
@@ -29,13 +29,14 @@ from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import (
     CLAIMS,
     VMIS,
+    VMS,
     VOLUME_SNAPSHOT_CLASSES,
     VOLUME_SNAPSHOT_CONTENTS,
     VOLUME_SNAPSHOTS,
     VOLUMES,
 )
 from hotvirt.kube.times import Clock, parse, stamp
-from hotvirt.node import freezing
+from hotvirt.node import instants, keptmemory, machinestate
 from hotvirt.node import snapshotcopies as copies
 from hotvirt.node.agent import BY_CLAIM, NodeAgent
 from hotvirt.node.guest import Guest
@@ -68,12 +69,13 @@ class Snapshots:
         self._recorder, self._clock = recorder, clock
         self._snapshots, self._contents = informers.of(VOLUME_SNAPSHOTS), informers.of(VOLUME_SNAPSHOT_CONTENTS)
         self._classes = informers.of(VOLUME_SNAPSHOT_CLASSES)
-        self._claims, self._pvs, self._vmis = informers.of(CLAIMS), informers.of(VOLUMES), informers.of(VMIS)
+        self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
+        self._vms, self._vmis = informers.of(VMS), informers.of(VMIS)
         self._snapshots.add_index(BY_GROUP, lambda snapshot: [str(group_of(snapshot))])
         self.controller = Controller("snapshots", self.reconcile, workers=2)
         self.controller.watch(self._snapshots, lambda snapshot: [group_of(snapshot)])
         self.controller.watch(self._classes, lambda _: map(group_of, self._snapshots.list()), when=_is_new)
-        self.controller.needs(self._claims, self._pvs, self._vmis, self._contents)
+        self.controller.needs(self._claims, self._pvs, self._vms, self._vmis, self._contents)
         self.contents = Controller("snapshot-contents", self.reconcile_content, workers=1)
         self.contents.watch(self._contents)
         self.contents.watch(self._snapshots, lambda snapshot: [Key("", content_name(snapshot))], when=_is_gone)
@@ -115,7 +117,7 @@ class Snapshots:
         plan = group.plan()
         guest = await self._agent.guest_of(Key(group.key.namespace, plan.vmi)) if plan and plan.vmi else None
         if plan is not None and plan.created and guest is not None and not guest.is_gone:
-            await _let_go(guest, plan)  # of an earlier home
+            await instants.let_go(guest, plan)
             now = await backup.read(guest.monitor, group.name, count=len(plan.online))
             if now.found and not now.error and group.has_all(plan):
                 return await self._finish(group, plan, guest)
@@ -124,7 +126,8 @@ class Snapshots:
     async def _begin(self, group: Group, wanted: list[Document]) -> Result:
         """The instant, and what follows from it."""
         sources, guest = await self._sources(group.key.namespace, wanted)
-        self._check_room(sources)
+        kept = guest.last if guest is not None and wants_memory(wanted[0]) else None
+        self._check_room(sources, kept.memory.fixed + kept.memory.plugged if kept is not None else 0)
         if (stale := group.plan()) is not None:
             await self._stop_copies(group, stale)
         plan = About(
@@ -134,8 +137,14 @@ class Snapshots:
         )
         group.begin(plan)
         frozen = False
+        memory = await self._machine(group, wanted[0], guest, sources)
         if guest is not None:
-            frozen = await self._cut(group, guest, [s for s in sources if s.node], _freeze_seconds(wanted[0]))
+            frozen = await instants.cut(
+                group, plan, guest, [s for s in sources if s.node], freeze=_freeze_seconds(wanted[0]),
+                memory=group.machine / keptmemory.FILE if memory is not None else None, now=self._clock(),
+            )  # fmt: skip
+        if memory is not None:
+            keptmemory.note(group.machine, memory)
         plan = structs.replace(plan, created=stamp(self._clock()), frozen=frozen)
         group.note(plan)
         for source in sources:
@@ -143,26 +152,26 @@ class Snapshots:
                 await copies.copy(source, group.part)
         return await self._finish(group, plan, guest)
 
-    async def _cut(self, group: Group, guest: Guest, sources: list[Source], freeze: float | None) -> bool:
-        """Starts the copies; whether the guest's filesystems stood still at that instant."""
-        targets: list[backup.Copy] = []
-        try:
-            for source in sources:
-                target = await copies.target(source, group.part)
-                targets.append(target)
-            await backup.prepare(guest.monitor, group.name, targets)
-            if freeze is None or guest.answering is None:
-                await backup.start(guest.monitor, group.name, targets)
-                return False
-            try:
-                await freezing.freeze(guest, seconds=freeze, now=self._clock())
-                await backup.start(guest.monitor, group.name, targets)
-                return bool(guest.view and guest.view.frozen)
-            finally:
-                await asyncio.shield(_thaw(guest))
-        finally:
-            for each in targets:
-                os.close(each.target)
+    async def _machine(
+        self, group: Group, snapshot: Document, guest: Guest | None, sources: list[Source]
+    ) -> keptmemory.About | None:
+        """Keeps what the snapshot's machine keeps beside its disks. What there is to say of its memory, when that is
+        to be kept too."""
+        name = (snapshot["metadata"].get("annotations") or {}).get(MACHINE)
+        key = Key(group.key.namespace, str(name))
+        vm, vmi = (informer.get(key.name, key.namespace) for informer in (self._vms, self._vmis))
+        if not name or vm is None:
+            return None
+        await asyncio.to_thread(machinestate.copy, self._places, vm["metadata"]["uid"], group.machine)
+        if not wants_memory(snapshot):
+            return None
+        if guest is None or vmi is None or self._agent.guests.get(key) is not guest:
+            raise SnapshotError(f"VM {name} does not run, so it has no memory: start it, or take a snapshot without")
+        then = keptmemory.started(guest.place)
+        why = keptmemory.refusal(vm, vmi, then) or await instants.left_out(guest, sources)
+        if why or then is None:
+            raise SnapshotError(why)
+        return keptmemory.About(shape=then.shape, paused=not (await guest.look()).running)
 
     async def _finish(self, group: Group, plan: About, guest: Guest | None) -> Result:
         """When the jobs have ended: shows what there is. Called again and again until then."""
@@ -188,13 +197,8 @@ class Snapshots:
 
     async def _stop_copies(self, group: Group, plan: About) -> None:
         guest = await self._agent.guest_of(Key(group.key.namespace, plan.vmi)) if plan.vmi else None
-        if guest is None or guest.is_gone:
-            return
-        try:
-            await _let_go(guest, plan)
-            await backup.clear(guest.monitor, group.name)
-        except QemuError as error:
-            log.debug("the copies of %s: %s", group.name, error)
+        if guest is not None and not guest.is_gone:
+            await instants.stop_copies(guest, group, plan)
 
     # Looking
 
@@ -250,14 +254,15 @@ class Snapshots:
                 return guest, disk.nodes[0]
         return None, ""
 
-    def _check_room(self, sources: list[Source]) -> None:
+    def _check_room(self, sources: list[Source], memory: int) -> None:
         place = root(self._places)
         place.mkdir(mode=0o711, parents=True, exist_ok=True)
-        needed, free = sum(allocated(source.path) for source in sources), shutil.disk_usage(place).free
+        needed, free = sum(allocated(source.path) for source in sources) + memory, shutil.disk_usage(place).free
         if needed > free - KEEP_FREE:
+            what = "the disks and the memory hold" if memory else "the disks hold"
             raise SnapshotError(
-                f"the disks hold {format_bytes(needed >> 20 << 20)}, and of {format_bytes(free >> 20 << 20)} that are "
-                f"free in {place} {format_bytes(KEEP_FREE)} are to stay so: make room there, or delete snapshots"
+                f"{what} {format_bytes(needed >> 20 << 20)}, and of {format_bytes(free >> 20 << 20)} that are free in "
+                f"{place} {format_bytes(KEEP_FREE)} are to stay so: make room there, or delete snapshots"
             )
 
     def _class_of(self, snapshot: Document) -> Document | None:
@@ -345,22 +350,6 @@ class Snapshots:
                 left = [f for f in content["metadata"].get("finalizers") or () if f != PROTECTION]
                 await self._client.patch(VOLUME_SNAPSHOT_CONTENTS, key.name, {"metadata": {"finalizers": left}})
         return DONE
-
-
-async def _let_go(guest: Guest, plan: About) -> None:
-    """Thaws a guest that an earlier home froze for this and did not get to thaw."""
-    if plan.frozen or (guest.view is not None and guest.view.frozen):
-        await _thaw(guest)
-
-
-async def _thaw(guest: Guest) -> None:
-    """What it fails at, the guest's own deadline does (`freezing.watch`)."""
-    if guest.view is None or not guest.view.frozen:
-        return
-    try:
-        await freezing.thaw(guest)
-    except ApiError as error:
-        log.warning("guest %s is not thawed yet: %s", guest.uid, error)
 
 
 # Pure

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from zoneinfo import ZoneInfoNotFoundError
 
 from hotvirt.kube.client import Document
-from hotvirt.node import cards, firmware, machinestate, render, tpm
+from hotvirt.node import cards, filesystems, firmware, keptmemory, machinestate, render, restoredstate, tpm
 from hotvirt.node.cards import Attachment
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.hostfacts import FIRST_USER, USERS, HostFacts
@@ -48,8 +48,9 @@ async def start(
     vmi: Document, place: PodPlace, *, uid: str, address: str, facts: HostFacts, network: Network,
     attachment: Attachment, volumes: Volumes, lookup: Lookup, now: datetime, cgroups: Cgroups,
     smbios: Document | None = None, console_log: Callable[[PodPlace], int] | None = None,
-) -> None:  # fmt: skip
+) -> str:  # fmt: skip
     """Returns once the pod's process is QEMU. Idempotent until then: may be called again after a failure or a crash.
+    Gives why the guest does not go on from memory where some was kept for it, else "".
 
     Raises VolumeError and StartError for what a person can mend, QemuError for what QEMU or its launch did.
     """
@@ -57,6 +58,8 @@ async def start(
         qemu = binary.find()
     except QemuMissing as error:
         raise StartError("QemuMissing", str(error)) from error
+    if why := await restoredstate.refusal(vmi, lookup):
+        raise StartError("Pending", why)
     with Descriptors() as descriptors:
         disks, kernel = await volumes.prepare(vmi, place, descriptors, lookup)
         try:
@@ -77,8 +80,16 @@ async def start(
             except tpm.TpmMissing as error:
                 raise StartError("TpmMissing", str(error)) from error
         try:
+            file_systems = await filesystems.start(
+                vmi, place, volumes, lookup, confine=facts.gives_users, isolate=network.isolation,
+                descriptors=descriptors, enter=partial(cgroups.enter, uid), timeout=LAUNCH_PATIENCE,
+            )  # fmt: skip
+        except (filesystems.ServerMissing, filesystems.ServerFailed) as error:
+            raise StartError("VirtiofsMissing", str(error)) from error
+        try:
             machine = render.machine(
                 vmi, accelerator=facts.acceleration.kind, disks=disks, nics=nics, kernel=kernel, firmware=uefi,
+                file_systems=file_systems,
                 channels=render.Channels(
                     qmp=descriptors.listen(place.qmp), agent=descriptors.listen(place.agent),
                     serial=descriptors.listen(place.serial), tpm=tpm_fd,
@@ -93,11 +104,13 @@ async def start(
             line = argv.argv(machine, qemu=qemu)
         except ValueError as error:
             raise StartError("FailedStart", f"the machine cannot be made: {error}") from error
+        line, said = await keptmemory.prepare(vmi, place, volumes.places, line, uid=uid, lookup=lookup)
         request = Request(argv=tuple(line), uid=user, gid=user, groups=facts.groups, isolate=network.isolation)
         await launch.send_launch(place.launch, request, descriptors=descriptors.mapping, timeout=LAUNCH_PATIENCE)
     # From here on a socket that is still there would mean that the receiver waits.
     place.launch.unlink(missing_ok=True)
     log.info("started %s/%s", vmi["metadata"]["namespace"], vmi["metadata"]["name"])
+    return said
 
 
 def _firmware(vmi: Document, place: PodPlace, places: Places, descriptors: Descriptors) -> Uefi | None:

@@ -6,11 +6,12 @@ Pure towards the request, as all of admission.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hotvirt.api import memorysnapshots
 from hotvirt.api import validation_snapshots as validation
 from hotvirt.api.faults import Fault, invalid
 from hotvirt.kube import conditions
 from hotvirt.kube.admission import Admission, AdmissionRequest, Read, Verdict
-from hotvirt.kube.resources import CLONES, EXPORTS, RESTORES, SNAPSHOTS, VMS, Resource
+from hotvirt.kube.resources import CLONES, EXPORTS, RESTORES, SNAPSHOTS, VMIS, VMS, Resource
 from hotvirt.webhooks.callers import is_ours
 from hotvirt.webhooks.causes import causes
 
@@ -20,7 +21,7 @@ Checks = Callable[[Document], Iterator[Fault]]
 
 def admissions(read: Read) -> tuple[Admission, ...]:
     return (
-        Fixed(SNAPSHOTS, validation.snapshot), Fixed(CLONES, validation.clone), Fixed(EXPORTS, validation.export),
+        Snapshots(read), Fixed(CLONES, validation.clone), Fixed(EXPORTS, validation.export),
         Restores(read), LockedMachines(),
     )  # fmt: skip
 
@@ -45,6 +46,23 @@ class Fixed:
         if spec == (old.get("spec") or {}):
             return Verdict()
         return Verdict(causes=causes([invalid("spec", "is immutable after creation: delete it and make another")]))
+
+
+class Snapshots(Fixed):
+    """Of a guest's memory as well, where it has one that can be kept."""
+
+    def __init__(self, read: Read) -> None:
+        super().__init__(SNAPSHOTS, validation.snapshot)
+        self._read = read
+
+    async def validate(self, request: AdmissionRequest) -> Verdict:
+        found = await super().validate(request)
+        obj = request.obj
+        if found.causes or obj is None or request.old is not None or request.subresource:
+            return found
+        name = str(obj["spec"]["source"]["name"])
+        vm, vmi = (self._read(kind, name, request.namespace) for kind in (VMS, VMIS))
+        return Verdict(causes=causes(memorysnapshots.faults(obj, vm, vmi)))
 
 
 class Restores(Fixed):
