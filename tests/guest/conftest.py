@@ -88,6 +88,12 @@ class Home:
             process.kill()
             process.communicate()
 
+    @contextlib.contextmanager
+    def shell(self, name: str) -> "Iterator[Shell]":
+        """Where the console of a guest has a root shell."""
+        with self.console(name) as console:
+            yield Shell(console)
+
     # -- objects ---------------------------------------------------------------------------------------------------
     def apply(self, document: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", text=json.dumps(document))
@@ -259,6 +265,25 @@ class Console:
     def ended(self) -> int:
         """Waits for its end, and gives the exit code."""
         return self.process.wait(self._patience)
+
+
+class Shell:
+    """A root shell on a guest's console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        console.type("\n")
+        console.read_until("# ")
+
+    def run(self, line: str) -> str:
+        """What the line prints; it must succeed."""
+        self.console.type(f"{line} && echo o''k || echo fail''ed\n")
+        heard = ""
+        while True:
+            heard += self.console.read_until("\n")
+            if heard.rstrip().endswith("ok"):
+                return heard.replace("\r", "\n")  # some shells write marks of their own before a line
+            assert not heard.rstrip().endswith("failed"), heard
 
 
 def manifest(

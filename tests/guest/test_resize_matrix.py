@@ -59,25 +59,6 @@ def write_disc(home, claim, words):
     seed.write(file, seed.render(**what))
 
 
-class Shell:
-    """A root shell on the guest's console."""
-
-    def __init__(self, console):
-        self.console = console
-        console.type("\n")
-        console.read_until("# ")
-
-    def run(self, line):
-        """What the line prints; it must succeed."""
-        self.console.type(f"{line} && echo o''k || echo fail''ed\n")
-        heard = ""
-        while True:
-            heard += self.console.read_until("\n")
-            if heard.rstrip().endswith("ok"):
-                return heard
-            assert not heard.rstrip().endswith("failed"), heard
-
-
 def test_everything_grows_and_shrinks_while_one_guest_runs(home):
     cd = {"name": "cd", "cdrom": {"bus": "scsi"}}
     scratch = {"name": "scratch", "disk": {"bus": "virtio"}}
@@ -111,8 +92,7 @@ def test_everything_grows_and_shrinks_while_one_guest_runs(home):
         assert home.facts("box")["onlineCPUs"] == count
     wait_calm(home)
 
-    with home.console("box") as console:
-        shell = Shell(console)
+    with home.shell("box") as shell:
         disks_come_grow_and_go(home, shell)
         discs_are_swapped(home, shell)
         a_cable_is_pulled_and_put_back(home, shell)

@@ -21,6 +21,7 @@ from hotvirt.node.guestkernel import (
     of_linux,
     of_windows,
 )
+from hotvirt.preconditions import limits
 from hotvirt.qemu.errors import AgentLacks, AgentRefused
 
 NOTHING = dict.fromkeys(PATHS)
@@ -90,9 +91,9 @@ def test_the_means_follow_the_kernel_unless_somebody_knows_better():
     assert [means(None), means(guestkernel.BOOTING), means(of_linux(DEBIAN, on_disk=None)), means(dimms)] == [
         False, False, False, True,
     ]  # fmt: skip
-    assert means(None, **{changes.MEMORY_DEVICE: "dimm"})
-    assert not means(dimms, **{changes.MEMORY_DEVICE: "virtio-mem"})
-    assert means(dimms, **{changes.MEMORY_DEVICE: "other"})
+    assert means(None, **{limits.MEMORY_DEVICE: "dimm"})
+    assert not means(dimms, **{limits.MEMORY_DEVICE: "virtio-mem"})
+    assert means(dimms, **{limits.MEMORY_DEVICE: "other"})
 
 
 def test_who_brings_new_memory_online_is_told():

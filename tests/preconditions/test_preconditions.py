@@ -103,6 +103,12 @@ def by_dimm(slots):
     return {**vmi, "metadata": {**vmi["metadata"], "annotations": {limits.MEMORY_SLOTS: slots}}}
 
 
+def told_to_use(device, slots):
+    """Whatever its kernel knows."""
+    annotations = {limits.MEMORY_SLOTS: slots, limits.MEMORY_DEVICE: device}
+    return {**VMI, "metadata": {**VMI["metadata"], "annotations": annotations}}
+
+
 def known(**facts):
     return structs.replace(KNOWN, **facts)
 
@@ -179,6 +185,8 @@ FAILS = {
         "a maximum of 9 sockets is not within QEMU's room, 2 to 8 (use at most 8; a restart gives it the new maximum)"),
     "all slots taken": (CHANGES["memory"], by_dimm("16/16"), KNOWN, "memory.dimm-slots",
         "16 of the guest's 16 memory slots are taken (restart it, and it has the memory from the start)"),
+    "all slots taken, by the VM's own word": (
+        CHANGES["memory"], told_to_use("dimm", "16/16"), KNOWN, "memory.dimm-slots", "memory slots are taken"),
     "memory without a maximum": (MemoryChange(2 * GIB), instance(memory={"guest": "1Gi"}), KNOWN, "memory.max-guest",
         ("the guest was started without a maximum, so memory cannot become 2Gi "
         "(set domain.memory.maxGuest to 2Gi or more, and restart)")),

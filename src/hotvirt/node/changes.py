@@ -10,6 +10,7 @@ from hotvirt.kube.client import Document
 from hotvirt.node import guestkernel, render
 from hotvirt.node.guest import Guest, fresh
 from hotvirt.node.status import SLACK
+from hotvirt.preconditions import limits
 from hotvirt.preconditions.guest import DIMMS_ONLY
 from hotvirt.qemu import cpu
 from hotvirt.qemu.memory import VIRTIO_MEM, Means, resize_memory
@@ -17,14 +18,11 @@ from hotvirt.qemu.progress import Report
 from hotvirt.qemu.state import Observed, read_memory
 
 MEMORY_DEADLINE, CPU_DEADLINE = 120.0, 60.0
-MEMORY_DEVICE = "hotvirt.io/memory-device"
-"""Annotation of a VM's template: `dimm` or `virtio-mem`, for who knows better than the guest's kernel tells."""
 
 
 def means(vmi: Document, kernel: guestkernel.Kernel | None) -> Means:
     """How this guest is given more memory: by its virtio-mem device, unless its kernel takes DIMMs only. Pure."""
-    said = (vmi["metadata"].get("annotations") or {}).get(MEMORY_DEVICE)
-    if said in ("dimm", "virtio-mem"):
+    if said := limits.memory_device(vmi):
         return Means(dimms=said == "dimm")
     return Means(dimms=True) if kernel is not None and kernel.memory.reason == DIMMS_ONLY else VIRTIO_MEM
 

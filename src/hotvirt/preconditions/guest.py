@@ -121,6 +121,8 @@ def _ability(vmi: Document, kind: str, *, id_: str, what: str, required: str, me
         True: "there", False: "missing", None: "not asked",
     }  # fmt: skip
     status: Status = verdict(can)
+    if not found:
+        mend = f"ask again in a moment, as the guest is asked once its agent answers; else {mend}"
     return Finding(
         id=id_, status=status, message=words[can], actual=actual[can], required=required, mend="" if can else mend
     )

@@ -16,6 +16,8 @@ MEMORY_ROOM, SOCKETS_ROOM = "hotvirt.io/memory-room", "hotvirt.io/sockets-room"
 """Annotations of an instance: up to where its QEMU can go, whatever maximum is declared."""
 MEMORY_SLOTS = "hotvirt.io/memory-slots"
 """Annotation: DIMMs plugged and places for them, such as 2/16."""
+MEMORY_DEVICE = "hotvirt.io/memory-device"
+"""Annotation of a VM's template: `dimm` or `virtio-mem`, for who knows better than the guest's kernel tells."""
 
 
 def memory_room(vmi: Document) -> int | None:
@@ -36,6 +38,12 @@ def slots(vmi: Document) -> tuple[int, int] | None:
     """DIMMs plugged, and how many there can be; None when it is not told."""
     used, _, all_of_them = (_annotation(vmi, MEMORY_SLOTS) or "").partition("/")
     return (int(used), int(all_of_them)) if used.isdecimal() and all_of_them.isdecimal() else None
+
+
+def memory_device(vmi: Document) -> str:
+    """What the VM says that its guest is to be given memory by; "" when that is the guest's kernel's to tell."""
+    said = _annotation(vmi, MEMORY_DEVICE)
+    return said if said in ("dimm", "virtio-mem") else ""
 
 
 def of_memory(change: MemoryLimit, vmi: Document, _: Facts) -> Finding:

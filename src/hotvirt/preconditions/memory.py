@@ -83,11 +83,12 @@ def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
 
 
 def slots(change: MemoryChange, vmi: Document, _: Facts) -> Finding | None:
-    """A guest that takes DIMMs only needs a free slot to grow."""
-    told, found = limits.slots(vmi), condition(vmi, guest.MEMORY) or {}
+    """A guest that is given DIMMs needs a free slot to grow."""
+    told, kernel = limits.slots(vmi), (condition(vmi, guest.MEMORY) or {}).get("reason")
+    by_dimms = (limits.memory_device(vmi) or ("dimm" if kernel == guest.DIMMS_ONLY else "")) == "dimm"
     has = ((vmi.get("status") or {}).get("memory") or {}).get("guestCurrent")
     grows = has is None or whole_blocks(change.guest) > quantity.parse_bytes(has)
-    if told is None or found.get("reason") != guest.DIMMS_ONLY or not grows:
+    if told is None or not by_dimms or not grows:
         return None
     used, count = told
     return Finding(

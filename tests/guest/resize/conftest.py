@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 
 GRAIN = 8
+LONG = pytest.mark.skipif(not os.environ.get("HOTVIRT_LONG"), reason="long (a Debian boots): set HOTVIRT_LONG")
 WOULD_NOT = 3
 KINDS = {
     "memory": "Memory", "cpu": "CPU sockets", "max-memory": "The most that memory can become",
@@ -28,6 +29,20 @@ TINY = {
     "restart": "kill $(pidof qemu-ga)",
 }
 DEBIAN = {verb: f"systemctl {verb} qemu-guest-agent" for verb in ("stop", "start", "restart")}
+
+
+ROOT_SHELL = """#cloud-config
+write_files:
+- path: /etc/systemd/system/serial-getty@ttyS0.service.d/root.conf
+  content: |
+    [Service]
+    ExecStart=
+    ExecStart=-/sbin/agetty --autologin root --keep-baud 115200 - $TERM
+runcmd:
+- systemctl daemon-reload
+- systemctl restart serial-getty@ttyS0
+"""
+"""For a system whose console asks who is there."""
 
 
 class Cell(Struct, frozen=True):
@@ -49,25 +64,6 @@ class View(Struct, frozen=True):
     cpus: int
     disks: tuple[int, ...]
     links: dict[str, bool]
-
-
-class Shell:
-    """A root shell on the guest's console."""
-
-    def __init__(self, console):
-        self.console = console
-        console.type("\n")
-        console.read_until("# ")
-
-    def run(self, line):
-        """What the line prints; it must succeed."""
-        self.console.type(f"{line} && echo o''k || echo fail''ed\n")
-        heard = ""
-        while True:
-            heard += self.console.read_until("\n")
-            if heard.rstrip().endswith("ok"):
-                return heard.replace("\r", "\n")  # some shells write marks of their own before a line
-            assert not heard.rstrip().endswith("failed"), heard
 
 
 class Box:
@@ -232,27 +228,29 @@ def is_root():
     return os.geteuid() == 0
 
 
-def room_for(boot, *, root):
-    """The VM `box`: 2 GiB and two CPUs may come to what it boots with. `root`: a disk with a system, else the tiny
-    guest's kernel."""
+def room_for(boot, *, root="", most=None, annotations=None):
+    """The VM `box`: two CPUs may come to what it boots with, and memory up to `most`, else 2 GiB. `root`: a disk with a
+    system, else the tiny guest's kernel."""
     disks, volumes = (
         [{"name": "scratch", "disk": {"bus": "scsi"}}],
         [{"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}],
     )
     domain = {
-        "memory": {"guest": f"{boot}Mi", "maxGuest": f"{boot + 2048}Mi"}, "cpu": {"sockets": 1, "maxSockets": 3},
+        "memory": {"guest": f"{boot}Mi", "maxGuest": f"{most or boot + 2048}Mi"},
+        "cpu": {"sockets": 1, "maxSockets": 3},
         "devices": {"disks": disks, "interfaces": [{"name": "default", "masquerade": {}}]},
     }  # fmt: skip
     if root:
-        disks.insert(0, {"name": "root", "disk": {"bus": "virtio"}})
-        volumes.insert(0, {"name": "root", "containerDisk": {"image": root}})
+        disks[:0] = ({"name": name, "disk": {"bus": "virtio"}} for name in ("root", "seed"))
+        seed = {"name": "seed", "cloudInitNoCloud": {"userData": ROOT_SHELL}}
+        volumes[:0] = ({"name": "root", "containerDisk": {"image": root}}, seed)
     else:
         container = {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}
         domain["firmware"] = {"kernelBoot": {"container": container}}
     spec = {"domain": domain, "networks": [{"name": "default", "pod": {}}], "volumes": volumes}
     return {
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "box"},
-        "spec": {"runStrategy": "Always", "template": {"spec": spec}},
+        "spec": {"runStrategy": "Always", "template": {"metadata": {"annotations": annotations or {}}, "spec": spec}},
     }  # fmt: skip
 
 
@@ -265,7 +263,6 @@ def claims(home):
         metadata = {"name": name, "annotations": {"cdi.kubevirt.io/storage.bind.immediate.requested": "true"}}
         home.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec})
     home.wait("pvc/lost", "jsonpath={.status.phase}=Bound")
-    volume = home.kubectl("get", "pvc", "lost", "-o", "jsonpath={.spec.volumeName}").stdout
     volume = home.kubectl("get", "pvc", "lost", "-o", "jsonpath={.spec.volumeName}").stdout
     home.kubectl("delete", "pv", volume, "--wait=false")
     home.kubectl("patch", "pv", volume, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False)
@@ -307,7 +304,7 @@ def bridge():
     subprocess.run(["ip", "link", "del", name], check=True)
 
 
-@pytest.fixture(params=["tiny"])
+@pytest.fixture(params=["tiny", pytest.param("debian", marks=LONG)])
 def box(request, home, bridge):
     """The VM `box` while its console is open, with a claim that came to it, and as root a card of a second network."""
     tiny = request.param == "tiny"
@@ -320,12 +317,24 @@ def box(request, home, bridge):
     home.wait_agent("box")
     home.wait("vm/box", "condition=MemoryHotplugAvailable")
     box = Box(home, manifest, TINY if tiny else DEBIAN)
-    with home.console("box") as console:
-        box.shell = Shell(console)
+    with home.shell("box") as box.shell:
         box.boot = box.view()
         if bridge:
             a_card_of_a_second_network(box, bridge)
         box.edit(hot={"kept": ("kept", "scsi")})
         box.has(disks=(8,), cables=3 if bridge else 2)
         box.calm()
+        yield box
+
+
+@pytest.fixture
+def box_by_dimms(home):
+    """A VM `box` whose annotation says DIMMs: its kernel knows both ways to more memory."""
+    manifest = room_for(256, most=8192, annotations={"hotvirt.io/memory-device": "dimm"})
+    home.apply(manifest)
+    home.wait_agent("box")
+    home.wait("vm/box", "condition=MemoryHotplugAvailable")
+    box = Box(home, manifest, TINY)
+    with home.shell("box") as box.shell:
+        box.boot = box.view()
         yield box
