@@ -3,7 +3,7 @@
 import pytest
 
 from hotvirt.cli.errors import CliError
-from hotvirt.cli.resize import Goal, goal, patch_for, progress
+from hotvirt.cli.resize import Goal, goal, patch_for, progress, told_before
 
 GI = 1 << 30
 
@@ -82,6 +82,23 @@ def test_a_guest_that_does_not_follow_is_said_to():
     assert progress(vm(), refused, Goal(memory=2 * GI)).failed == "guest took 1.2 of 2 GiB"
 
 
+def test_what_was_told_of_an_earlier_edit_is_not_told_of_this_one():
+    old = vmi(conditions=[{"type": "HotMemoryChange", "status": "False", "message": "1Gi asked, the guest has 1408Mi"}])
+    waits = vm([{"type": "RestartRequired", "status": "True", "message": "domain.cpu.cores: 1 -> 2"}], sockets=1)
+    before = told_before(waits, old, Goal(memory=2 * GI))
+    assert not progress(waits, old, Goal(memory=2 * GI), before).failed
+    assert not progress(waits, old, Goal(memory=2 * GI), before).done
+    now = vmi(conditions=[{"type": "HotMemoryChange", "status": "False", "message": "2Gi asked, the guest has 1408Mi"}])
+    assert progress(waits, now, Goal(memory=2 * GI), before).failed == "2Gi asked, the guest has 1408Mi"
+    assert progress(vm(), now, Goal(sockets=1)).done, "a stuck change of memory is none of the CPUs'"
+
+
+def test_who_asks_for_the_same_again_hears_why_it_is_not_so():
+    waits = vm([{"type": "RestartRequired", "status": "True", "message": "4 sockets are too many"}], sockets=4)
+    assert told_before(waits, vmi(), Goal(sockets=4)) == frozenset()
+    assert told_before(waits, None, Goal(sockets=3)) == {"4 sockets are too many"}
+
+
 @pytest.mark.parametrize("instance", [None, vmi(phase="Scheduling")])
 def test_a_vm_that_does_not_run_gets_it_at_its_next_start(instance):
     assert progress(vm(), instance, Goal(sockets=2)).done
@@ -123,7 +140,7 @@ def patches(api):
 
 def test_the_command_shows_each_stage(run, served):
     served.answers["GET", f"{BASE}/virtualmachineinstances/web"] = [
-        vmi(), requested(vmi("1536Mi"), "2Gi"), requested(vmi("2Gi"), "2Gi"),
+        vmi(), vmi(), requested(vmi("1536Mi"), "2Gi"), requested(vmi("2Gi"), "2Gi"),
     ]  # fmt: skip
     served.answers["GET", f"{OURS}/virtualmachineinstances/web/guestfacts"] = {
         "memTotalBytes": 2 * GI, "onlineCPUs": 1,

@@ -80,6 +80,7 @@ def set_(
     findings = [each for change in report["changes"] for each in change["findings"]]
     say("checked", f"{len(findings)} facts{'' if report['possible'] else ', not all of which hold'}")
     path = VMS.path(api.namespace, name)
+    before = told_before(vm, _instance(api, name), wanted)
     api.request(
         "PATCH", f"{path}?dryRun=All" if dry_run else path, body=patch_for(wanted), content_type=CONTENT_TYPES["merge"]
     )
@@ -87,7 +88,7 @@ def set_(
         say("asked", f"vm/{name} {'would be' if dry_run else 'is'} asked for {' '.join(changes)}")
         return
     last = Progress("")
-    for now in _follow(api, name, wanted, timeout=timeout):
+    for now in _follow(api, name, wanted, before, timeout=timeout):
         say(now.stage, now.text)
         last = now
     if last.failed:
@@ -131,14 +132,27 @@ def patch_for(wanted: Goal) -> Document:
     return {"spec": {"template": {"spec": {"domain": domain}}}}
 
 
-def progress(vm: Document, vmi: Document | None, wanted: Goal) -> Progress:
-    """How far it is."""
+def told_before(vm: Document, vmi: Document | None, wanted: Goal) -> frozenset[str]:
+    """What conditions say of edits before this one. They go on saying so for a moment, or for as long as such an edit
+    waits. Who asks for the same again hears of it."""
+    domain = (((vm.get("spec") or {}).get("template") or {}).get("spec") or {}).get("domain") or {}
+    asked = patch_for(wanted)["spec"]["template"]["spec"]["domain"]
+    if all((domain.get(part) or {}).items() >= fields.items() for part, fields in asked.items()):
+        return frozenset()
+    found = [_condition(vm, "RestartRequired", "True")]
+    found += [_condition(vmi, kind, "False") for kind in ("HotMemoryChange", "HotVCPUChange") if vmi is not None]
+    return frozenset(filter(None, found))
+
+
+def progress(vm: Document, vmi: Document | None, wanted: Goal, before: frozenset[str] = frozenset()) -> Progress:
+    """How far it is. `before`: what was told of earlier edits."""
     if vmi is None or (vmi.get("status") or {}).get("phase") != "Running":
         return Progress("the VM does not run: the new size holds from its next start", done=True)
-    if why := _condition(vm, "RestartRequired", "True"):
+    if (why := _condition(vm, "RestartRequired", "True")) and why not in before:
         return Progress("needs a restart", failed=f"{why}; to do so: hotvirt restart vm/{vm['metadata']['name']}")
-    for kind in ("HotMemoryChange", "HotVCPUChange"):
-        if why := _condition(vmi, kind, "False"):
+    asked = {"HotMemoryChange": wanted.memory, "HotVCPUChange": wanted.sockets}
+    for kind in (kind for kind, size in asked.items() if size is not None):
+        if (why := _condition(vmi, kind, "False")) and why not in before:
             return Progress("the guest did not follow", failed=why)
     status, pending, texts = vmi["status"], False, []
     if wanted.memory is not None:
@@ -166,17 +180,21 @@ def _stage(vmi: Document, wanted: Goal, *, pending: bool) -> str:
     return "QEMU" if memory and (told or wanted.memory is not None) else "asked"
 
 
-def _follow(api: Api, name: str, wanted: Goal, *, timeout: float) -> Iterator[Progress]:
+def _instance(api: Api, name: str) -> Document | None:
+    try:
+        return api.get(VMIS, name, api.namespace)
+    except NotFound:
+        return None
+
+
+def _follow(api: Api, name: str, wanted: Goal, before: frozenset[str], *, timeout: float) -> Iterator[Progress]:
     """Each progress that differs from the one before, until it is done, failed, or `timeout` seconds are over."""
     last: Progress | None = None
     deadline = time.monotonic() + timeout
     while True:
         vm = api.get(VMS, name, api.namespace)
-        try:
-            vmi = api.get(VMIS, name, api.namespace)
-        except NotFound:
-            vmi = None
-        now = progress(vm, vmi, wanted)
+        vmi = _instance(api, name)
+        now = progress(vm, vmi, wanted, before)
         if now != last:
             yield now
             last = now
