@@ -19,10 +19,12 @@ class Events:
 
 
 class Monitor:
-    """QEMU with a guest that gives back memory down to `least`, and takes none when it has `no_driver`."""
+    """QEMU with a guest that gives back memory down to `least`, a block each `pause` seconds if it has one, and takes
+    none when it has `no_driver`."""
 
-    def __init__(self, *, size=0, least=0, no_driver=False):
-        self.size, self.least, self.no_driver = size, least, no_driver
+    def __init__(self, *, size=0, least=0, no_driver=False, pause=0):
+        self.size, self.least, self.no_driver, self.pause = size, least, no_driver, pause
+        self.gave_at = 0.0
         self.requested, self.asked = size, []
         self.known = {"memory": {"size": GIB}}
 
@@ -30,6 +32,9 @@ class Monitor:
         if command == "query-balloon":
             raise QmpError(command, "GenericError", "no balloon")
         if command == "query-memory-devices":
+            now = asyncio.get_running_loop().time()
+            if self.pause and self.size > max(self.requested, self.least) and now > self.gave_at + self.pause:
+                self.size, self.gave_at = self.size - 128 * MIB, now
             data = {
                 "id": ids.MEMORY_DEVICE, "size": self.size, "requested-size": self.requested, "max-size": 3 * GIB,
                 "block-size": 2 * MIB, "memaddr": 4 * GIB,
@@ -38,7 +43,7 @@ class Monitor:
         assert (command, arguments["property"]) == ("qom-set", "requested-size")
         self.asked.append(arguments["value"])
         self.requested = arguments["value"]
-        if not self.no_driver:
+        if not self.no_driver and not self.pause:
             self.size = max(self.requested, self.least) if self.requested < self.size else self.requested
         return {}
 
@@ -69,6 +74,16 @@ async def test_a_stuck_shrink_settles_on_what_the_guest_kept():
     assert monitor.asked[0] == 0
     assert len(monitor.asked) > 5, "it was tried again and again"
     assert monitor.asked[-1] == monitor.size == monitor.requested, "the guest's driver has nothing left to try"
+
+
+async def test_a_shrink_that_goes_on_is_not_given_up():
+    monitor = Monitor(size=2 * GIB, pause=10)
+    reached = await resize_memory(monitor, Agent(), GIB, timeout=30)
+    assert reached.current == GIB
+    assert asyncio.get_running_loop().time() > 120
+    monitor = Monitor(size=2 * GIB, least=GIB, pause=10)
+    with pytest.raises(HotplugError, match="it has 2048 MiB of the 1024 MiB asked for"):
+        await resize_memory(monitor, Agent(), GIB, timeout=30)
 
 
 async def test_growth_that_waits_for_a_driver_stays_asked_for():

@@ -31,6 +31,8 @@ RESERVE = 64 * MIB
 STALLED = 2.0
 """Seconds without progress after which the same size is asked for again: the guest's driver waits up to five minutes by
 itself before it tries anew."""
+MOVES = 30.0
+"""Seconds that a guest which comes nearer has at least, each time: on a busy machine gigabytes take minutes."""
 LOOK = 0.5
 """Seconds between two looks at how far the guest's driver is, while the guest is asked whether it is done."""
 SPARE_HOLDS = 0.5
@@ -235,19 +237,21 @@ async def resize_memory(
     report: Report | None = None,
 ) -> MemoryState:
     """Bring the guest to `target` bytes (boot memory and what is plugged); returns what it then has. HotplugError when
-    it does not get there, with what was reached in its sentence. `agent` None: none is connected. `state`: as it was
-    just read, to save a look."""
+    it does not get there, with what was reached in its sentence: after `timeout` seconds, unless it comes nearer all
+    the time. `agent` None: none is connected. `state`: as it was just read, to save a look."""
     resize = _Resize(monitor, agent, target, means, report)
     resize.known = state
+    began = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout) as resize.deadline:
             await resize.run()
             if agent is not None:
                 await resize.see_it_online(agent)
             return resize.state
     except TimeoutError as error:
         reason = await resize.settle()
-        raise HotplugError(reason, resize.sentence(timeout)) from error
+        took = asyncio.get_running_loop().time() - began
+        raise HotplugError(reason, resize.sentence(took)) from error
 
 
 class _Resize:
@@ -257,6 +261,7 @@ class _Resize:
         self.monitor, self.agent, self.target, self.means, self.report = monitor, agent, target, means, report
         self.state = MemoryState(boot=0)
         self.known: MemoryState | None = None
+        self.deadline: asyncio.Timeout | None = None
         self.spare: tuple[float, int, int] | None = None
         """When the guest was asked what it has available, what it said, and its memory then."""
         self.offline: set[int] = set()
@@ -294,6 +299,8 @@ class _Resize:
                     await self._change_dimms(step)
                     continue
                 if self.state.current != before:
+                    if before >= 0 and abs(self.state.current - self.target) < abs(before - self.target):
+                        self._has_time()
                     moved_at, before = loop.time(), self.state.current
                 stalled = loop.time() - moved_at > STALLED
                 if step != asked or stalled:
@@ -308,6 +315,12 @@ class _Resize:
                 else:
                     # The event is held back by QEMU to one a second: it only ever shortens the wait.
                     await events.get_within(next(waits))
+
+    def _has_time(self) -> None:
+        """The guest came nearer: it is not given up in the middle of that."""
+        later = asyncio.get_running_loop().time() + MOVES
+        if self.deadline is not None and not self.deadline.expired() and later > (self.deadline.when() or later):
+            self.deadline.reschedule(later)
 
     async def _ask(self, step: Request | Balloon) -> None:
         try:
@@ -415,20 +428,20 @@ class _Resize:
     def _now(self) -> str:
         return f"it has {self.state.current // MIB} MiB of the {self.target // MIB} MiB asked for"
 
-    def sentence(self, timeout: float) -> str:
+    def sentence(self, took: float) -> str:
         if self.state.current > self.target:
-            return f"after {timeout:g} s {self._now()}: the rest is in use in the guest; free it, or ask for more"
+            return f"after {took:.0f} s {self._now()}: the rest is in use in the guest; free it, or ask for more"
         if self.state.dimms and len(self.state.dimms) > self.used_dimms:
             return (
-                f"after {timeout:g} s {self._now()}: the guest did not bring its DIMMs online; look into its kernel log"
+                f"after {took:.0f} s {self._now()}: the guest did not bring its DIMMs online; look into its kernel log"
             )
         if self.state.plugged and (self.target - self.state.boot) // DESCRIBES > self.state.boot // 4:
             tables = (self.target - self.state.boot) // DESCRIBES // MIB
             return (
-                f"after {timeout:g} s {self._now()}: {tables} MiB of its boot memory would describe the rest; start it "
+                f"after {took:.0f} s {self._now()}: {tables} MiB of its boot memory would describe the rest; start it "
                 f"with more"
             )
-        return f"after {timeout:g} s {self._now()}: does the guest have the virtio_mem driver?"
+        return f"after {took:.0f} s {self._now()}: does the guest have the virtio_mem driver?"
 
 
 def _waits() -> Iterator[float]:
