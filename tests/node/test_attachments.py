@@ -125,3 +125,10 @@ async def test_a_volume_without_a_claim_waits_for_it(disks):
 async def test_volumes_of_the_start_are_nothing_to_do():
     root = {"name": "root", "containerDisk": {"image": "x"}}
     assert await ask(spec({"name": "root", "disk": {}}, volumes=[root]), there("root", "disk-root")) == ({}, {})
+
+
+async def test_a_disc_waits_outside_an_open_tray():
+    drive = DiskState(name="data", device=True, is_empty=True)
+    shown = {"name": "data", "cdrom": {"bus": "scsi", "tray": "open"}}
+    asked, waiting = await ask(spec(shown, volumes=[CLAIM]), drive, lookup=made)
+    assert (asked, waiting["data"][0]) == ({}, "TrayOpen")

@@ -327,6 +327,13 @@ async def test_a_drive_whose_disc_may_come_and_go_is_there_with_or_without_it(cl
     assert [(disk.kind, len(disk.layers)) for disk in disks] == [("cdrom", images)]
 
 
+async def test_a_disc_is_not_in_a_drive_whose_tray_is_open(places, place):
+    shown = {"name": "cd", "cdrom": {"bus": "scsi", "tray": "open"}}
+    document = vmi({"name": "cd", "emptyDisk": {"capacity": "1Mi"}}, disks=[shown])
+    disks, _, _ = await prepare(document, places, place)
+    assert disks == (Disk(name="cd", kind="cdrom", bus="scsi", read_only=True),)
+
+
 async def test_descriptors_are_open_as_qemu_will_ask_for_them(places, place, shared):
     """QEMU takes a descriptor from a set by how it is open; one opened in another way is none."""
     store = Store(claim__c=BOUND, volume__pv=volume_at(shared / "pv"))

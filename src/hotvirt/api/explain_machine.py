@@ -9,6 +9,7 @@ WORDS = {
     "Devices.filesystems": "Volumes that the guest mounts as a file system (mount -t virtiofs NAME DIRECTORY), where the guest's kernel has a driver for virtiofs.",
     "Filesystem.name": "Name of the volume, and what the guest mounts: up to 36 characters.",
     "Filesystem.virtiofs": "The kind, an empty object. ConfigMaps, Secrets, accounts and the downward API are read-only there, and follow their source; a claim's directory is read and written.",
+    "CDRomTarget.tray": "closed (the default) or open: the disc is not in the drive, which the guest finds empty.",
     "Memory.hugepages": "Memory of large pages that the node has set aside (sysctl vm.nr_hugepages): faster, and taken whole when the guest starts, so it does not grow while the guest runs.",
     "Hugepages.pageSize": "2Mi or 1Gi.",
     "Disk.tag": "Told to cloud-init: the seed's metadata lists this disk with its address and this tag.",

@@ -89,6 +89,8 @@ def _settings(disk: Document, path: str) -> Iterator[Fault]:
         yield from pci_address(address, f"{path}.{kind}.pciAddress")
         if bus != "virtio":
             yield invalid(f"{path}.{kind}.pciAddress", f"is for bus virtio, not {bus}: remove it, or change the bus")
+    if (tray := (disk.get("cdrom") or {}).get("tray")) not in (None, "", "open", "closed"):
+        yield invalid(f"{path}.cdrom.tray", f"{tray!r} is unknown: use open or closed")
     if disk.get("dedicatedIOThread") and bus != "virtio":
         yield invalid(f"{path}.dedicatedIOThread", f"is for bus virtio, not {bus}: remove it, or change the bus")
     size = disk.get("blockSize") or {}

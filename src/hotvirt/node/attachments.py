@@ -59,6 +59,9 @@ async def volumes(vmi: Document, guest: Guest, observed: Observed, store: Volume
             continue
         if has is not None and has.device and not is_empty_drive(has):
             await _keep(guest, volume, has, lookup)
+        elif is_hotplugged(volume) and shown(disk).is_open:
+            said = f"volume {name!r}: the tray of its drive is open: set cdrom.tray to closed, and restart the machine"
+            waiting[name] = ("TrayOpen", said)
         elif is_hotplugged(volume):
             try:
                 await _bring(guest, volume, disk, observed, store, lookup)

@@ -76,6 +76,8 @@ class Shown(Struct, frozen=True):
     block_size: BlockSize | None = BlockSize()
     """None: that of the volume."""
     pci_address: str = ""
+    is_open: bool = False
+    """The tray of its drive, so that there is no disc in it."""
 
 
 def disk_of(spec: Document, volume: str) -> Document | None:
@@ -98,6 +100,7 @@ def shown(disk: Document) -> Shown:
         # KubeVirt's word is libvirt's, and QEMU has another.
         on_error="enospc" if disk.get("errorPolicy") == "enospace" else disk.get("errorPolicy") or None,
         pci_address=str(target.get("pciAddress") or ""),
+        is_open=kind == "cdrom" and target.get("tray") == "open",
         block_size=_block_size(disk.get("blockSize") or {}),
     )
 
@@ -160,6 +163,9 @@ class Volumes:
             comes_later = is_hotplugged(volume)
             if disk is None or (comes_later and disk.get("cdrom") is None):
                 continue
+            if (how := shown(disk)).is_open:
+                found.append(machine_disk(name, how, ()))
+                continue
             try:
                 layers, read_only = await self._layers(vmi, volume, place, descriptors, lookup)
             except ImageError as error:
@@ -170,7 +176,6 @@ class Volumes:
                 if not comes_later:
                     raise
                 layers, read_only = (), False  # the drive is part of the machine, its disc is not
-            how = shown(disk)
             if how.kind == "lun" and layers and not layers[0].file.block_device:
                 problem = "a lun is a SCSI device of the host, and its claim is a file: say disk in place of lun"
                 raise VolumeError("FailedVolume", f"volume {name!r}: {problem}")
