@@ -120,8 +120,12 @@ def test_the_name_is_the_same_for_the_same_instance_and_another_for_the_next(mak
          {"cpu": "100m", "memory": "1Gi"}, None),
         ({"memory": {"guest": "1Gi"}, "cpu": {"sockets": 3, "dedicatedCpuPlacement": True}}, Settings(),
          {"cpu": "3", "memory": "1136Mi"}, None),
+        ({"memory": {"guest": "1Gi"},
+          "cpu": {"sockets": 3, "dedicatedCpuPlacement": True, "isolateEmulatorThread": True},
+          "resources": {"requests": {"cpu": "3"}, "limits": {"cpu": "3"}}},
+         Settings(), {"cpu": "4", "memory": "1136Mi"}, {"cpu": "4"}),
     ],
-    ids=["vcpus", "headless", "kernel", "overcommit", "explicit", "no-overhead", "dedicated"],
+    ids=["vcpus", "headless", "kernel", "overcommit", "explicit", "no-overhead", "dedicated", "isolated"],
 )  # fmt: skip
 def test_what_the_pod_asks_for(domain, settings, requests, limits):
     resources = launcherpod.resources({"domain": domain}, settings)

@@ -13,6 +13,32 @@ def pod(make, guest="1Gi", *, cpu=None, **spec):
     return launcherpod.render(make.vmi(domain=domain, **spec), launcherpod.Settings())
 
 
+def dedicated(make, vcpus, **cpu):
+    cpu = {"sockets": vcpus, "dedicatedCpuPlacement": True, **cpu}
+    return launcherpod.render(make.vmi(domain={"memory": {"guest": "1Gi"}, "cpu": cpu}), launcherpod.Settings())
+
+
+def test_cpus_for_one_machine_alone_are_counted_and_one_stays_for_all_others(make):
+    node = make.node(labels={"cpumanager": "true"})
+    node["metadata"]["labels"]["kubevirt.io/schedulable"] = "true"
+    assert demand(dedicated(make, 2)).dedicated == 2
+    assert demand(dedicated(make, 2, isolateEmulatorThread=True)).dedicated == 3
+    assert demand(pod(make)).dedicated == 0
+    assert place(dedicated(make, 3), [node], {}) == "one"
+    assert place(pod(make), [node], {"one": Demand(3000, 0, dedicated=3)}) == "one"
+    for wanted, taken, says in (
+        (dedicated(make, 4), Demand(), "4 CPUs of its own asked for, 3 of 3 free"),
+        (dedicated(make, 2), Demand(2000, dedicated=2), "2 CPUs of its own asked for, 1 of 3 free"),
+        (dedicated(make, 3, isolateEmulatorThread=True), Demand(), "4 CPUs of its own asked for"),
+    ):
+        found = place(wanted, [node], {"one": taken})
+        assert isinstance(found, Unfit)
+        assert says in found.message
+        assert "stop another machine with dedicatedCpuPlacement" in found.message
+    node["metadata"]["labels"]["cpumanager"] = "false"
+    assert "no CPU to spare" in place(dedicated(make, 1), [node], {}).message
+
+
 def test_the_node_with_the_most_room_left(make):
     nodes = [make.node("small"), make.node("large", memory="16Gi")]
     assert place(pod(make), nodes, {}) == "large"

@@ -196,6 +196,9 @@ FAILS = {
     "too many sockets": (CpuChange(5), VMI, KNOWN, "cpu.max-sockets",
         ("5 sockets are not within what the guest started with, 1 to 4 "
         "(use at most 4, or raise domain.cpu.maxSockets and restart)")),
+    "more sockets for a guest with CPUs of its own": (
+        CpuChange(3), instance(cpu={"sockets": 2, "maxSockets": 4, "dedicatedCpuPlacement": True}), KNOWN,
+        "cpu.max-sockets", "so 2 sockets cannot become 3 live (restart the machine"),
     "no sockets": (CpuChange(0), VMI, KNOWN, "cpu.max-sockets", "0 sockets are not within"),
     "sockets without a maximum": (CpuChange(3), instance(cpu={"sockets": 2}), KNOWN, "cpu.max-sockets", "1 to 2"),
     "a kernel without CPU hotplug": (CHANGES["cpu"], saying("CPUHotplugAvailable", "False"), KNOWN, "guest.cpu-hotplug",

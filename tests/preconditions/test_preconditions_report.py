@@ -125,7 +125,7 @@ def test_facts_out_of_documents():
         "store": Claim(size="1Gi", storage_class="fast"), "new": Claim(phase="Pending", modes=(), size="2Gi"),
     }  # fmt: skip
     assert found.claim_users == {"store": "VM db"}
-    assert found.room == Demand(cpu=1500, memory=3 * GIB)
+    assert found.room == Demand(cpu=1500, memory=3 * GIB, dedicated=1)
     assert found.quotas == (
         Quota(name="q", resource="memory", hard=2 * GIB, used=GIB), Quota(name="q", resource="cpu", hard=4000, used=0),
     )  # fmt: skip

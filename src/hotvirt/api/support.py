@@ -50,8 +50,6 @@ NO_EFFECT: dict[str, str] = {
     "PITTimer.tickPolicy": _QEMU_DEFAULT,
     "Devices.autoattachSerialConsole": _ALWAYS,
     "Devices.useVirtioTransitional": "virtio 1.0 devices, which guests since 2014 know",
-    "CPU.dedicatedCpuPlacement": "the pod asks for whole CPUs, but the host's are shared: no vCPU is pinned to one",
-    "CPU.isolateEmulatorThread": "the host's CPUs are shared: no vCPU is pinned to one",
     "ResourceRequirements.overcommitGuestOverhead": "counted in the pod's request by the controllers",
     "PodNetwork.vmNetworkCIDR": "the guest has its pod's address",
     "PodNetwork.vmIPv6NetworkCIDR": "the guest has its pod's address",

@@ -16,6 +16,7 @@ from hotvirt.controllers.newinstance import REVISION
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import PODS
+from hotvirt.preconditions.room import DEDICATES
 
 MIB = 1 << 20
 QEMU = 56 * MIB
@@ -108,7 +109,7 @@ def resources(spec: Document, settings: Settings, *, surplus: int = 0) -> Docume
     requests["memory"] = format_bytes(_memory_request(spec, asked, settings) + surplus + without)
     limits: Document = {}
     if cpu := limited.get("cpu"):
-        limits["cpu"] = str(cpu)
+        limits["cpu"] = _with_emulators(spec, cpu)
     if memory := limited.get("memory"):
         limits["memory"] = format_bytes(parse_bytes(memory) + surplus + extra)
     if pages := specs.huge_pages(spec):
@@ -138,7 +139,11 @@ def render(vmi: Document, settings: Settings) -> Document:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": _grace(spec) + STOP_MARGIN,
-            "nodeSelector": {SCHEDULABLE: "true", **(spec.get("nodeSelector") or {})},
+            "nodeSelector": {
+                SCHEDULABLE: "true",
+                **({DEDICATES: "true"} if specs.is_dedicated(spec) else {}),
+                **(spec.get("nodeSelector") or {}),
+            },
             "hostname": spec.get("hostname") or metadata["name"].replace(".", "-")[:63],
             "containers": [_compute(vmi, settings)],
             "volumes": [
@@ -258,14 +263,20 @@ def _memory_request(spec: Document, asked: Document, settings: Settings) -> int:
 
 
 def _cpu_request(spec: Document, asked: Document, settings: Settings) -> str:
+    if specs.is_dedicated(spec):
+        return _with_emulators(spec, asked.get("cpu") or specs.vcpus(spec))
     if cpu := asked.get("cpu"):
         return str(cpu)
     count = specs.vcpus(spec)
-    if (specs.domain(spec).get("cpu") or {}).get("dedicatedCpuPlacement"):
-        return str(count)
     if settings.cpu_request:
         return settings.cpu_request
     return f"{count * 1000 // settings.cpu_allocation_ratio}m"
+
+
+def _with_emulators(spec: Document, cpus: object) -> str:
+    """One more where QEMU's other threads are to have one of their own."""
+    isolated = (specs.domain(spec).get("cpu") or {}).get("isolateEmulatorThread")
+    return str(parse_cpu(cpus) // 1000 + 1) if isolated else str(cpus)
 
 
 def _grace(spec: Document) -> int:

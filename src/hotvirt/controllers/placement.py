@@ -9,7 +9,18 @@ from hotvirt.api.quantity import parse_bytes
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.informer import Change
-from hotvirt.preconditions.room import FINAL, HUGE, Demand, allocatable, demand, free, is_over, requested, used
+from hotvirt.preconditions.room import (
+    DEDICATES,
+    FINAL,
+    HUGE,
+    Demand,
+    allocatable,
+    demand,
+    free,
+    is_over,
+    requested,
+    used,
+)
 
 __all__ = (
     "FINAL", "Demand", "Unfit", "demand", "free", "frees_room", "node_changed", "place", "requested", "shortage",
@@ -99,6 +110,12 @@ def _room_reason(pod: Document, wanted: Demand, has: Demand, taken: Demand) -> s
         asked = f"{size(wanted.memory)} of memory asked for{' (guest and QEMU)' if guest else ''}"
         field = "spec.template.spec.domain.memory.guest" if guest else "its memory requests"
         return f"{asked}, {size(free)} of {size(has.memory)} free; lower {field} or stop another machine"
+    if wanted.dedicated and taken.dedicated + wanted.dedicated > has.dedicated:
+        left = f"{max(0, has.dedicated - taken.dedicated)} of {has.dedicated} free (one stays for all others)"
+        return (
+            f"{wanted.dedicated} CPUs of its own asked for, {left}; lower spec.template.spec.domain.cpu.sockets, "
+            "stop another machine with dedicatedCpuPlacement, or remove that"
+        )
     if taken.cpu + wanted.cpu > has.cpu:
         free = max(0, has.cpu - taken.cpu)
         asked = f"{wanted.cpu / 1000:g} CPUs asked for"
@@ -124,6 +141,10 @@ def _selector_reason(pod: Document, node: Document) -> str:
     if not lacking:
         return ""
     mend = f"kubectl label node {node['metadata']['name']} {lacking[0]}"
+    if lacking[0] == f"{DEDICATES}=true":
+        mend = (
+            "it has no CPU to spare for one machine alone: remove spec.template.spec.domain.cpu.dedicatedCpuPlacement"
+        )
     if lacking[0].startswith("kubevirt.io/schedulable="):
         mend = "its node agent sets it once it can run guests"
     return f"it lacks the label {', '.join(lacking)} ({mend})"

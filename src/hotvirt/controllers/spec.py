@@ -113,6 +113,11 @@ def vcpus(spec: Document) -> int:
     return sockets(spec) * _count(spec, "cores") * _count(spec, "threads")
 
 
+def is_dedicated(spec: Document) -> bool:
+    """Whether each of its vCPUs is to have a CPU of the host alone."""
+    return bool((domain(spec).get("cpu") or {}).get("dedicatedCpuPlacement"))
+
+
 CLAIM_FIELDS = (
     ("persistentVolumeClaim", "claimName"), ("dataVolume", "name"), ("ephemeral.persistentVolumeClaim", "claimName"),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from hotvirt.api.quantity import format_bytes
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
 from hotvirt.kube.times import stamp
+from hotvirt.preconditions.room import DEDICATES, SHARED_CPUS
 from hotvirt.qemu import binary, probe
 from hotvirt.qemu.errors import QemuMissing
 from hotvirt.qemu.probe import Acceleration
@@ -159,6 +160,7 @@ def node(
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/arch": "amd64",
                 "kubevirt.io/schedulable": "true",
+                DEDICATES: "true" if facts.cpus > SHARED_CPUS else "false",
                 "node-role.kubernetes.io/control-plane": "",
             },
             "annotations": {

@@ -85,6 +85,11 @@ class PodPlace(Struct, frozen=True):
         return self.directory / "unhealthy"
 
     @property
+    def cpus(self) -> Path:
+        """The host's CPUs that are this guest's alone, as JSON, see `hotvirt.node.dedicated`."""
+        return self.directory / "cpus"
+
+    @property
     def tpm_log(self) -> Path:
         """What its TPM printed."""
         return self.directory / "tpm.log"

@@ -15,6 +15,7 @@ from hotvirt.node.agent import NodeAgent
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.credentials import Credentials
 from hotvirt.node.dataplane import Dataplane
+from hotvirt.node.dedicated import DedicatedCpus
 from hotvirt.node.exportfiles import LocalExportFiles
 from hotvirt.node.filekeeper import FileKeeper
 from hotvirt.node.hostfacts import HostFacts
@@ -84,6 +85,9 @@ class Node:
         self._files = FileKeeper(
             informers, agent=self._agent, places=places, recorder=recorder, confine=facts.gives_users
         )
+        self._dedicated = DedicatedCpus(
+            informers, agent=self._agent, node=facts.node_name, places=places, recorder=recorder
+        )
         self._prober = Prober(
             self._vmis, self._pods, agent=self._agent, node=facts.node_name, places=places, recorder=recorder,
             clock=clock,
@@ -131,7 +135,7 @@ class Node:
                 group.create_task(self._prober.run())
                 for part in (
                     self._runner, self._agent, self._provisioner, self._imports, self._dumps, self._credentials,
-                    self._files, self._restored,
+                    self._files, self._restored, self._dedicated,
                 ):  # fmt: skip
                     group.create_task(part.controller.run())
         finally:

@@ -16,7 +16,25 @@ def most_sockets(vmi: Document) -> int:
     return int(cpu.get("maxSockets") or cpu.get("sockets") or 1)
 
 
+def _dedicated(change: CpuChange, cpu: Document) -> Finding:
+    has = int(cpu.get("sockets") or 1)
+    fits = change.sockets == has
+    words = f"so it keeps its {has} sockets" if fits else f"so {has} sockets cannot become {change.sockets} live"
+    return Finding(
+        id="cpu.max-sockets",
+        status=verdict(fits),
+        message=f"the guest has CPUs of the host for itself (dedicatedCpuPlacement) from its start, {words}",
+        actual=str(change.sockets),
+        required=str(has),
+        mend="" if fits else "restart the machine: it is then given as many as it asks for",
+        field="domain.cpu.sockets",
+    )
+
+
 def maximum(change: CpuChange, vmi: Document, _: Facts) -> Finding:
+    cpu = (vmi["spec"].get("domain") or {}).get("cpu") or {}
+    if cpu.get("dedicatedCpuPlacement"):
+        return _dedicated(change, cpu)
     most = most_sockets(vmi)
     fits = 1 <= change.sockets <= most
     room = limits.sockets_room(vmi)

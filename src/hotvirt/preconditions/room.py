@@ -18,20 +18,28 @@ HUGE = ("hugepages-2Mi", "hugepages-1Gi")
 """Memory that a node has set aside in large pages: counted apart from the rest."""
 
 
+DEDICATES = "cpumanager"
+"""KubeVirt's label of nodes that give CPUs to one pod alone, and what pods select that need such ones."""
+SHARED_CPUS = 1
+"""Of a node's, those that stay for the home and all other machines."""
+
+
 class Demand(Struct, frozen=True):
-    """`cpu` in thousandths, `memory` in bytes, as is what is in huge pages: of each size in HUGE."""
+    """`cpu` in thousandths, `memory` in bytes, as is what is in huge pages: of each size in HUGE. `dedicated`: CPUs
+    that nobody else is to have."""
 
     cpu: int = 0
     memory: int = 0
     huge: tuple[int, ...] = (0, 0)
+    dedicated: int = 0
 
     def __add__(self, other: "Demand") -> "Demand":
         huge = tuple(one + more for one, more in zip(self.huge, other.huge, strict=True))
-        return Demand(self.cpu + other.cpu, self.memory + other.memory, huge)
+        return Demand(self.cpu + other.cpu, self.memory + other.memory, huge, self.dedicated + other.dedicated)
 
     def __sub__(self, other: "Demand") -> "Demand":
         huge = tuple(one - less for one, less in zip(self.huge, other.huge, strict=True))
-        return Demand(self.cpu - other.cpu, self.memory - other.memory, huge)
+        return Demand(self.cpu - other.cpu, self.memory - other.memory, huge, self.dedicated - other.dedicated)
 
 
 def demand(pod: Document) -> Demand:
@@ -39,6 +47,8 @@ def demand(pod: Document) -> Demand:
     total = Demand()
     for container in (pod.get("spec") or {}).get("containers") or ():
         total += requested(container.get("resources") or {})
+    if ((pod.get("spec") or {}).get("nodeSelector") or {}).get(DEDICATES) == "true":
+        total += Demand(dedicated=total.cpu // 1000)
     return total
 
 
@@ -66,7 +76,8 @@ def free(node: Document, taken: Demand) -> Demand:
 
 
 def allocatable(node: Document) -> Demand:
-    return _read((node.get("status") or {}).get("allocatable") or {})
+    has = _read((node.get("status") or {}).get("allocatable") or {})
+    return has + Demand(dedicated=max(0, has.cpu // 1000 - SHARED_CPUS))
 
 
 def is_over(pod: Document) -> bool:
