@@ -106,6 +106,9 @@ def test_what_no_snapshot_holds_is_named():
     ]
     assert "no disk to keep its memory with" in blockers(volumes=[])[0]
     gpu = {"devices": {**VMI["spec"]["domain"]["devices"], "gpus": [{"name": "g"}]}}
+    for tpm, words in (({}, "domain.devices.tpm"), ({"enabled": False}, "")):
+        found = blockers(domain={"devices": {**VMI["spec"]["domain"]["devices"], "tpm": tpm}})
+        assert found[0].startswith(words) if words else not found, tpm
     assert blockers(domain=gpu)[0].startswith("domain.devices.gpus: a GPU cannot be made again")
 
 

@@ -46,6 +46,8 @@ def blockers(spec: Document) -> Iterator[str]:
     if not found and not any(by_name.get(name, {}).get(kind) for name in writable
                              for kind in ("persistentVolumeClaim", "dataVolume")):  # fmt: skip
         yield "the guest writes to no claim, so there is no disk to keep its memory with: give it one"
+    if (tpm := devices.get("tpm")) is not None and tpm.get("enabled") is not False:
+        yield "domain.devices.tpm: what a TPM is in the midst of cannot be kept: take a snapshot without the memory"
     for field, words in BOUND.items():
         if devices.get(field):
             yield f"domain.devices.{field}: {words} cannot be made again as it was: remove it, and restart the VM"

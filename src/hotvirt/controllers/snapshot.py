@@ -138,6 +138,9 @@ class SnapshotController:
             bound = ((claim or {}).get("status") or {}).get("phase") == "Bound"
             if claim is not None and bound and classes.get(claim["spec"].get("storageClassName") or ""):
                 backups.append(objects.volume_backup(snapshot, volume, claim))
+        if snapshots.keeps_state(vm) and not backups:
+            words = "no claim of the VM is in it, so neither are its UEFI variables and what its TPM keeps"
+            self._recorder.event(snapshot, "Warning", "StateNotKept", words)
         made = objects.content(snapshot, vm, backups)
         try:
             made = await self._client.create(SNAPSHOT_CONTENTS, made, namespace)

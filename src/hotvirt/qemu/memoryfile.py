@@ -64,7 +64,7 @@ async def _run(monitor: Monitor, descriptor: int, command: str, what: str) -> No
     await _clear(monitor)  # of a home that died
     number = await monitor.add_fd(descriptor, opaque=NODE)
     node = {
-        "driver": "qcow2", "node-name": NODE,
+        "driver": "qcow2", "node-name": NODE, "backing": None,  # whatever the QEMU that wrote it made of its header
         "file": {"driver": "file", "filename": f"/dev/fdset/{number}", "discard": "unmap"},
     }  # fmt: skip
     try:
