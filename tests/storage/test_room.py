@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts"),
 ]
 MIB = 1 << 20
-ROOM, DISK, BLOCKS = 704, 300, 96
+ROOM, DISK, BLOCKS = 704, 300, 64
 """In MiB; of ROOM a twentieth is kept."""
 WRITER = """
 echo WRITER-"BEGINS"

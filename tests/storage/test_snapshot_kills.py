@@ -23,6 +23,8 @@ from snapshot_guests import (
     type_script,
 )
 
+from hotvirt.api.snapshots import MEMORY
+
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(60 + 30 * int(os.environ.get("HOTVIRT_KILLS", "3")))]
 KILLS = int(os.environ.get("HOTVIRT_KILLS", "3"))
 MIB = 1 << 20
@@ -79,7 +81,10 @@ def test_kills(home):
     type_script(home, "db", WRITER, "WRITER-RUNS")
     for number in range(KILLS):
         taken, twin, victim = f"s{number}", f"t{number}", ("home", "guest", "restore", "home")[number % 4]
-        home.apply(snapshot(taken, "db"))
+        document = snapshot(taken, "db")
+        if number % 3 == 0:  # the guest is stopped for it, and must not stay so
+            document["metadata"]["annotations"] = {MEMORY: "true"}
+        home.apply(document)
         time.sleep(chance.uniform(0, 0.7))
         if victim == "home":
             revived(home)
@@ -101,5 +106,6 @@ def test_kills(home):
         moves(home)
         assert "snapshotInProgress" not in home.kubectl_json("get", "vm", "db")["status"]
         home.kubectl("delete", f"vm/{twin}", f"vmsnapshot/{taken}", f"vmrestore/r{number}", "--ignore-not-found")
+        print(f"round {number + 1}: {victim} killed, and all went on", flush=True)
     home.wait_until("the copies removed", lambda: not list((home.directory / "snapshots").iterdir()))
     assert json.loads(home.kubectl("get", "volumesnapshots", "-o", "json").stdout)["items"] == []
