@@ -66,3 +66,16 @@ def test_probes_decide_on_services_and_restarts(home):
     assert "Liveness probe failed: test ended with 1" in said
     assert "Container compute failed liveness probe" in said
     assert "the liveness probe failed (test ended with 1), so the guest was stopped" in said
+
+
+def test_a_program_that_hangs_is_ended_in_the_guest(home):
+    hang = ["sh", "-c", "sleep 4711 & sleep 4712; true"]
+    probe = {"exec": {"command": hang}, "periodSeconds": 3, "timeoutSeconds": 2}
+    home.apply_vm("web", extra=probed(readinessProbe=probe))
+    home.wait_agent("web")
+    home.wait_message("vmi/web", "Readiness probe failed: no answer within 2 s")
+    with home.console("web") as console:
+        look = "for n in 1 2 3; do until grep -ls '471[12]' /proc/[0-9]*/cmdline >/tmp/p; do sleep 0.2; done; "
+        look += "for p in $(cat /tmp/p); do while [ -e $p ]; do sleep 0.2; done; done; done"
+        console.type(f"\n{look}; echo ended-$((40 + 2))\n")
+        console.read_until("ended-42")

@@ -278,3 +278,33 @@ async def test_users_text_is_cleaned_at_every_depth(fake: FakeAgent, client: Gue
     fake.answer = lambda command, arguments: {"return": [{"user": "a\x07", "more": [{"x": "\x1b"}], "n": 5}]}
     (user,) = await client.users()
     assert user == {"user": "a\N{REPLACEMENT CHARACTER}", "more": [{"x": "\N{REPLACEMENT CHARACTER}"}], "n": 5}
+
+
+@pytest.mark.parametrize("is_windows", [False, True])
+async def test_a_program_that_takes_too_long_is_ended_and_its_end_is_collected(
+    fake: FakeAgent, client: GuestAgent, is_windows: bool
+) -> None:
+    started: list[list[str]] = []
+
+    def answer(command: str, arguments: dict[str, Any]) -> object:
+        if command == "guest-exec":
+            if is_windows and arguments["path"] == "/bin/sh":
+                return {"error": {"class": "GenericError", "desc": "no such file"}}
+            started.append([arguments["path"], *arguments["arg"]])
+            return {"return": {"pid": 100 + len(started)}}
+        if command == "guest-exec-status":
+            return {"return": {"exited": arguments["pid"] != 101 or len(started) > 1}}
+        return {"return": {}}
+
+    fake.answer = answer
+    with pytest.raises(TimeoutError):
+        await client.exec("/bin/sleep" if not is_windows else "ping", ["100"], timeout=0.2)
+    await fake.until(lambda: len(started) == 2 and fake.received[-2:] == ["guest-exec-status"] * 2)
+    ender = started[1]
+    assert (ender[0], ender[-1]) == ("taskkill" if is_windows else "/bin/sh", "101")
+
+
+async def test_a_program_that_ends_in_time_is_not_ended(fake: FakeAgent, client: GuestAgent) -> None:
+    fake.answer = lambda command, _: {"return": {"pid": 7} if command == "guest-exec" else {"exited": True}}
+    assert await client.exec("/bin/true") == (0, b"", b"")
+    assert fake.received.count("guest-exec") == 1

@@ -68,7 +68,7 @@ WORDS = {
     "UserPasswordAccessCredentialPropagationMethod.qemuGuestAgent": "By the guest's agent, while it runs.",
     "VirtualMachineInstanceSpec.readinessProbe": "While it fails, the guest is not ready, and no service sends it anything.",
     "VirtualMachineInstanceSpec.livenessProbe": "When it fails, the guest is stopped as a failed one, which run strategies but Manual, Once and Halted start again.",
-    "Probe.exec": "Runs a program in the guest by its agent: exit status 0 is success. Not while its filesystems are frozen.",
+    "Probe.exec": "Runs a program in the guest by its agent: exit status 0 is success; one that outlasts timeoutSeconds is ended there. Not while its filesystems are frozen.",
     "Probe.guestAgentPing": "Success is when the guest's agent answers.",
     "Probe.httpGet": "Asks a web server in the guest: any status from 200 to 399 is success. Certificates are not checked.",
     "Probe.tcpSocket": "Success is when the guest takes a connection.",

@@ -19,6 +19,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
+from hotvirt.qemu import guestprograms
 from hotvirt.qemu.errors import AgentError, AgentGone, AgentLacks, AgentNonsense, AgentRefused, AgentTimeout
 
 MAX_REPLY = 1 << 20
@@ -267,20 +268,26 @@ class GuestAgent:
     async def exec(
         self, path: str, arguments: Sequence[str] = (), *, stdin: bytes = b"", timeout: float = 30.0
     ) -> tuple[int, bytes, bytes]:
-        """Run a program in the guest: exit status (minus the signal), stdout, stderr; output beyond MAX_REPLY fails."""
+        """Run a program in the guest: exit status (minus the signal), stdout, stderr; output beyond MAX_REPLY fails.
+        One that takes longer is ended there."""
         options: dict[str, Any] = {"path": path, "arg": list(arguments), "capture-output": True}
         if stdin:
             options["input-data"] = base64.b64encode(stdin).decode()
-        async with asyncio.timeout(timeout):
-            pid = _int(_object(await self.call("guest-exec", **options)).get("pid"))
-            pause = 0.01
-            while True:
-                # The agent has no way to wait for the end of a program: ask, ever less often.
-                state = _object(await self.call("guest-exec-status", pid=pid))
-                if state.get("exited") is True:
-                    break
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 0.5)
+        started = asyncio.ensure_future(self.call("guest-exec", **options))
+        try:
+            async with asyncio.timeout(timeout):
+                pid = _int(_object(await asyncio.shield(started)).get("pid"))
+                pause = 0.01
+                while True:
+                    # The agent has no way to wait for the end of a program: ask, ever less often.
+                    state = _object(await self.call("guest-exec-status", pid=pid))
+                    if state.get("exited") is True:
+                        break
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.5)
+        except (TimeoutError, AgentTimeout, asyncio.CancelledError):
+            guestprograms.end_later(self, started)
+            raise
         status = -_int(state["signal"]) if "signal" in state else _int(state.get("exitcode", 0))
         return status, _base64(state.get("out-data", "")), _base64(state.get("err-data", ""))
 
