@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hotvirt.api.validation_filesystems import STORAGE_GATE
+
 pytestmark = pytest.mark.guest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST_DISK = Path("/srv/hotvirt-example.img")
@@ -23,6 +25,7 @@ MOUNT = "mkdir -p /mnt/{0}; until mount -o ro $(findfs LABEL={0}) /mnt/{0}; do s
 SEED = MOUNT.format("config-2") + "cat /mnt/config-2/openstack/latest/meta_data.json"
 LAN = "until [ -e /sys/class/net/eth1 ]; do sleep 0.1; done; cat /sys/class/net/eth1/address"
 DISC = MOUNT + "cat /mnt/{0}/{1}"
+VIRTIOFS = "modprobe virtiofs; for f in settings shared; do mkdir -p /mnt/$f; mount -t virtiofs $f /mnt/$f; done"
 GUESTS = (
     # file, guest, what is asked of it, what it answers
     ("ephemeral", "ephemeral", SERIALS, ["image", "part"]),
@@ -41,6 +44,8 @@ GUESTS = (
      "; ".join(DISC.format(label, file) for label, file in (("config", "app.conf"), ("secret", "password"),
                ("pod", "labels"), ("cfgdata", "namespace"))) + "; wc -c </mnt/cfgdata/token",
      ["port = 80", "sesame", 'app="settings"', "default"]),
+    ("file-systems", "filesystems", f"{VIRTIOFS}; cat /mnt/settings/*.conf; echo written >/mnt/shared/a; cat /mnt/*/a",
+     ["port = 80", "written"]),
     ("sysprep", "sysprep", DISC.format("unattendCD", "autounattend.xml"), ["urn:schemas-microsoft-com:unattend"]),
     ("second-network", "secondnet", LAN, ["02:00:00:00:10:02"]),
     ("instancetype", "sized", "grep MemTotal /proc/meminfo; nproc", ["MemTotal"]),
@@ -73,7 +78,7 @@ def guest_of(home, file, name):
 
 @pytest.fixture
 def prepared(home):
-    gates = {"spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk"]}}}}
+    gates = {"spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk", STORAGE_GATE]}}}}
     home.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", yaml.safe_dump(gates))
     HOST_DISK.unlink(missing_ok=True)
     subprocess.run(["ip", "link", "add", "br-lan", "type", "bridge"], check=True)

@@ -1,7 +1,7 @@
 """Which CPUs of the host a guest has for itself, and which thread runs where."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hotvirt.node.dedicated import Wish, choose, plan, wish
@@ -22,6 +22,7 @@ def test_the_first_cpu_stays_for_all_and_none_is_given_twice(wanted, host, taken
     assert choose(wanted, host, taken) == given_
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 31), min_size=1), st.lists(st.integers(1, 4), max_size=12))
 def test_whatever_is_asked_for_cpus_have_one_owner_and_one_is_shared(host, wishes):
     taken: list[int] = []
