@@ -10,7 +10,7 @@ WORDS = {
     "Filesystem.name": "Name of the volume, and what the guest mounts: up to 36 characters.",
     "Filesystem.virtiofs": "The kind, an empty object. ConfigMaps, Secrets, accounts and the downward API are read-only there, and follow their source; a claim's directory is read and written.",
     "CDRomTarget.tray": "closed (the default) or open: the disc is not in the drive, which the guest finds empty.",
-    "CPU.dedicatedCpuPlacement": "Each vCPU has a CPU of the host that no other machine and no part of the home uses. One of the host's stays for all others; a machine that finds too few waits.",
+    "CPU.dedicatedCpuPlacement": "Each vCPU has a CPU of the host that neither another machine nor the home uses. One of the host's stays for all others; a machine that finds too few waits.",
     "CPU.isolateEmulatorThread": "One more CPU of its own for what QEMU does beside the vCPUs (disks, display), which else shares theirs.",
     "Memory.hugepages": "Memory of large pages that the node has set aside (sysctl vm.nr_hugepages): faster, and taken whole when the guest starts, so it does not grow while the guest runs.",
     "Hugepages.pageSize": "2Mi or 1Gi.",

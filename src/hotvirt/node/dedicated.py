@@ -1,8 +1,8 @@
 """CPUs of the host for one guest alone (`dedicatedCpuPlacement`): which, and who runs on them.
 
 Each vCPU's thread is bound to a CPU of its own; QEMU's other threads share these, or have one more
-(`isolateEmulatorThread`). Everybody else of the home, its own threads among them, runs on what is left, which is never
-nothing. Processes of the machine that are not the home's are not moved.
+(`isolateEmulatorThread`). All other guests, and the home's own threads, run on what is left, which is never nothing.
+Other processes of the machine, dnsmasq among them, are not moved.
 
 What was given is noted in the pod's directory, so a home that starts anew gives the same, and nothing of it twice: one
 worker does all of this. A guest whose QEMU is gone needs its CPUs no more, whatever else of it is still there.
@@ -112,7 +112,7 @@ class DedicatedCpus:
         return found
 
     def _share(self, given: Mapping[str, tuple[int, ...]]) -> None:
-        """Everybody else runs on what is left. New processes of the home begin there, as it does itself."""
+        """All others run on what is left. New processes of the home begin there, as it does itself."""
         left = frozenset(self._host) - frozenset(_all(given))
         if left == self._shared:
             return
