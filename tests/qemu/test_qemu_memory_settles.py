@@ -19,8 +19,8 @@ class Events:
 
 
 class Monitor:
-    """QEMU with a guest that gives back memory down to `least`, a block each `pause` seconds if it has one, and takes
-    none when it has `no_driver`."""
+    """QEMU with a guest that gives back memory down to `least`, a block each `pause` seconds if it has one and begins
+    anew with the block when it is asked, and takes none when it has `no_driver`."""
 
     def __init__(self, *, size=0, least=0, no_driver=False, pause=0):
         self.size, self.least, self.no_driver, self.pause = size, least, no_driver, pause
@@ -42,7 +42,7 @@ class Monitor:
             return [{"type": "virtio-mem", "data": data}]
         assert (command, arguments["property"]) == ("qom-set", "requested-size")
         self.asked.append(arguments["value"])
-        self.requested = arguments["value"]
+        self.requested, self.gave_at = arguments["value"], asyncio.get_running_loop().time()
         if not self.no_driver and not self.pause:
             self.size = max(self.requested, self.least) if self.requested < self.size else self.requested
         return {}

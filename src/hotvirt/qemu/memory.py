@@ -28,9 +28,10 @@ from hotvirt.qemu.qmp import Monitor
 from hotvirt.qemu.state import Dimm, MemoryState, read_memory
 
 RESERVE = 64 * MIB
-STALLED = 2.0
+STALLED, STALLED_MOST, STALLED_GROWTH = 2.0, 20.0, 1.5
 """Seconds without progress after which the same size is asked for again: the guest's driver waits up to five minutes by
-itself before it tries anew."""
+itself before it tries anew. Each time they are more: being asked has the driver begin anew with its block, and a slow
+guest with large blocks would never be done with one."""
 MOVES = 30.0
 """Seconds that a guest which comes nearer has at least, each time: on a busy machine gigabytes take minutes."""
 LOOK = 0.5
@@ -275,7 +276,7 @@ class _Resize:
         """Until QEMU and the guest's driver have reached the target."""
         loop = asyncio.get_running_loop()
         asked: Step | None = None
-        moved_at, before, waits = loop.time(), -1, _waits()
+        moved_at, before, waits, patience = loop.time(), -1, _waits(), STALLED
         if self.means.dimms and self.agent is not None:
             self.means = structs.replace(self.means, block=await _block_size(self.agent) or self.means.block)
         with self.monitor.events("MEMORY_DEVICE_SIZE_CHANGE", "BALLOON_CHANGE") as events:
@@ -302,7 +303,9 @@ class _Resize:
                     if before >= 0 and abs(self.state.current - self.target) < abs(before - self.target):
                         self._has_time()
                     moved_at, before = loop.time(), self.state.current
-                stalled = loop.time() - moved_at > STALLED
+                stalled = loop.time() - moved_at > patience
+                if stalled:  # not less after progress: the next block takes as long
+                    patience = min(STALLED_MOST, patience * STALLED_GROWTH)
                 if step != asked or stalled:
                     await self._ask(step)
                     asked, moved_at, waits = step, loop.time(), _waits()
