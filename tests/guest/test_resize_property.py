@@ -2,10 +2,12 @@
 amidst them, at any moment.
 
 However they come, the guest ends with what the VM asks for last, and the VMI says the same, or a condition why not.
-One home and one guest serve all examples, so each begins where the last one ended.
+One home and one guest serve all examples, so each begins where the last one ended. HOTVIRT_LONG=1 makes it some ten
+minutes of them.
 """
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -15,7 +17,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(400)]
+SEQUENCES, STEPS = (40, 6) if os.environ.get("HOTVIRT_LONG") else (4, 4)
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(100 * SEQUENCES)]
 MIB = 1 << 20
 SIZES = (448, 512, 576, 640, 768)
 """MiB; the guest boots with the second."""
@@ -159,11 +162,11 @@ def test_random_edits_end_where_they_should(home):
     run_state_machine_as_test(
         OnThisHome,
         settings=settings(
-            max_examples=4, stateful_step_count=4, deadline=None, phases=[Phase.generate],
+            max_examples=SEQUENCES, stateful_step_count=STEPS, deadline=None, phases=[Phase.generate],
             suppress_health_check=list(HealthCheck), print_blob=False,
         ),
     )  # fmt: skip
-    print(f"four sequences took {time.monotonic() - began:.0f} s")
+    print(f"{SEQUENCES} sequences took {time.monotonic() - began:.0f} s")
 
     # Ten edits in a second, and the guest's own reboot: the last one holds, with no error.
     home.hotvirt("soft-reboot", "box")

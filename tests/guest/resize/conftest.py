@@ -31,20 +31,6 @@ TINY = {
 DEBIAN = {verb: f"systemctl {verb} qemu-guest-agent" for verb in ("stop", "start", "restart")}
 
 
-ROOT_SHELL = """#cloud-config
-write_files:
-- path: /etc/systemd/system/serial-getty@ttyS0.service.d/root.conf
-  content: |
-    [Service]
-    ExecStart=
-    ExecStart=-/sbin/agetty --autologin root --keep-baud 115200 - $TERM
-runcmd:
-- systemctl daemon-reload
-- systemctl restart serial-getty@ttyS0
-"""
-"""For a system whose console asks who is there."""
-
-
 class Cell(Struct, frozen=True):
     """`#` in a text stands for a number that varies."""
 
@@ -241,9 +227,8 @@ def room_for(boot, *, root="", most=None, annotations=None):
         "devices": {"disks": disks, "interfaces": [{"name": "default", "masquerade": {}}]},
     }  # fmt: skip
     if root:
-        disks[:0] = ({"name": name, "disk": {"bus": "virtio"}} for name in ("root", "seed"))
-        seed = {"name": "seed", "cloudInitNoCloud": {"userData": ROOT_SHELL}}
-        volumes[:0] = ({"name": "root", "containerDisk": {"image": root}}, seed)
+        disks.insert(0, {"name": "root", "disk": {"bus": "virtio"}})
+        volumes.insert(0, {"name": "root", "containerDisk": {"image": root}})
     else:
         container = {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}
         domain["firmware"] = {"kernelBoot": {"container": container}}
