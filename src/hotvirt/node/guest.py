@@ -200,7 +200,7 @@ class Guest:
 
     async def _wait_for_agent(self) -> None:
         """Until the agent answers and has said what there is to know. On a busy machine that may take some tries."""
-        waits = pauses(0.5, longest=30.0)
+        waits = pauses(0.5, longest=5.0)  # a guest that stood still may be back at any moment
         while True:
             try:
                 await self.agent.wait_ready()
