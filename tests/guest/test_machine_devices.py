@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(400)]
 
 CONTAINER = {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}
 VARIABLE = "/sys/firmware/efi/efivars/Kept-5ed29a2c-6bcf-4a1c-9d2a-3f2b7a3c0001"
@@ -150,7 +150,8 @@ HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 PLACES = {
     "host": "cat /sys/bus/pci/devices/0000:00:00.0/device",
     "disk": "ls /sys/bus/pci/devices/0000:00:14.0/virtio*/block",
-    "card": "ls /sys/bus/pci/devices/0000:00:1f.0/virtio*/net; cat /sys/class/net/eth0/address",
+    "card": "until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done; "
+    "ls /sys/bus/pci/devices/0000:00:1f.0/virtio*/net; cat /sys/class/net/eth0/address",
     "serials": "cat /sys/block/vd*/serial",
     "cache": "cat /sys/block/vda/queue/write_cache /sys/block/vda/queue/discard_max_bytes /sys/block/vda/ro",
 }
