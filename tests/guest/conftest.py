@@ -41,8 +41,8 @@ class Home:
     def up(self) -> None:
         self.hotvirt("up", "--detach")
 
-    def down(self) -> None:
-        self.hotvirt("down")
+    def down(self, *options: str) -> None:
+        self.hotvirt("down", *options)
 
     @property
     def pid(self) -> int:
@@ -347,7 +347,8 @@ def _home(directory: Path, **settings: Any) -> Iterator[Home]:
         home.up()
         yield home
     finally:
-        home.down()
+        # Guests are not asked to shut down: tests of that say so. This is between one test and the next.
+        home.down("--grace=0")
         left = home.guest_processes()
         shutil.rmtree(directory, ignore_errors=True)
         assert not left, f"'hotvirt down' left processes {left}"

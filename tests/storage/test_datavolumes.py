@@ -45,7 +45,7 @@ def shared():
         with image_server.serve() as images:
             yield home, images
     finally:
-        home.down()
+        home.down("--grace=0")
         shutil.rmtree(directory, ignore_errors=True)
 
 

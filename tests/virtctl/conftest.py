@@ -101,7 +101,7 @@ def home() -> Iterator[Any]:
         home.up()
         yield home
     finally:
-        home.down()
+        home.down("--grace=0")
         left = home.guest_processes()
         shutil.rmtree(directory, ignore_errors=True)
         assert not left, f"'hotvirt down' left processes {left}"
