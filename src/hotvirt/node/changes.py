@@ -30,8 +30,10 @@ def means(vmi: Document, kernel: guestkernel.Kernel | None) -> Means:
 def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) -> None:
     wanted = render.wanted_memory(vmi["spec"])
     has = observed.memory.current
+    added = bool(observed.memory.plugged or observed.memory.dimms)
+    is_seen = guest.is_settled_seen or guest.view is None or not added
     if not wanted or (
-        0 <= has - wanted <= SLACK and guest.settled is not None and abs(guest.settled - wanted) <= SLACK
+        0 <= has - wanted <= SLACK and guest.settled is not None and abs(guest.settled - wanted) <= SLACK and is_seen
     ):
         guest.drop("memory")
         return
@@ -40,12 +42,14 @@ def memory(vmi: Document, guest: Guest, observed: Observed, *, now: datetime) ->
     known = fresh(guest, "memory", observed)
 
     async def run(report: Report) -> None:
+        guest.is_settled_seen = False
+        agent = guest.answering
         try:
             reached = await resize_memory(
-                guest.monitor, guest.answering, wanted, means=how, state=known.memory if known else None,
+                guest.monitor, agent, wanted, means=how, state=known.memory if known else None,
                 timeout=MEMORY_DEADLINE, report=report,
             )  # fmt: skip
-            guest.settled = reached.current
+            guest.settled, guest.is_settled_seen = reached.current, agent is not None
             guest.note(memory=reached)
         except BaseException:
             if not guest.is_gone:

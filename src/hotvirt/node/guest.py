@@ -99,6 +99,8 @@ class Guest:
         self._notes, self._is_noted = 0, False
         self.settled: int | None = None
         """Bytes of memory the guest was last verified to have."""
+        self.is_settled_seen = False
+        """Whether the guest itself said so. Its agent may come after the memory, and has to bring it online."""
         self.jobs: dict[str, Job] = {}
         self.links: dict[str, bool] = {}
         """Interface -> whether its cable is in, of those that this home has plugged in or out."""
@@ -186,7 +188,7 @@ class Guest:
                         self._forget()
                 elif event.name == "RESET":
                     self._forget()
-                    self.vcpus, self.kernel = None, guestkernel.BOOTING
+                    self.vcpus, self.kernel, self.is_settled_seen = None, guestkernel.BOOTING, False
                     for note in (self.place.frozen, self.place.reboot):  # what they were for is over
                         note.unlink(missing_ok=True)
                 self.poke()
