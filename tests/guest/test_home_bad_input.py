@@ -50,6 +50,7 @@ def test_corrupt_image_is_named(home):
 
 def test_editing_the_instance_is_refused_naming_the_vm(home):
     home.apply_vm("mine")
+    home.wait("vm/mine", "jsonpath={.status.created}=true")  # from then on there is an instance to ask
     home.wait("vmi/mine", "jsonpath={.status.phase}=Running")
     out = home.kubectl(
         "patch", "vmi", "mine", "--type=merge", "-p", '{"spec":{"domain":{"memory":{"guest":"2Gi"}}}}', check=False

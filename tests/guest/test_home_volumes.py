@@ -109,6 +109,7 @@ def encoded(text):
 
 
 LOOK = """
+until grep -q iso9660 /proc/filesystems; do sleep 0.1; done
 for n in /sys/block/vd*; do
   d=/dev/${n##*/}; s=$(cat $n/serial); mkdir -p /tmp/$s
   if mount -t iso9660 -o ro $d /tmp/$s 2>/dev/null; then
