@@ -49,16 +49,18 @@ def test_the_client_version_needs_no_api():
 
 @pytest.mark.parametrize("words", [("--help",), ("version", "--client")])
 def test_it_starts_in_less_than_a_tenth_of_a_second(words):
-    """Of the CPU's time: on a quiet machine that is the wall's too, and on a busy one the better measure."""
+    """Of the CPU's time: on a quiet machine that is the wall's too, and on a busy one the better measure. Machines vary
+    twofold from hour to hour: where Python alone takes long to start, so may this."""
 
-    def seconds():
+    def seconds(code, *argv):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        argv = [sys.executable, "-c", "from hotvirt.cli.main import main; main()", *words]
-        subprocess.run(argv, capture_output=True, check=True)
+        subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert any(seconds() < 0.1 for _ in range(5))
+    floor = min(seconds("pass") for _ in range(5))
+    ours = min(seconds("from hotvirt.cli.main import main; main()", *words) for _ in range(5))
+    assert ours < max(0.1, 8 * floor), f"{ours:.3f} s, and Python alone {floor:.3f}"
 
 
 def commands(name, command):
