@@ -42,10 +42,15 @@ class Fixed:
             return Verdict()
         spec = obj.get("spec") or {}
         if old is None:
-            return Verdict(causes=causes(self._check(spec)))
+            found = causes(self._check(spec))
+            return Verdict(causes=found) if found else self._created(obj, request.namespace)
         if spec == (old.get("spec") or {}):
             return Verdict()
         return Verdict(causes=causes([invalid("spec", "is immutable after creation: delete it and make another")]))
+
+    def _created(self, obj: Document, namespace: str) -> Verdict:  # noqa: ARG002
+        """What more is asked of one that is new, and well formed."""
+        return Verdict()
 
 
 class Snapshots(Fixed):
@@ -55,13 +60,9 @@ class Snapshots(Fixed):
         super().__init__(SNAPSHOTS, validation.snapshot)
         self._read = read
 
-    async def validate(self, request: AdmissionRequest) -> Verdict:
-        found = await super().validate(request)
-        obj = request.obj
-        if found.causes or obj is None or request.old is not None or request.subresource:
-            return found
+    def _created(self, obj: Document, namespace: str) -> Verdict:
         name = str(obj["spec"]["source"]["name"])
-        vm, vmi = (self._read(kind, name, request.namespace) for kind in (VMS, VMIS))
+        vm, vmi = (self._read(kind, name, namespace) for kind in (VMS, VMIS))
         return Verdict(causes=causes(memorysnapshots.faults(obj, vm, vmi)))
 
 
@@ -72,17 +73,13 @@ class Restores(Fixed):
         super().__init__(RESTORES, validation.restore)
         self._read = read
 
-    async def validate(self, request: AdmissionRequest) -> Verdict:
-        found = await super().validate(request)
-        obj = request.obj
-        if found.causes or obj is None or request.old is not None or request.subresource:
-            return found
-        vm = self._read(VMS, str(obj["spec"]["target"]["name"]), request.namespace)
+    def _created(self, obj: Document, namespace: str) -> Verdict:
+        vm = self._read(VMS, str(obj["spec"]["target"]["name"]), namespace)
         other = ((vm or {}).get("status") or {}).get("restoreInProgress")
-        if other and not self._is_over(str(other), request.namespace):
+        if other and not self._is_over(str(other), namespace):
             problem = f"VirtualMachineRestore {other!r} in progress: wait for it, or delete it"
             return Verdict(causes=causes([invalid("spec.target", problem)]))
-        return found
+        return Verdict()
 
     def _is_over(self, name: str, namespace: str) -> bool:
         restore = self._read(RESTORES, name, namespace)
