@@ -11,7 +11,8 @@ DISKS = [
     {"name": "swap", "cdrom": {"bus": "scsi"}},
 ]  # fmt: skip
 NOTES = {"name": "open", "configMap": {"name": "notes"}}
-READY = "until [ -e /dev/sr1 ]; do sleep 0.2; done"
+READY = "dmesg -n 1; until [ -e /dev/sr1 ]; do sleep 0.2; done"
+"""The kernel, which tells of a drive that is read while its disc is changed, is not to speak in between."""
 
 
 def typed(console, command):

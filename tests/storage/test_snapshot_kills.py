@@ -72,6 +72,18 @@ def moves(home):
     home.wait_until("the guest writes", lambda: counters(home, DISKS) != was)
 
 
+def all_there_is(home, taken):
+    """Where the fault may lie: in what the guest wrote, in the snapshot's copies, or in the restored disks."""
+    copies = {
+        str(path.relative_to(home.directory)): path.read_bytes()[:16]
+        for path in (home.directory / "snapshots").glob(f"*/*{taken}*")
+    }
+    with home.console("db") as console:
+        console.type("for n in /sys/block/vd*; do echo $n $(cat $n/serial $n/ro); done; dmesg | tail -5; echo DO''NE\n")
+        guest = console.read_until("DONE")
+    return f"now {counters(home, DISKS)}, copies {copies}, guest: {guest}"
+
+
 def test_kills(home):
     chance = random.Random(KILLS)
     for name in DISKS:
@@ -97,7 +109,7 @@ def test_kills(home):
             revived(home)
         complete(home, f"r{number}")
         then = counters(home, claims_of(home, twin))
-        assert consistent(then), f"{taken}, {victim} killed: {then}"
+        assert consistent(then), f"{taken}, {victim} killed: {then}, {all_there_is(home, taken)}"
         for claim, copy in zip(DISKS, claims_of(home, twin), strict=True):
             old, new = (content_of(home, each) for each in (claim, copy))
             assert old[MIB:] == new[MIB:], f"{copy} of {taken}, {victim} killed"

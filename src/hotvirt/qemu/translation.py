@@ -1,9 +1,8 @@
 """Room in TCG's translation buffer, without which plugging a vCPU kills the guest.
 
 The buffer is cut into regions; every vCPU fills one and takes the next, and when none is left all of it is flushed and
-begun anew. A vCPU that is plugged in the very phase in which all regions are taken finds none, and QEMU (7.2 to 10.0)
 begun anew. A vCPU that is plugged in the very phase in which all regions are taken finds none, and QEMU (7.2 to 10)
-a matter of percents, and an idle guest may stay in it for hours.
+aborts. That phase is a matter of percents, and an idle guest may stay in it for hours.
 
 So before a plug the fill level is read, and when no region is sure to be free the guest is made to fill the buffer up:
 for some tenths of a second QEMU translates every instruction apart, which takes ten times the space, until the flush

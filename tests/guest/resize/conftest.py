@@ -81,8 +81,23 @@ class Box:
         return found[0]
 
     def told(self, *cells, options=()):
-        """Each cell holds, exactly, and nothing else is wrong with those changes. Cells as tuples of their fields."""
+        """Each cell holds, exactly, and nothing else is wrong with those changes. Cells as tuples of their fields. What
+        the guest was made to be is seen when its agent has told of it, so it is waited for."""
         cells = [Cell(*cell) for cell in cells]
+        for cell in cells:
+            self.see(cell.change, cell.id)
+        differs = []
+
+        def holds():
+            differs[:] = self._differences(cells, options)
+            return not differs
+
+        try:
+            self.home.wait_until("what was asked is told", holds)
+        except AssertionError as error:
+            raise AssertionError("\n".join(map(str, [error, *differs]))) from error
+
+    def _differences(self, cells, options):
         found = self.ask(*dict.fromkeys(cell.change for cell in cells), options=options)
         ids = {change: {cell.id for cell in cells if cell.change == change} for change in found}
         differs = [(change, set(found[change]), ids[change]) for change in found if set(found[change]) != ids[change]]
@@ -93,8 +108,7 @@ class Box:
                 (cell.change, said.get(part), getattr(cell, part))
                 for part in texts if not fits(said.get(part, ""), getattr(cell, part))
             ]  # fmt: skip
-            self.see(cell.change, cell.id)
-        assert not differs, "\n".join(map(str, differs))
+        return differs
 
     def see(self, change, id_):
         self.seen.add((KINDS["link" if ",link=" in change else change.partition("=")[0]], id_))
