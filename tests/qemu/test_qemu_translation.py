@@ -41,9 +41,9 @@ def test_room_is_certain_or_not() -> None:
     assert not room(24, plugged=3)
 
 
-@given(st.integers(1, 64), st.data())
-def test_a_flushed_buffer_always_has_room_for_every_vcpu(vcpus: int, data: st.DataObject) -> None:
-    capacity = buffer_mib(Topology(max_sockets=vcpus)) * MIB - 80_000
+@given(st.integers(1, 64), st.integers(1, 8192), st.data())
+def test_a_flushed_buffer_always_has_room_for_every_vcpu(vcpus: int, memory: int, data: st.DataObject) -> None:
+    capacity = buffer_mib(Topology(max_sockets=vcpus), memory * MIB) * MIB - 80_000
     plugged = data.draw(st.integers(1, max(1, vcpus - 1)))
     assert has_room(Buffer(0, capacity, 1), plugged=plugged, max_vcpus=vcpus) or vcpus == 1
     number, size = regions(capacity, vcpus), capacity // regions(capacity, vcpus)

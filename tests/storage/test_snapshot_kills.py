@@ -85,6 +85,7 @@ def all_there_is(home, taken):
 
 
 def test_kills(home):
+    home.patience = 300  # a guest that is killed again and again is started after a while only
     chance = random.Random(KILLS)
     for name in DISKS:
         fill(home, name)

@@ -175,7 +175,7 @@ def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
     topology = machine.topology
     vcpus = _vcpus(machine, qemu)
     shape = f"sockets={topology.all_sockets},cores={topology.cores},threads={topology.threads}"
-    accelerator = f"tcg,tb-size={buffer_mib(topology)}" if machine.accelerator == "tcg" else "kvm"
+    accelerator = f"tcg,tb-size={buffer_mib(topology, machine.boot_memory)}" if machine.accelerator == "tcg" else "kvm"
     options = [
         "-accel", accelerator,
         "-cpu", ",".join([machine.cpu_model, *machine.cpu_features]),
@@ -468,6 +468,5 @@ def _smbios(machine: Machine) -> list[str]:
 def memory_overhead(machine: Machine) -> int:
     """Bytes QEMU itself may take beyond the guest's memory: measured 41 MiB, the translation buffer, and with a direct
     kernel the copies of it and of its initrd until the guest has booted."""
-    return (
-        60 + (buffer_mib(machine.topology) if machine.accelerator == "tcg" else 0) + (90 if machine.kernel else 0)
-    ) * MIB
+    buffer = buffer_mib(machine.topology, machine.boot_memory) if machine.accelerator == "tcg" else 0
+    return (60 + buffer + (90 if machine.kernel else 0)) * MIB
