@@ -18,6 +18,13 @@ def pytest_configure() -> None:
     asyncio.set_event_loop(None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("HOTVIRT_LONG"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long: set HOTVIRT_LONG"))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hotvirt", "tests/api against another server (a kube-apiserver, say)")
     group.addoption("--server", metavar="URL", help="where it is, when that is not what the kubeconfig says")

@@ -33,7 +33,7 @@ async def test_machines_in_mixed_states_are_reconciled_after_a_kill(lifecycle: M
 
 async def test_guests_that_act_all_at_once_do_not_get_stuck(lifecycle: ModuleType) -> None:
     async with lifecycle.Home() as home:
-        await lifecycle.crowd(home, 6)
+        await lifecycle.crowd(home, 4)
 
 
 async def test_starts_and_stops_leave_nothing_behind(lifecycle: ModuleType) -> None:

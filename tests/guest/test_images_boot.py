@@ -213,6 +213,7 @@ def secure_boot(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not OVMF.is_dir(), reason="ovmf is not installed")
 async def test_debian_starts_securely_from_sata_grows_into_its_disk_and_serves_root_on_the_console(
     debian: ImageFiles, tmp_path: Path

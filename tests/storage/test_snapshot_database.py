@@ -1,20 +1,12 @@
-"""A snapshot of a running Debian whose databases are written all the time: the agent makes it one of whole filesystems.
+"""A snapshot of a running Debian that writes databases all the time: its agent makes it one of whole filesystems."""
 
-Long (a Debian boots): runs when HOTVIRT_LONG is set.
-"""
-
-import os
 import sqlite3
 import subprocess
 
 import pytest
 from snapshot_guests import DISKS, claims_of, consistent, content_of, restore, snapshot
 
-pytestmark = [
-    pytest.mark.guest,
-    pytest.mark.timeout(420),
-    pytest.mark.skipif(not os.environ.get("HOTVIRT_LONG"), reason="long: set HOTVIRT_LONG"),
-]
+pytestmark = [pytest.mark.guest, pytest.mark.long, pytest.mark.timeout(420)]
 
 USER_DATA = """#cloud-config
 write_files:

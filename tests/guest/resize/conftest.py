@@ -10,7 +10,6 @@ import pytest
 from msgspec import Struct
 
 GRAIN = 8
-LONG = pytest.mark.skipif(not os.environ.get("HOTVIRT_LONG"), reason="long (a Debian boots): set HOTVIRT_LONG")
 WOULD_NOT = 3
 KINDS = {
     "memory": "Memory", "cpu": "CPU sockets", "max-memory": "The most that memory can become",
@@ -303,7 +302,7 @@ def bridge():
     subprocess.run(["ip", "link", "del", name], check=True)
 
 
-@pytest.fixture(params=["tiny", pytest.param("debian", marks=LONG)])
+@pytest.fixture(params=["tiny", pytest.param("debian", marks=pytest.mark.long)])
 def box(request, home, bridge):
     """The VM `box` while its console is open, with a claim that came to it, and as root a card of a second network."""
     tiny = request.param == "tiny"
