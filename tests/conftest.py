@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="long: set HOTVIRT_LONG"))
+    # Files whose tests may take longest begin first, so that no worker is left alone with one at the end.
+    patience: dict[Path, float] = {}
+    for item in items:
+        patience[item.path] = max(patience.get(item.path, 0), _patience(item))
+    items.sort(key=lambda item: -patience[item.path])
+
+
+def _patience(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker and item.get_closest_marker("guest") else 0.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
