@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hotvirt.node import devicetags, volumes
+from hotvirt.node import devicetags, shown
 
 DISKS: list[dict[str, Any]] = [
     {"name": "root", "disk": {"bus": "virtio"}},
@@ -28,7 +28,7 @@ def _vmi(machine: str = "q35", cards: int = 2) -> dict[str, Any]:
 
 
 def _told(vmi: dict[str, Any]) -> list[dict[str, Any]]:
-    return devicetags.devices(vmi, volumes.first_disks(vmi["spec"]))
+    return devicetags.devices(vmi, shown.first_disks(vmi["spec"]))
 
 
 def test_a_tag_is_on_the_address_that_the_guest_finds() -> None:

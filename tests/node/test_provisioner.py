@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from hotvirt.images import bases
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import SharedInformers
 from hotvirt.kube.resources import CLAIMS, EVENTS, STORAGE_CLASSES, VOLUMES
-from hotvirt.node import provisioner
+from hotvirt.node import directoryclaims, provisioner
 from hotvirt.node.places import Places
 
 _path = Path(__file__).parents[1] / "kube" / "memory_api.py"
@@ -52,11 +53,11 @@ FAULTS = {
 
 @pytest.mark.parametrize(("asked", "sentence"), FAULTS.values(), ids=FAULTS)
 def test_fault(asked, sentence):
-    assert provisioner.fault(asked) == sentence
+    assert directoryclaims.fault(asked) == sentence
 
 
 def test_a_volume():
-    made = provisioner.persistent_volume(
+    made = directoryclaims.persistent_volume(
         claim("1Gi"), CLASS, name="pvc-u-1", path=Path("/v/pvc-u-1"), size=1 << 30, node="here"
     )
     assert made == {
@@ -89,7 +90,7 @@ def test_a_volume():
 
 
 def test_the_class_says_what_becomes_of_a_volume_that_is_given_back():
-    made = provisioner.persistent_volume(
+    made = directoryclaims.persistent_volume(
         claim(), {**CLASS, "reclaimPolicy": "Retain"}, name="n", path=Path("/v/n"), size=512, node="here"
     )
     assert made["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
@@ -167,7 +168,7 @@ async def test_a_home_that_died_in_the_middle_finishes_what_it_began(home):
     directory.mkdir()
     (directory / "disk.img").write_bytes(b"somebody's data".ljust(1 << 20, b"\0"))
     await home.api.create(
-        VOLUMES, provisioner.persistent_volume(made, CLASS, name=name, path=directory, size=1 << 20, node="here")
+        VOLUMES, directoryclaims.persistent_volume(made, CLASS, name=name, path=directory, size=1 << 20, node="here")
     )
     async with at_work(home):
         await home.bound()
@@ -274,7 +275,7 @@ async def test_a_claim_that_cannot_grow_says_why(home, storage_class, size, why)
 def test_the_size_in_a_qcow2_header(tmp_path):
     file = tmp_path / "disk.qcow2"
     file.write_bytes(b"QFI\xfb".ljust(24, b"\0") + (5 << 20).to_bytes(8, "big") + b"\0" * 8)
-    assert provisioner.virtual_size(file, "qcow2") == 5 << 20
+    assert bases.virtual_size(file) == 5 << 20
 
 
 async def test_a_volume_to_be_kept_is_kept(home):
@@ -304,7 +305,7 @@ async def test_only_what_lies_in_our_directory_is_ever_removed(home, tmp_path):
     treasure = tmp_path / "treasure"
     treasure.mkdir()
     await home.api.create(STORAGE_CLASSES, CLASS)
-    hostile = provisioner.persistent_volume(claim(), CLASS, name="treasure", path=treasure, size=512, node="here")
+    hostile = directoryclaims.persistent_volume(claim(), CLASS, name="treasure", path=treasure, size=512, node="here")
     await home.api.create(VOLUMES, hostile)
     async with at_work(home):
         await home.until(lambda: not home.api.all(VOLUMES))

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 import pytest
 from msgspec import structs
 
-from hotvirt.node import status
+from hotvirt.node import devicestatus, status
 from hotvirt.node.guest import AgentView, Job
 from hotvirt.node.guestkernel import POLICY, RELEASE, of_linux
 from hotvirt.node.hostfacts import HostFacts
+from hotvirt.node.seen import Seen
 from hotvirt.qemu.errors import HotplugError
 from hotvirt.qemu.guestagent import AgentInfo
 from hotvirt.qemu.probe import Acceleration
@@ -70,9 +71,7 @@ def seen(*, memory=None, plugged=1, vcpus=1, view=VIEW, settled=None, jobs=None,
         status=how, running=how == "running", version=(7, 2, 0), memory=memory or mem(), vcpus=slots(plugged),
         disks=tuple(disks),
     )  # fmt: skip
-    return status.Seen(
-        observed=observed, view=view, vcpus=vcpus, settled=settled, jobs=jobs or {}, volume_errors=errors or {}
-    )
+    return Seen(observed=observed, view=view, vcpus=vcpus, settled=settled, jobs=jobs or {}, volume_errors=errors or {})
 
 
 def patch(document, look, *, now=NOW, host=None):
@@ -367,7 +366,7 @@ VOLUMES = {
 
 @pytest.mark.parametrize(("jobs", "errors", "disks", "expected"), VOLUMES.values(), ids=VOLUMES)
 def test_a_hotplugged_volume(jobs, errors, disks, expected):
-    found = status.volume_status(vmi(volumes=[CLAIM]), seen(jobs=jobs, errors=errors, disks=disks))
+    found = devicestatus.volume_status(vmi(volumes=[CLAIM]), seen(jobs=jobs, errors=errors, disks=disks))
     assert [each["name"] for each in found] == ["data"]
     assert found[0]["hotplugVolume"] == {}
     assert found[0] | expected == found[0]
@@ -375,22 +374,24 @@ def test_a_hotplugged_volume(jobs, errors, disks, expected):
 
 def test_a_volume_of_the_start_has_no_phase():
     disk = DiskState(name="root", device=True, driver="ide-hd", size=5, nodes=("disk-root",))
-    assert status.volume_status(vmi(volumes=[ROOT]), seen(disks=[disk])) == [
+    assert devicestatus.volume_status(vmi(volumes=[ROOT]), seen(disks=[disk])) == [
         {"name": "root", "target": "ide-hd", "size": 5}
     ]
 
 
 def test_a_volume_on_its_way_out_is_still_told_of():
-    found = status.volume_status(vmi(), seen(disks=[THERE], jobs={"volume data": going()}))
+    found = devicestatus.volume_status(vmi(), seen(disks=[THERE], jobs={"volume data": going()}))
     assert found == [
         {
             "name": "data", "target": "", "hotplugVolume": {}, "phase": "Detaching",
             "reason": "Detaching", "message": "waiting for the guest to let go",
         }
     ]  # fmt: skip
-    stuck = status.volume_status(vmi(), seen(disks=[THERE], jobs={"volume data": failed("Busy", "it is mounted")}))
+    stuck = devicestatus.volume_status(
+        vmi(), seen(disks=[THERE], jobs={"volume data": failed("Busy", "it is mounted")})
+    )
     assert stuck[0]["message"] == "it is mounted"
-    assert status.volume_status(vmi(), seen(disks=[THERE])) == [], "a disk nobody asked for, and nobody removes"
+    assert devicestatus.volume_status(vmi(), seen(disks=[THERE])) == [], "a disk nobody asked for, and nobody removes"
 
 
 def test_what_keeps_a_volume_away_is_a_condition():
@@ -426,7 +427,7 @@ def test_the_claim_behind_a_volume_is_told_of():
         "status": {"capacity": {"storage": "1Gi"}},
     }
     look = structs.replace(seen(disks=[THERE]), claims={"data": claim})
-    (entry,) = status.volume_status(vmi(volumes=[CLAIM]), look)
+    (entry,) = devicestatus.volume_status(vmi(volumes=[CLAIM]), look)
     assert entry["persistentVolumeClaimInfo"] == {
         "claimName": "c", "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem",
         "capacity": {"storage": "1Gi"}, "requests": {"storage": "2Gi"},
@@ -508,11 +509,11 @@ def with_lan(**settings):
 
 
 def test_a_card_of_a_second_network_is_listed_while_the_guest_has_it():
-    assert [each["name"] for each in status.interfaces(with_lan(), seen())] == ["default"]
+    assert [each["name"] for each in devicestatus.interfaces(with_lan(), seen())] == ["default"]
     told = {"name": "eth1", "hardware-address": "02:00:00:00:00:02", "ip-addresses": [{"ip-address": "10.9.0.5"}]}
     look = seen(view=structs.replace(VIEW, interfaces=(*VIEW.interfaces, told)))
     look = structs.replace(look, observed=structs.replace(look.observed, nics=("default", "lan")))
-    assert status.interfaces(with_lan(), look)[1] == {
+    assert devicestatus.interfaces(with_lan(), look)[1] == {
         "name": "lan", "mac": "02:00:00:00:00:02", "queueCount": 1, "linkState": "up", "interfaceName": "eth1",
         "infoSource": "domain, guest-agent", "ipAddress": "10.9.0.5", "ipAddresses": ["10.9.0.5"],
     }  # fmt: skip
@@ -520,9 +521,9 @@ def test_a_card_of_a_second_network_is_listed_while_the_guest_has_it():
 
 def test_a_cable_is_down_when_it_was_pulled():
     look = structs.replace(seen(), links={"default": True})
-    assert status.interfaces(with_lan(state="down"), look)[0]["linkState"] == "up", "it is still to be pulled"
+    assert devicestatus.interfaces(with_lan(state="down"), look)[0]["linkState"] == "up", "it is still to be pulled"
     look = structs.replace(seen(), links={"default": False})
-    assert status.interfaces(with_lan(state="down"), look)[0]["linkState"] == "down"
+    assert devicestatus.interfaces(with_lan(state="down"), look)[0]["linkState"] == "down"
 
 
 def test_what_keeps_a_card_away_is_a_condition():
@@ -549,7 +550,7 @@ def test_a_change_on_its_way_names_its_deadline():
 @pytest.mark.parametrize("mac", ["02:00:00:00:00:01", "02:00:00:00:00:01".upper()])
 def test_an_interface_is_found_whatever_the_letters_case(mac):
     document = vmi(devices={"interfaces": [{"name": "default", "macAddress": mac}]})
-    assert status.interfaces(document, seen())[0]["interfaceName"] == "eth0"
+    assert devicestatus.interfaces(document, seen())[0]["interfaceName"] == "eth0"
 
 
 def test_what_the_guests_kernel_can_take_up_is_told_and_stays_until_it_is_asked_again():
@@ -590,9 +591,9 @@ def test_all_addresses_of_a_guest():
     card = {**VIEW.interfaces[0], "ip-addresses": [{"ip-address": "10.0.2.15"}, {"ip-address": "fd00::5"}]}
     view = structs.replace(VIEW, interfaces=(card, bridge))
     document = vmi(interfaces=[{"name": "default", "ipAddress": "10.213.0.2"}])
-    found = status.interfaces(document, seen(view=view))
+    found = devicestatus.interfaces(document, seen(view=view))
     assert [each.get("ipAddresses") for each in found] == [["10.213.0.2", "10.0.2.15", "fd00::5"], ["172.17.0.1"]]
     document["status"]["interfaces"] = found
-    assert status.interfaces(document, seen(view=structs.replace(view, frozen=True))) == found
-    alone = status.interfaces(document, seen(view=None))
+    assert devicestatus.interfaces(document, seen(view=structs.replace(view, frozen=True))) == found
+    alone = devicestatus.interfaces(document, seen(view=None))
     assert [each.get("ipAddresses") for each in alone] == [["10.213.0.2"]]

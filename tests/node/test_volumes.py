@@ -8,9 +8,10 @@ import struct
 import pytest
 
 from hotvirt.images import seed
-from hotvirt.node import volumes
+from hotvirt.node import shown
 from hotvirt.node.places import Places
-from hotvirt.node.volumes import ClaimFile, Shown, VolumeError, Volumes
+from hotvirt.node.shown import Shown
+from hotvirt.node.volumes import ClaimFile, VolumeError, Volumes
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import Disk, File, Layer
 
@@ -95,21 +96,21 @@ SHOWN = {
 
 @pytest.mark.parametrize(("disk", "expected"), SHOWN.values(), ids=SHOWN)
 def test_shown(disk, expected):
-    found = volumes.shown(disk)
+    found = shown.shown(disk)
     assert (found.kind, found.bus, found.read_only) == expected
 
 
 def test_shown_with_every_setting():
     disk = {"name": "a", "disk": {"bus": "virtio"}, "serial": "S", "bootOrder": 2, "cache": "none", "io": "native",
             "shareable": True}  # fmt: skip
-    assert volumes.shown(disk) == Shown("disk", "virtio", False, "S", 2, "none", True, True)
-    assert volumes.shown({**disk, "cache": "writeback"}).native_io is False, "QEMU has it with cache none only"
+    assert shown.shown(disk) == Shown("disk", "virtio", False, "S", 2, "none", True, True)
+    assert shown.shown({**disk, "cache": "writeback"}).native_io is False, "QEMU has it with cache none only"
 
 
 def test_whatever_may_come_and_go():
-    assert volumes.is_hotplugged({"name": "a", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}})
-    assert not volumes.is_hotplugged({"name": "a", "persistentVolumeClaim": {"claimName": "c"}})
-    assert not volumes.is_hotplugged({"name": "a", "emptyDisk": {"capacity": "1Gi"}})
+    assert shown.is_hotplugged({"name": "a", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}})
+    assert not shown.is_hotplugged({"name": "a", "persistentVolumeClaim": {"claimName": "c"}})
+    assert not shown.is_hotplugged({"name": "a", "emptyDisk": {"capacity": "1Gi"}})
 
 
 # emptyDisk
@@ -344,16 +345,16 @@ async def test_descriptors_are_open_as_qemu_will_ask_for_them(places, place, sha
         "empty": {"emptyDisk": {"capacity": "1Mi"}},
         "seed": {"cloudInitNoCloud": {"userData": "x"}},
     }
-    for shown in ({"disk": {"bus": "virtio"}}, {"disk": {"bus": "virtio", "readonly": True}}, {"cdrom": {}}):
+    for target in ({"disk": {"bus": "virtio"}}, {"disk": {"bus": "virtio", "readonly": True}}, {"cdrom": {}}):
         document = vmi(
             *({"name": name, **source} for name, source in sources.items()),
-            disks=[{"name": name, **shown} for name in sources],
+            disks=[{"name": name, **target} for name in sources],
         )
         disks, _, opened = await prepare(document, places, place, store)
         for disk in disks:
             for index, layer in enumerate(disk.layers):
                 wanted = os.O_RDONLY if disk.opens_read_only(index) else os.O_RDWR
-                assert opened[layer.file.fd][1] == wanted, (disk.name, shown, index)
+                assert opened[layer.file.fd][1] == wanted, (disk.name, target, index)
 
 
 async def test_a_source_nobody_knows_is_refused_by_name(places, place):

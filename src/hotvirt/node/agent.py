@@ -42,6 +42,7 @@ from hotvirt.node.places import Places, PodPlace
 from hotvirt.node.podrunner import read_identity, read_outcome
 from hotvirt.node.pulls import REASONS as PULL_REASONS
 from hotvirt.node.pulls import Pulls
+from hotvirt.node.seen import Seen
 from hotvirt.node.volumes import IN_USE, VolumeError, Volumes
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import QemuError, QemuTimeout
@@ -282,7 +283,7 @@ class NodeAgent:
             lookup = self._lookup(key_of(vmi), guest.uid)
             waiting = await attachments.volumes(vmi, guest, observed, self._volumes, lookup)
             unplugged = await cards.cards(vmi, guest, observed, self._network, self._attachment(vmi))
-        seen = status.Seen(
+        seen = Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting, kernel=guest.kernel,
             claims=self._claims_of(vmi), links=guest.links, card_errors=unplugged, unheard=guest.is_unheard,

@@ -13,20 +13,8 @@ from msgspec import structs
 from hotvirt.api import disks as api_disks
 from hotvirt.kube.client import Document
 from hotvirt.node.guest import Guest, fresh
-from hotvirt.node.volumes import (
-    ClaimFile,
-    Lookup,
-    VolumeError,
-    Volumes,
-    capacity,
-    disk_of,
-    empty_drives,
-    free,
-    is_empty_drive,
-    is_hotplugged,
-    machine_disk,
-    shown,
-)
+from hotvirt.node.shown import disk_of, empty_drives, is_empty_drive, is_hotplugged, machine_disk, shown
+from hotvirt.node.volumes import ClaimFile, Lookup, VolumeError, Volumes, capacity, free
 from hotvirt.qemu.disks import attach_disk, detach_disk, grow_disk
 from hotvirt.qemu.drives import eject_disc, insert_disc
 from hotvirt.qemu.machine import Disk, File, Layer

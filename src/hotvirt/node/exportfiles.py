@@ -14,14 +14,13 @@ from pathlib import Path
 from msgspec import Struct
 
 from hotvirt.api.exports import DUMP, Disk
-from hotvirt.images import disks
+from hotvirt.images import bases, disks
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import Conflict, InternalError, NotFound
 from hotvirt.kube.informer import SharedInformers
 from hotvirt.kube.resources import CLAIMS, VOLUME_SNAPSHOT_CONTENTS, VOLUME_SNAPSHOTS, VOLUMES
 from hotvirt.node.places import Places
-from hotvirt.node.provisioner import virtual_size
 from hotvirt.node.snapshotfiles import by_handle
 from hotvirt.node.snapshotobjects import handle_of
 from hotvirt.node.volumes import CLAIM_FILES
@@ -61,7 +60,7 @@ class LocalExportFiles:
 
     def size(self, namespace: str, disk: Disk) -> int:
         """What a guest sees of it."""
-        return virtual_size(*self._file(namespace, disk))
+        return bases.virtual_size(self._file(namespace, disk)[0])
 
     @asynccontextmanager
     async def open(self, namespace: str, disk: Disk) -> AsyncIterator[Opened]:

@@ -14,41 +14,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct
-
 from hotvirt.api import datavolumes
-from hotvirt.api import disks as api_disks
-from hotvirt.api.datavolumes import Request
-from hotvirt.images import bases, copying, disks, download, taking
-from hotvirt.images.errors import CorruptImage, ImageError, UnsafeImage
+from hotvirt.images import bases, copying, download, taking
+from hotvirt.images.errors import ImageError, UnsafeImage
 from hotvirt.kube.backoff import Backoff
 from hotvirt.kube.client import Client, Document
-from hotvirt.kube.errors import ApiError, NotFound
+from hotvirt.kube.errors import ApiError
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
-from hotvirt.kube.resources import (
-    CLAIMS,
-    CLONE_SOURCES,
-    DATA_SOURCES,
-    DATA_VOLUMES,
-    IMPORT_SOURCES,
-    STORAGE_CLASSES,
-    STORAGE_PROFILES,
-    VMIS,
-    VOLUMES,
-)
-from hotvirt.node import importsources
+from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, STORAGE_CLASSES, VOLUMES
+from hotvirt.node.directoryclaims import asked_size, disk_format, volume_name
+from hotvirt.node.filling import RECEIVED, WORK, Filling, Given, Job
+from hotvirt.node.importrequests import NotYet, Requests
 from hotvirt.node.places import Places
-from hotvirt.node.provisioner import KEEP_FREE, asked_size, disk_format, disk_name, volume_name
 from hotvirt.node.volumes import PROVISIONER
-from hotvirt.qemu import locks
 
 log = logging.getLogger(__name__)
 
-WORK, INCOMING = "work", "incoming"
-RECEIVED = f"received-{download.boot()[:8]}"
-"""An upload that has arrived. After a crash of the machine nobody knows whether all of it did: it has another name."""
+INCOMING = "incoming"
 AT_ONCE = 2
 BACKOFF = Backoff(base=2, cap=300)
 SAY_EVERY = 2.0
@@ -56,36 +40,6 @@ WAIT = 2.0
 """Seconds between looks whether what is to be copied is free."""
 FIRST_USER = 61183
 """Who converts what came from outside: the number below those of guests."""
-
-
-class NotYet(Exception):
-    """It waits for something; the text says for what. `reason` is an event's word."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class Given(Exception):
-    """Trying again is useless; the text says what to do."""
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """One claim that is to be filled."""
-
-    claim: Document
-    request: Request
-    directory: Path
-    format: str
-    size: int
-
-    @property
-    def work(self) -> Path:
-        return self.directory / WORK
-
-    @property
-    def target(self) -> Path:
-        return self.directory / disk_name(self.format)
 
 
 class _Running:
@@ -107,19 +61,19 @@ class Imports:
         self, client: Client, informers: SharedInformers, *, places: Places, recorder: Recorder, user: int | None,
         stall: float = download.STALL, backoff: Backoff = BACKOFF, monotonic: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._client, self._places, self._recorder, self._user = client, places, recorder, user
-        self._stall, self._backoff, self._monotonic = stall, backoff, monotonic
+        self._client, self._places, self._recorder = client, places, recorder
+        self._backoff, self._monotonic = backoff, monotonic
         self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
-        self._classes, self._volumes = informers.of(STORAGE_CLASSES), informers.of(DATA_VOLUMES)
-        self._sources, self._vmis = informers.of(DATA_SOURCES), informers.of(VMIS)
-        self._profiles = informers.of(STORAGE_PROFILES)
+        self._classes = informers.of(STORAGE_CLASSES)
+        self._requests = Requests(client, informers)
+        self._filling = Filling(client, informers, places=places, user=user, stall=stall)
         self._running: dict[str, _Running] = {}
         self._writers: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(AT_ONCE)
         self.controller = Controller("imports", self.reconcile, workers=2)
         self.controller.watch(self._claims)
-        self.controller.watch(self._volumes)
-        self.controller.needs(self._pvs, self._classes, self._sources, self._vmis, self._profiles)
+        self.controller.watch(informers.of(DATA_VOLUMES))
+        self.controller.needs(self._classes, *self._requests.needs, *self._filling.needs)
 
     async def close(self) -> None:
         """Ends what goes on; the next home goes on with it."""
@@ -202,62 +156,12 @@ class Imports:
             return None
         if not datavolumes.is_populated(claim) or datavolumes.waits_for_consumer(claim, storage_class):
             return None
-        if (request := await self._request(claim)) is None:
+        if (request := await self._requests.of(claim)) is None:
             return None
         return Job(
             claim=claim, request=request, directory=self._places.volumes / volume_name(claim),
             format=disk_format(storage_class), size=asked_size(claim),
         )  # fmt: skip
-
-    async def _request(self, claim: Document) -> Request | None:
-        namespace = claim["metadata"]["namespace"]
-        checksum = datavolumes.annotations(claim).get(datavolumes.CHECKSUM) or ""
-        if name := datavolumes.owner(claim):
-            volume = self._volumes.get(name, namespace)
-            owned = [r.get("uid") for r in claim["metadata"].get("ownerReferences") or ()]
-            if volume is None or volume["metadata"]["uid"] not in owned:
-                return None
-            if source := volume["spec"].get("source"):
-                return _elsewhere(datavolumes.request(source, checksum=checksum))
-            return _elsewhere(self._of_data_source(volume["spec"].get("sourceRef") or {}, namespace))
-        if datavolumes.UPLOAD in datavolumes.annotations(claim):
-            return Request("upload", {})
-        if (reference := datavolumes.reference(claim["spec"])) is None:
-            return None
-        if reference.get("namespace") not in (None, "", namespace):
-            raise NotYet("ForeignSource", "spec.dataSourceRef.namespace: a claim alone takes from its own namespace")
-        return await self._referred(reference, namespace)
-
-    async def _referred(self, reference: Document, namespace: str) -> Request | None:
-        kind, name = str(reference.get("kind")), str(reference.get("name"))
-        if kind == "PersistentVolumeClaim" and not reference.get("apiGroup"):
-            return Request("pvc", {"name": name, "namespace": namespace})
-        if reference.get("apiGroup") != datavolumes.GROUP or kind not in datavolumes.POPULATORS:
-            return None
-        if kind == "VolumeUploadSource":
-            return Request("upload", {})
-        resource = IMPORT_SOURCES if kind == "VolumeImportSource" else CLONE_SOURCES
-        try:
-            source = (await self._client.get(resource, name, namespace))["spec"].get("source") or {}
-        except NotFound:
-            raise NotYet("SourceMissing", f"there is no {kind} {name!r}: create it") from None
-        if kind == "VolumeImportSource":  # no claims: those of others could be meant, and nobody was asked
-            return datavolumes.request({k: v for k, v in source.items() if k in ("blank", "http", "registry")})
-        return Request("pvc", {"name": str(source.get("name")), "namespace": namespace})
-
-    def _of_data_source(self, ref: Document, namespace: str, depth: int = 0) -> Request:
-        where, name = str(ref.get("namespace") or namespace), str(ref.get("name"))
-        found = self._sources.get(name, where)
-        if found is None or depth > 4:
-            raise NotYet("DataSourceMissing", f"there is no DataSource {name!r} in namespace {where}: create it")
-        source, fault = datavolumes.stands_for(found["spec"].get("source") or {}, where)
-        if source is None:
-            raise NotYet("DataSourceMissing", f"DataSource {name!r} in namespace {where}: {fault}")
-        if further := source.get("dataSource"):
-            return self._of_data_source(further, where, depth + 1)
-        request = datavolumes.request(source)
-        assert request is not None
-        return request
 
     # The task
 
@@ -266,7 +170,7 @@ class Imports:
         try:
             async with self._turns:
                 await self._say(job.claim, phase="Running", running="true", reason="Pod is running", ready="true")
-                await self._fill(job, running)
+                await self._filling.fill(job, self._teller(job, running))
             await asyncio.to_thread(taking.clear, job.work)
         except asyncio.CancelledError:
             raise
@@ -302,143 +206,6 @@ class Imports:
             job.claim, phase="Failed" if is_final else "Running", running="false", reason="Error", message=message,
             restarts=restarts + 1, ready="true" if job.request.kind == "upload" else "false",
         )  # fmt: skip
-
-    async def _fill(self, job: Job, running: _Running) -> None:
-        job.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        job.work.mkdir(mode=0o711, exist_ok=True)
-        bases.mend(job.directory)
-        tell = self._teller(job, running)
-        match job.request.kind:
-            case "blank":
-                self._room(job, job.size)
-                await disks.create(job.target, job.size, job.format)
-            case "http":
-                await self._http(job, tell)
-            case "registry":
-                await self._registry(job, tell)
-            case "upload":
-                await self._take(job, job.work / RECEIVED, lambda f: tell(0.5 + f / 2))
-            case "pvc":
-                await self._clone(job, tell)
-            case other:
-                raise Given(f"source {other} is not offered here")
-
-    async def _http(self, job: Job, tell: Callable[[float], None]) -> None:
-        source = await importsources.http(self._client, job.claim["metadata"]["namespace"], job.request)
-        file = job.work / "download"
-        await download.fetch(
-            source, file, stall=self._stall, tell=lambda has, total: tell(0.9 * has / total if total else 0.0)
-        )
-        try:
-            await self._take(job, file, lambda f: tell(0.9 + f / 10))
-        except CorruptImage:
-            download.forget(file)  # what is there is of no use: it is fetched anew
-            raise
-
-    async def _registry(self, job: Job, tell: Callable[[float], None]) -> None:
-        pulled = await importsources.registry(
-            self._client, job.claim["metadata"]["namespace"], job.request, cache=self._places.images,
-            tell=lambda _step, fraction: tell(0.9 * fraction if fraction else 0.0),
-        )  # fmt: skip
-        copy = job.work / "image"
-        copy.unlink(missing_ok=True)
-        await copying.copy_disk(pulled, copy)
-        await self._take(job, copy, lambda f: tell(0.9 + f / 10))
-
-    async def _take(self, job: Job, file: Path, tell: Callable[[float], None]) -> None:
-        self._room(job, 0)
-        await taking.take(file, job.target, kind=job.format, size=job.size, user=self._user, tell=tell)
-
-    def _room(self, job: Job, more: int) -> None:
-        free = shutil.disk_usage(self._places.volumes).free - KEEP_FREE
-        if more > free:
-            raise ImageError(
-                f"{job.size >> 20} MiB are asked for, and {max(0, free) >> 20} MiB are free for it in "
-                f"{self._places.volumes}: make room there, or ask for less"
-            )
-
-    # Copies of claims
-
-    async def _clone(self, job: Job, tell: Callable[[float], None]) -> None:
-        source = self._source(job)
-        directory = Path(self._pv(source)["spec"]["local"]["path"])
-        bases.mend(directory)
-        disk = bases.disk_in(directory)
-        if disk is None:
-            raise Given(f"claim {source['metadata']['name']!r} has no disk in {directory}")
-        size = bases.virtual_size(disk)
-        if size > job.size:
-            raise Given(
-                f"target resources requests storage size is smaller than the source: {job.size} < {size}; "
-                f"ask for {size >> 20}Mi"
-            )
-        if not self._is_free(source, directory):
-            name = source["metadata"]["name"]
-            raise NotYet("CloneSourceInUse", f"claim {name!r} is in use: it is copied once its machine has stopped")
-        strategy = self._strategy(job)
-        if strategy != "copy" and bases.can_share(self._places.volumes):
-            await self._reflink(job, disk)
-        elif strategy != "copy" and len(bases.chain(disk, self._places.volumes)) < bases.DEEPEST:
-            try:
-                base = await bases.freeze(
-                    directory, self._places.volumes, size=size, is_free=lambda: self._is_free(source, directory)
-                )
-            except bases.Busy:
-                raise NotYet("CloneSourceInUse", f"claim {source['metadata']['name']!r} is in use") from None
-            await bases.overlay(job.directory / "disk.qcow2", base, job.size)
-        else:
-            await self._copy(job, disk, tell)
-
-    async def _reflink(self, job: Job, disk: Path) -> None:
-        made = job.work / disk.name
-        made.unlink(missing_ok=True)
-        with locks.unwritten(disk) as opened:
-            await copying.copy_disk(opened, made)
-        kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
-        await taking.show(made, job.directory / disk.name, kind=kind, size=job.size)
-
-    async def _copy(self, job: Job, disk: Path, tell: Callable[[float], None]) -> None:
-        self._room(job, disk.stat().st_blocks * 512)
-        made = job.work / f"copy.{job.format}"
-        made.unlink(missing_ok=True)
-        if disk.suffix == ".img" and job.format == "raw":
-            with locks.unwritten(disk) as opened:
-                await copying.copy_disk(opened, made, progress=tell)
-        else:
-            await bases.flatten(disk, made, kind=job.format)
-        await taking.show(made, job.target, kind=job.format, size=job.size)
-
-    def _source(self, job: Job) -> Document:
-        name, namespace = str(job.request.source.get("name")), str(job.request.source.get("namespace"))
-        source = self._claims.get(name, namespace)
-        if source is None:
-            raise NotYet("CloneSourceMissing", f"there is no claim {name!r} in namespace {namespace}: create it")
-        if (source.get("status") or {}).get("phase") != "Bound":
-            raise NotYet("CloneSourceUnbound", f"claim {name!r} in namespace {namespace} is not bound yet")
-        return source
-
-    def _pv(self, claim: Document) -> Document:
-        volume = self._pvs.get(claim["spec"]["volumeName"])
-        if volume is None or not (volume["spec"].get("local") or {}).get("path"):
-            raise Given(f"claim {claim['metadata']['name']!r} is no directory of this node")
-        return volume
-
-    def _is_free(self, claim: Document, directory: Path) -> bool:
-        """Nobody has the disk open, nor is about to."""
-        disk = bases.disk_in(directory)
-        if disk is not None and locks.taken(disk, read_only=False, shareable=False):
-            return False
-        metadata = claim["metadata"]
-        for vmi in self._vmis.list(metadata["namespace"]):
-            if (vmi.get("status") or {}).get("phase") in ("Scheduled", "Running"):
-                names = [api_disks.claim(volume) for volume in vmi["spec"].get("volumes") or ()]
-                if metadata["name"] in names:
-                    return False
-        return True
-
-    def _strategy(self, job: Job) -> str:
-        profile = self._profiles.get(str(job.claim["spec"].get("storageClassName")))
-        return str(((profile or {}).get("spec") or {}).get("cloneStrategy") or "")
 
     # Uploads
 
@@ -533,8 +300,3 @@ _WORDS = {
     "running": datavolumes.RUNNING, "reason": datavolumes.RUNNING_REASON, "message": datavolumes.RUNNING_MESSAGE,
     "progress": datavolumes.PROGRESS,
 }  # fmt: skip
-
-
-def _elsewhere(request: Request | None) -> Request | None:
-    """Copies of VolumeSnapshots are the provisioner's."""
-    return None if request is None or request.kind == "snapshot" else request

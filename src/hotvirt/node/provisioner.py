@@ -15,30 +15,44 @@ import shutil
 from pathlib import Path
 
 from hotvirt.api import datavolumes
-from hotvirt.api import disks as api_disks
-from hotvirt.api.quantity import QuantityError, format_bytes, parse_bytes
+from hotvirt.api.quantity import format_bytes, parse_bytes
 from hotvirt.images import bases, disks
 from hotvirt.images.errors import ImageError
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
-from hotvirt.kube.informer import Key, SharedInformers
+from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CLAIMS, PODS, STORAGE_CLASSES, VMIS, VMS, VOLUMES
 from hotvirt.kube.times import Clock
 from hotvirt.node import claimsources
 from hotvirt.node.claimsources import ClaimSources, Image, NotYet
+from hotvirt.node.directoryclaims import (
+    KEEP_FREE,
+    asked_size,
+    claim_of,
+    disk_format,
+    disk_name,
+    fault,
+    growth,
+    in_use,
+    is_bound,
+    is_filled_elsewhere,
+    named_by_instance,
+    named_by_pod,
+    named_for_dump,
+    parsed,
+    persistent_volume,
+    volume_name,
+)
 from hotvirt.node.places import Places
 from hotvirt.node.volumes import CLAIM_FILES, OWNED, PROVISIONER
-from hotvirt.qemu import locks
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 PENDING = "FileSystemResizePending"
-SECTOR = 512
-KEEP_FREE = 256 << 20
 GROWING = 0.5
 """Seconds between looks at a file that a guest's QEMU is to grow."""
 USED = "claim-of-provisioner"
@@ -58,25 +72,25 @@ class Provisioner:
         self._sources = ClaimSources(informers, places=places)
         self.controller = Controller("provisioner", self.reconcile, workers=2)
         self.controller.watch(self._claims)
-        self.controller.watch(self._volumes, _claim_of)
+        self.controller.watch(self._volumes, claim_of)
         self.controller.watch(self._sources.snapshots, self._begins_as)
         self.controller.needs(self._sources.contents)
-        self.controller.watch(self._classes, lambda _: [_key(c) for c in self._claims.list() if not _bound(c)])
+        self.controller.watch(self._classes, lambda _: [key_of(c) for c in self._claims.list() if not is_bound(c)])
         self._users = informers.of(VMIS), informers.of(PODS), informers.of(VMS)
-        for informer, names in zip(self._users, (_named_by_instance, _named_by_pod, _named_for_dump), strict=True):
+        for informer, names in zip(self._users, (named_by_instance, named_by_pod, named_for_dump), strict=True):
             informer.add_index(USED, names)
-            self.controller.watch(informer, lambda user, names=names: map(_parsed, names(user)))  # type: ignore[misc]
+            self.controller.watch(informer, lambda user, names=names: map(parsed, names(user)))  # type: ignore[misc]
 
     async def reconcile(self, key: Key) -> Result:
         claim = self._claims.get(key.name, key.namespace)
         is_held = await self._reclaim(key, claim)
-        if claim is not None and _bound(claim) and self._has_lost_its_volume(claim):
+        if claim is not None and is_bound(claim) and self._has_lost_its_volume(claim):
             return await self._lose(claim)
-        result = await self._grow(claim) if claim is not None and _bound(claim) else await self._provide(claim)
+        result = await self._grow(claim) if claim is not None and is_bound(claim) else await self._provide(claim)
         return Result(requeue_after=self._look_again) if is_held and result == DONE else result
 
     async def _provide(self, claim: Document | None) -> Result:
-        if claim is None or claim["metadata"].get("deletionTimestamp") or _bound(claim):
+        if claim is None or claim["metadata"].get("deletionTimestamp") or is_bound(claim):
             return DONE
         storage_class = self._class_of(claim)
         if storage_class is None or claim["spec"].get("volumeName"):
@@ -111,7 +125,7 @@ class Provisioner:
 
     async def _choose(self, claim: Document) -> None:
         """Of a class that waits: this node, once somebody there is to use the claim."""
-        key = str(_key(claim))
+        key = str(key_of(claim))
         if not any(informer.by_index(USED, key) for informer in self._users):
             message = "waiting for first consumer to be created before binding"
             self._recorder.event(claim, "Normal", "WaitForFirstConsumer", message)
@@ -143,14 +157,14 @@ class Provisioner:
         found = next(((directory / name, kind) for name, kind in CLAIM_FILES if (directory / name).exists()), None)
         if found is None:
             return DONE
-        has = virtual_size(*found)
+        has = bases.virtual_size(found[0])
         if why := self._obstacle(claim, size - has):
             self._recorder.event(claim, "Warning", "VolumeResizeFailed", why)
             return Result(requeue_after=30)
         if parse_bytes(volume["spec"]["capacity"]["storage"]) < size:
             patch = {"spec": {"capacity": {"storage": format_bytes(size)}}}
             self._volumes.observe(await self._client.patch(VOLUMES, volume["metadata"]["name"], patch))
-        if has < size and _in_use(directory):
+        if has < size and in_use(directory):
             await self._growing(claim)
             return Result(requeue_after=GROWING)
         try:
@@ -204,7 +218,7 @@ class Provisioner:
         """Claims that wait for a snapshot to be ready."""
         name, namespace = snapshot["metadata"]["name"], snapshot["metadata"]["namespace"]
         return [
-            _key(c) for c in self._claims.list(namespace) if not _bound(c) and claimsources.snapshot_name(c) == name
+            key_of(c) for c in self._claims.list(namespace) if not is_bound(c) and claimsources.snapshot_name(c) == name
         ]
 
     async def _make(self, directory: Path, size: int, kind: str, *, source: Image | None = None) -> None:
@@ -262,7 +276,7 @@ class Provisioner:
             name = volume["metadata"]["name"]
             if volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
                 path = Path(volume["spec"]["local"]["path"])
-                if _in_use(path):
+                if in_use(path):
                     is_held = True
                     await self._release(volume)
                     continue
@@ -291,142 +305,3 @@ class Provisioner:
             if each["metadata"]["name"] == named or (named is None and is_default):
                 return each if each.get("provisioner") == PROVISIONER else None
         return None
-
-
-def volume_name(claim: Document) -> str:
-    """Of the volume that is made for a claim, and its directory's."""
-    return f"pvc-{claim['metadata']['uid']}"
-
-
-def asked_size(claim: Document) -> int:
-    """In whole sectors."""
-    return -(-parse_bytes(claim["spec"]["resources"]["requests"]["storage"]) // SECTOR) * SECTOR
-
-
-def disk_format(storage_class: Document) -> str:
-    return str((storage_class.get("parameters") or {}).get("format") or "raw")
-
-
-def disk_name(kind: str) -> str:
-    return "disk.qcow2" if kind == "qcow2" else "disk.img"
-
-
-def is_filled_elsewhere(claim: Document) -> bool:
-    """Something is put into it before it is bound, and not here."""
-    reference = datavolumes.reference(claim["spec"])
-    return datavolumes.is_populated(claim) and (reference or {}).get("kind") != "VolumeSnapshot"
-
-
-def growth(claim: Document) -> int:
-    """Bytes that a claim is to grow to; 0 when it has what it asks for. Pure."""
-    try:
-        asked = parse_bytes(claim["spec"]["resources"]["requests"]["storage"])
-        has = parse_bytes(((claim.get("status") or {}).get("capacity") or {}).get("storage"))
-    except (QuantityError, KeyError):
-        return 0
-    size = -(-asked // SECTOR) * SECTOR
-    return size if size > has else 0
-
-
-def virtual_size(file: Path, kind: str) -> int:
-    """What a guest sees of it."""
-    if kind != "qcow2":
-        return file.stat().st_size
-    with file.open("rb") as opened:
-        header = opened.read(32)
-    return int.from_bytes(header[24:32], "big")
-
-
-def fault(claim: Document) -> str | None:
-    """What makes the claim impossible here. Pure."""
-    spec = claim["spec"]
-    try:
-        size = parse_bytes(((spec.get("resources") or {}).get("requests") or {}).get("storage"))
-    except QuantityError as error:
-        return f"spec.resources.requests.storage: {error}"
-    if size <= 0:
-        return "spec.resources.requests.storage must be more than nothing, such as 1Gi"
-    return None
-
-
-def persistent_volume(
-    claim: Document, storage_class: Document, *, name: str, path: Path, size: int, node: str
-) -> Document:
-    """Pure."""
-    metadata = claim["metadata"]
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name, "annotations": {OWNED: PROVISIONER}},
-        "spec": {
-            "capacity": {"storage": format_bytes(size)},
-            "accessModes": claim["spec"]["accessModes"],
-            "volumeMode": claim["spec"].get("volumeMode") or "Filesystem",
-            "storageClassName": storage_class["metadata"]["name"],
-            "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy") or "Delete",
-            "local": {"path": str(path)},
-            "claimRef": {
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": metadata["namespace"],
-                "name": metadata["name"], "uid": metadata["uid"],
-            },
-            "nodeAffinity": {
-                "required": {
-                    "nodeSelectorTerms": [
-                        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
-                    ]
-                }
-            },
-        },
-    }  # fmt: skip
-
-
-def _in_use(directory: Path) -> bool:
-    """Whether a QEMU has the disk in there open: its guest must not lose what it writes."""
-    for name, _ in CLAIM_FILES:
-        try:
-            if locks.taken(directory / name, read_only=False, shareable=False):
-                return True
-        except OSError:
-            continue
-    return False
-
-
-def _named_by_instance(vmi: Document) -> list[str]:
-    """Claims that an instance which has not ended uses."""
-    if (vmi.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return []
-    namespace = vmi["metadata"].get("namespace") or ""
-    names = [api_disks.claim(volume) for volume in vmi["spec"].get("volumes") or ()]
-    return [str(Key(namespace, name)) for name in names if name]
-
-
-def _named_for_dump(vm: Document) -> list[str]:
-    """The claim that a guest's memory is to be dumped into."""
-    name = ((vm.get("status") or {}).get("memoryDumpRequest") or {}).get("claimName")
-    return [str(Key(vm["metadata"].get("namespace") or "", name))] if name else []
-
-
-def _named_by_pod(pod: Document) -> list[str]:
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return []
-    namespace = pod["metadata"].get("namespace") or ""
-    names = [(v.get("persistentVolumeClaim") or {}).get("claimName") for v in pod["spec"].get("volumes") or ()]
-    return [str(Key(namespace, name)) for name in names if name]
-
-
-def _parsed(key: str) -> Key:
-    namespace, _, name = key.partition("/")
-    return Key(namespace, name)
-
-
-def _bound(claim: Document) -> bool:
-    return (claim.get("status") or {}).get("phase") == "Bound"
-
-
-def _key(obj: Document) -> Key:
-    return Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
-
-
-def _claim_of(volume: Document) -> list[Key]:
-    reference = volume["spec"].get("claimRef") or {}
-    return [Key(reference["namespace"], reference["name"])] if reference.get("name") else []

@@ -22,10 +22,10 @@ from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.resources import CLAIMS, STORAGE_CLASSES, VMIS, VOLUMES, Resource
 from hotvirt.node import holding, power
 from hotvirt.node.agent import NodeAgent
+from hotvirt.node.directoryclaims import KEEP_FREE
 from hotvirt.node.guest import Guest
 from hotvirt.node.holding import Space
 from hotvirt.node.places import Places
-from hotvirt.node.provisioner import KEEP_FREE
 from hotvirt.node.volumes import PROVISIONER
 from hotvirt.qemu.errors import QemuError
 

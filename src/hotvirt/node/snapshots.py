@@ -20,6 +20,7 @@ from msgspec import structs
 from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import format_bytes
 from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN, MACHINE, wants_memory
+from hotvirt.images import bases
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, NotFound
@@ -39,9 +40,9 @@ from hotvirt.kube.times import Clock, parse, stamp
 from hotvirt.node import instants, keptmemory, machinestate
 from hotvirt.node import snapshotcopies as copies
 from hotvirt.node.agent import BY_CLAIM, NodeAgent
+from hotvirt.node.directoryclaims import KEEP_FREE
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import Places
-from hotvirt.node.provisioner import KEEP_FREE, virtual_size
 from hotvirt.node.snapshotcopies import Source
 from hotvirt.node.snapshotfiles import About, DiskAbout, Group, allocated, by_handle, found, handle, root
 from hotvirt.node.snapshotobjects import PROTECTION, content_name, group_of, members, volume_snapshot_content
@@ -236,7 +237,7 @@ class Snapshots:
         metadata = snapshot["metadata"]
         about = DiskAbout(
             uid=metadata["uid"], claim=name, file=f"{metadata['name']}.{kind}", format=kind,
-            size=virtual_size(path, kind),
+            size=bases.virtual_size(path),
         )  # fmt: skip
         return Source(metadata["name"], path, about)
 

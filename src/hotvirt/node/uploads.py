@@ -26,7 +26,8 @@ from hotvirt.kube.errors import NotFound
 from hotvirt.kube.informer import Key
 from hotvirt.kube.resources import CDI_CONFIGS
 from hotvirt.kube.times import Clock
-from hotvirt.node.imports import RECEIVED, Imports
+from hotvirt.node.filling import RECEIVED
+from hotvirt.node.imports import Imports
 
 log = logging.getLogger(__name__)
 
