@@ -22,7 +22,8 @@ import image_server
 import pytest
 from guest_homes import Home
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+KILLS = int(os.environ.get("HOTVIRT_KILLS", "8"))
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300 + 20 * KILLS)]
 MIB = 1 << 20
 SIZE = 24 * MIB
 CDI = "cdi.kubevirt.io/v1beta1"
@@ -415,12 +416,11 @@ def test_a_home_that_is_killed_goes_on(shared, packed):
     """At random moments of an import, a copy and an upload that was received."""
     home, images = shared
     chance = random.Random(7)
-    rounds = int(os.environ.get("HOTVIRT_KILLS", "8"))
     images.put("paced", packed["raw"])
     images.pace["paced"] = 16 * MIB
     home.apply(data_volume("k-source", {"http": {"url": images.put("raw", packed["raw"])}}))
     done(home, "k-source")
-    for number in range(rounds):
+    for number in range(KILLS):
         names = [f"k-{kind}-{number}" for kind in ("http", "clone", "upload")]
         home.apply(data_volume(names[2], {"upload": {}}))
         home.wait(f"dv/{names[2]}", "jsonpath={.status.phase}=UploadReady")
