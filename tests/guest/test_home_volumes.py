@@ -109,7 +109,6 @@ def encoded(text):
 
 
 LOOK = """
-until grep -q iso9660 /proc/filesystems; do sleep 0.1; done
 for n in /sys/block/vd*; do
   d=/dev/${n##*/}; s=$(cat $n/serial); mkdir -p /tmp/$s
   if mount -t iso9660 -o ro $d /tmp/$s 2>/dev/null; then
@@ -162,9 +161,12 @@ def test_a_guest_sees_all_its_discs(home, registry):
         "devices": {"disks": [{"name": each, "serial": each, "disk": {"bus": "virtio"}} for each in volumes]},
         "spec": {"volumes": [{"name": name, **source} for name, source in volumes.items()]},
     })  # fmt: skip
-    home.wait_agent("many")
+    home.wait("vmi/many", "jsonpath={.status.phase}=Running")
     script = encoded(LOOK)
     with home.console("many") as console:
+        # All drivers are there when the shell is, be the agent there or not.
+        console.type("\n")
+        console.read_until("# ")
         console.type(
             f"\necho {script[:700]} >/tmp/s\necho {script[700:]} >>/tmp/s\ntr -d '\\n' </tmp/s | base64 -d | sh\n"
         )
