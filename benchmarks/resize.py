@@ -163,7 +163,10 @@ def changes(one: Floor | Ours, added: int) -> list[tuple[str, Change]]:
     size = format_bytes(added)
     return [
         (f"+{size}", lambda: one.memory(added)), (f"-{size}", lambda: one.memory(0)),
-        ("+1 vCPU", lambda: one.sockets(2)), ("-1 vCPU", lambda: one.sockets(1)),
+        ("+1 vCPU", lambda: one.sockets(2)),
+        # With two vCPUs a guest takes longer to give memory back: it waits for both at each block of it.
+        (f"+{size}, 2 vCPUs", lambda: one.memory(added)), (f"-{size}, 2 vCPUs", lambda: one.memory(0)),
+        ("-1 vCPU", lambda: one.sockets(1)),
         ("+disk", one.add_disk), ("-disk", one.remove_disk),
     ]  # fmt: skip
 

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.guest
 BOOT = 512 * MIB
 PATIENCE = 90.0
 NOBODY = 65534
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass
@@ -182,6 +183,19 @@ async def test_memory_grows_by_a_gib_and_comes_back(running: Guest) -> None:
     assert back.current == BOOT
     assert after.mem_total_bytes == before.mem_total_bytes
     assert after.boot_id == before.boot_id
+
+
+async def test_memory_that_the_guest_never_used_goes_without_the_host_providing_it_first(running: Guest) -> None:
+    """A kernel that clears what it takes out of use has the host fault all of it in, and takes ten times as long."""
+    await memory.resize_memory(running.monitor, running.agent, BOOT + GIB)
+    before = faults(running.pod.identity)
+    assert (await memory.resize_memory(running.monitor, running.agent, BOOT)).current == BOOT
+    assert faults(running.pod.identity) - before < GIB // PAGE // 8
+
+
+def faults(identity: Identity) -> int:
+    """Page faults of the process that the host's kernel answered with memory."""
+    return int(Path(f"/proc/{identity.pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 async def test_memory_below_boot_size_is_taken_by_the_balloon(running: Guest) -> None:

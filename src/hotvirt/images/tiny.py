@@ -28,9 +28,13 @@ FAMILY = "tiny"
 BUILDER = 2
 """Raised when the same packages and scripts would give another guest."""
 
-KERNEL_ARGS = "console=ttyS0 quiet panic=-1 memhp_default_state=online_movable cryptomgr.notests tsc=reliable"
-"""online_movable: only memory that was onlined so can be taken back from a running guest. The last two leave out
-self-tests of ciphers and of the clock, which without KVM take half a second of the host's CPU."""
+KERNEL_ARGS = (
+    "console=ttyS0 quiet panic=-1 memhp_default_state=online_movable init_on_alloc=0 cryptomgr.notests tsc=reliable"
+)
+"""online_movable: only memory that was onlined so can be taken back from a running guest. init_on_alloc: the guest's
+driver takes a page out of use by allocating it, and a kernel that clears what it allocates (Debian's) would have the
+host provide each page only to get it back: measured, nine tenths of what giving 1 GiB back takes. The last two leave
+out self-tests of ciphers and of the clock, which without KVM take half a second of the host's CPU."""
 
 KERNELS = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64", "linux-image-generic")
 """Best first: small ones that know virtual hardware. The first two are Debian's and Ubuntu's."""
