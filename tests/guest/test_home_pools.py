@@ -108,6 +108,15 @@ def test_a_replica_set_and_a_machine_of_an_instancetype(home):
     assert (after["bootID"], after["onlineCPUs"]) == (before["bootID"], 2)
     assert after["memTotalBytes"] - before["memTotalBytes"] > 200 << 20
     assert "RestartRequired" not in home.conditions("vm/sized")
+    home.kubectl("patch", "vm", "sized", "--type=merge", "-p", '{"spec":{"instancetype":{"name":"small"}}}')
+    home.wait(
+        "vmi/sized", "jsonpath={.status.memory.guestCurrent}=256Mi", "jsonpath={.status.currentCPUTopology.sockets}=1"
+    )
+    back = home.facts("sized")
+    assert [back[fact] for fact in ("bootID", "onlineCPUs", "memTotalBytes")] == [
+        before[fact] for fact in ("bootID", "onlineCPUs", "memTotalBytes")
+    ]
+    assert "RestartRequired" not in home.conditions("vm/sized")
     own_size = json.dumps({"spec": {"template": {"spec": {"domain": {"memory": {"guest": "1Gi"}}}}}})
     refused = home.kubectl("patch", "vm", "sized", "--type=merge", "-p", own_size, check=False)
     assert "spec.template.spec.domain.memory.guest: the instancetype sets this" in refused.stderr
