@@ -273,6 +273,22 @@ def test_a_changed_source_leaves_first_and_comes_when_it_has_left(make):
     assert not leaving.settled
 
 
+def test_a_volume_of_this_run_only_stays_until_the_machine_has_named_it(make):
+    has = copy.deepcopy(AT_START)
+    attach()(has)
+    vm, vmi = make.vm(), make.vmi(status={"phase": "Running"})
+    vmi["metadata"]["annotations"] = {"hotvirt.io/temporary-volumes": "data,more"}
+    vm["spec"]["template"]["spec"], vmi["spec"] = copy.deepcopy(AT_START), has
+
+    update = liveupdate.plan(vm, vmi, AT_START, facts=FACTS, settings=Settings())
+    assert (update.patch, update.refusals, liveupdate.adopted(vm, vmi)) == ({}, (), {})
+
+    attach()(vm["spec"]["template"]["spec"])
+    update = liveupdate.plan(vm, vmi, AT_START, facts=FACTS, settings=Settings())
+    assert (update.patch, update.refusals) == ({}, ())
+    assert liveupdate.adopted(vm, vmi) == {"hotvirt.io/temporary-volumes": "more"}
+
+
 def test_an_ejected_disc_leaves_its_drive(make):
     disc = {"name": "cd", "persistentVolumeClaim": {"claimName": "iso", "hotpluggable": True}}
     at_start = copy.deepcopy(AT_START)

@@ -79,6 +79,51 @@ def test_volume_is_attached_and_detached_while_the_guest_runs(home):
     assert {disk["name"] for disk in home.facts("disky")["blockDevices"]} == before
 
 
+def test_a_volume_of_this_run_only_goes_with_it(home):
+    home.apply_vm("disky")
+    home.apply_claim("data", "64Mi")
+    home.wait_agent("disky")
+    boot = home.facts("disky")["bootID"]
+    own = disks_of(home, "disky")
+
+    refused = home.hotvirt("addvolume", "vmi/disky", "--volume-name=data", check=False)
+    assert "VMI disky is owned by a VM" in refused.stderr
+    assert "the feature gate HotplugVolumes" in refused.stderr
+    gates = '{"spec":{"configuration":{"developerConfiguration":{"featureGates":["HotplugVolumes"]}}}}'
+    home.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", gates)
+    home.hotvirt("addvolume", "vmi/disky", "--volume-name=data")
+    home.wait_volume("disky", "data", "Ready")
+    assert disks_of(home, "disky") == {**own, "data": 64 << 20}
+
+    # Another home, and an edit of the machine: it stays, and nobody asks for a restart.
+    home.kill()
+    home.up()
+    home.wait_agent("disky")
+    home.patch_vm("disky", sockets=2)
+    home.wait("vmi/disky", "jsonpath={.status.currentCPUTopology.sockets}=2")
+    assert disks_of(home, "disky") == {**own, "data": 64 << 20}
+    assert home.facts("disky")["bootID"] == boot
+    assert "RestartRequired" not in home.conditions("vm/disky")
+    template = home.kubectl_json("get", "vm", "disky")["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in template["volumes"]] == ["scratch"]
+
+    uid = home.vmi("disky")["metadata"]["uid"]
+    home.hotvirt("restart", "disky")
+    home.wait_new_instance("disky", uid)
+    home.wait_agent("disky")
+    assert disks_of(home, "disky") == own
+    home.hotvirt("addvolume", "vmi/disky", "--volume-name=data")
+    home.wait_volume("disky", "data", "Ready")
+    home.hotvirt("removevolume", "vmi/disky", "--volume-name=data")
+    home.wait_volume_gone("disky", "data")
+    assert disks_of(home, "disky") == own
+
+
+def disks_of(home, name):
+    """Sizes by what each disk says of itself, else by its name in the guest."""
+    return {disk["serial"] or disk["name"]: disk["sizeBytes"] for disk in home.facts(name)["blockDevices"]}
+
+
 def test_stop_start_restart(home):
     home.apply_vm("cycle", strategy="Manual")
     home.wait("vm/cycle", "jsonpath={.status.printableStatus}=Stopped")

@@ -33,6 +33,9 @@ class Store:
             raise NotFound(f'{resource.plural} "{name}" not found')
         return self.objects[resource.plural]
 
+    async def list(self, resource, namespace=None):
+        return {"items": [self.objects[resource.plural]] if resource.plural in self.objects else []}
+
     async def patch(self, resource, name, patch, namespace=None, *, subresource="", dry_run=False):
         if self.conflicts:
             self.conflicts -= 1
@@ -164,6 +167,28 @@ async def test_volume_verbs_of_an_owned_instance_point_at_its_vm():
         answer = await client.put(f"{VMIS}/addvolume", json=ADD)
         assert answer.status == 400
         assert "owned by a VM" in (await answer.json())["message"]
+
+
+async def test_volumes_of_this_run_only_take_the_old_gate_and_are_noted():
+    owner = {"ownerReferences": [{"kind": "VirtualMachine", "name": "web", "controller": True}]}
+    owned = {**RUNNING, "metadata": {**RUNNING["metadata"], **owner}}
+    developer = {"featureGates": ["HotPlugVolumes"]}
+    kubevirt = {"spec": {"configuration": {"developerConfiguration": developer}}}
+    store = Store(virtualmachineinstances=owned, kubevirts=kubevirt)
+    async with serving(store, Guests()) as client:
+        assert (await client.put(f"{VMIS}/addvolume", json=ADD)).status == 202
+        plural, _, patch, _ = store.patches.pop()
+        assert plural == "virtualmachineinstances"
+        assert [volume["name"] for volume in patch["spec"]["volumes"]] == ["data"]
+        noted = patch["metadata"]
+        assert noted == {"annotations": {"hotvirt.io/temporary-volumes": "data"}, "resourceVersion": "3"}
+        # The machine's own is taken away by the machine only; what it never had, also when the gate is gone.
+        assert (await client.put(f"{VMIS}/removevolume", json={"name": "data"})).status == 400
+        store.objects["virtualmachineinstances"] = {**owned, **patch, "metadata": {**owned["metadata"], **noted}}
+        developer["featureGates"] = []
+        assert (await client.put(f"{VMIS}/removevolume", json={"name": "data"})).status == 202
+        assert store.patches[-1][2]["spec"]["volumes"] == []
+        assert store.patches[-1][2]["metadata"]["annotations"] == {"hotvirt.io/temporary-volumes": None}
 
 
 async def test_facts_need_the_agent():

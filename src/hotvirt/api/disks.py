@@ -3,6 +3,7 @@
 A disk that says neither is a hard disk on SATA, as KubeVirt has it: every guest boots from that without a driver.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 Document = dict[str, Any]
@@ -11,6 +12,8 @@ BUSES = {"disk": ("virtio", "scsi", "sata", "usb"), "cdrom": ("sata", "scsi"), "
 HOTPLUG_BUSES = ("scsi", "virtio")
 HOTPLUG_SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
 """Volumes that may come and go, and the field that names their claim."""
+TEMPORARY = "hotvirt.io/temporary-volumes"
+"""Of an instance that a VM owns, as an annotation: names of volumes that it alone has, and that go with it."""
 
 
 def targets(disk: Document) -> list[str]:
@@ -34,6 +37,15 @@ def by_name(items: Any) -> dict[str, Document]:
 
 def is_hotpluggable(volume: Document) -> bool:
     return any((volume.get(kind) or {}).get("hotpluggable") for kind in HOTPLUG_SOURCES)
+
+
+def temporary(vmi: Document) -> tuple[str, ...]:
+    said = str((vmi["metadata"].get("annotations") or {}).get(TEMPORARY) or "")
+    return tuple(said.split(",")) if said else ()
+
+
+def temporary_note(names: Iterable[str]) -> Document:
+    return {TEMPORARY: ",".join(names) or None}
 
 
 def claim(volume: Document) -> str:

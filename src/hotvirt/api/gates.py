@@ -4,8 +4,8 @@ Alpha gates are off unless listed, beta gates are on unless disabled, general on
 facts of KubeVirt 1.9. Whether hotvirt has what a gate stands for is another matter: a field says so itself.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 State = Literal["alpha", "beta", "general", "deprecated", "discontinued"]
 
@@ -38,6 +38,17 @@ ALSO_KNOWN_AS = {
     "HotPlugVolumes": "HotplugVolumes",
 }
 """Names people know from elsewhere, each with KubeVirt's own."""
+
+
+def is_listed(kubevirt: Mapping[str, Any], name: str) -> bool:
+    """Whether a KubeVirt object turns this gate on by name (any of its names), and not off as well."""
+    configuration = (kubevirt.get("spec") or {}).get("configuration") or {}
+    developer = configuration.get("developerConfiguration") or {}
+
+    def names(field: str) -> set[str]:
+        return {ALSO_KNOWN_AS.get(each, each) for each in developer.get(field) or ()}
+
+    return name in names("featureGates") - names("disabledFeatureGates")
 
 
 def warnings(enabled: Iterable[str], disabled: Iterable[str], path: str) -> Iterator[str]:

@@ -55,7 +55,8 @@ class InstanceUpdate:
         update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
         generation = self._newer_generation(vm, vmi, update)
-        if not update.patch and generation is None:
+        notes = liveupdate.adopted(vm, vmi) | ({} if generation is None else {specs.GENERATION: generation})
+        if not update.patch and not notes:
             return vmi, update
         if room is not None:
             self._granted[room.pod["metadata"]["uid"]] = liveupdate.asked(vmi, update, settings)
@@ -63,8 +64,8 @@ class InstanceUpdate:
         patch: Document = {"metadata": {"resourceVersion": metadata["resourceVersion"]}}
         if update.patch:
             patch["spec"] = update.patch
-        if generation is not None:
-            patch["metadata"]["annotations"] = {specs.GENERATION: generation}
+        if notes:
+            patch["metadata"]["annotations"] = notes
         vmi = await self._client.patch(VMIS, metadata["name"], patch, metadata["namespace"])
         self._vmis.observe(vmi)
         return vmi, Update(refusals=update.refusals, waits=update.waits, held=update.held)

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import format_bytes, format_cpu, parse_bytes, parse_cpu
 from hotvirt.controllers import launcherpod, livecards
 from hotvirt.controllers import spec as specs
@@ -302,6 +303,8 @@ def _volumes(new: Document, wanted: Document, vmi: Document, facts: Facts) -> tu
         changed = name in hot and _source(hot[name]) != _source(volume)
         if not _is_hotpluggable(volume) or (name in named and not changed):
             continue
+        if name not in named and name in api_disks.temporary(vmi):
+            continue  # the machine was never to have it
         old, target = shown(_source(volume)), shown(_source(hot[name])) if changed else "unset"
         refused = _judged(VolumeRemove(name=name), vmi, facts, field=f"volumes[{name}]", old=old, new=target)
         refusals += refused
@@ -325,6 +328,13 @@ def _volumes(new: Document, wanted: Document, vmi: Document, facts: Facts) -> tu
         if not refused:
             _plug(new, volume, disk)
     return waits, refusals
+
+
+def adopted(vm: Document, vmi: Document) -> Document:
+    """The annotations that say so when the machine has come to name volumes that only its instance had."""
+    has, named = api_disks.temporary(vmi), {volume["name"] for volume in specs.template_spec(vm).get("volumes") or ()}
+    left = [name for name in has if name not in named]
+    return {} if len(left) == len(has) else api_disks.temporary_note(left)
 
 
 def _cards(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:

@@ -76,12 +76,10 @@ def require_started(vmi: Document) -> None:
         raise BadRequest(f"VMI is not running yet (its phase is {phase})")
 
 
-def refuse_owned(vmi: Document) -> None:
-    """Volumes of an instance that a VM owns are the VM's to change."""
-    for owner in vmi["metadata"].get("ownerReferences") or ():
-        if owner.get("kind") == "VirtualMachine" and owner.get("controller"):
-            name = owner.get("name")
-            raise BadRequest(f"VMI {vmi['metadata']['name']} is owned by a VM; ask virtualmachines/{name} instead")
+def is_owned(vmi: Document) -> bool:
+    """By a VM, which then says what it has."""
+    owners = vmi["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "VirtualMachine" and owner.get("controller") for owner in owners)
 
 
 def has(obj: Document, condition: str) -> bool:

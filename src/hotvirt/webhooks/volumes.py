@@ -1,14 +1,18 @@
-"""What addvolume and removevolume change in a VM's template, or in a VMI that no VM owns: pure decisions.
+"""What addvolume and removevolume change in a VM's template, or in a VMI: pure decisions.
 
 Both objects hold the same two lists (`volumes`, `domain.devices.disks`), so both functions take the spec that has
 them and return the two new lists as a merge patch of that spec. What the guest then has is the controllers' work.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+from hotvirt.api import disks as api_disks
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import BadRequest, Conflict
 
+Decide = Callable[[Document, Document], Document]
+TEMPORARY_GATE = "HotplugVolumes"
 SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
 
 
@@ -39,6 +43,21 @@ def remove(spec: Document, options: Document) -> Document:
     if not is_hotpluggable(found):
         raise Conflict(f"Unable to remove volume [{name}] because it is not hotpluggable; stop the VM and edit it")
     return _patch([v for v in volumes if v is not found], [d for d in disks if d.get("name") != name])
+
+
+def temporary(vmi: Document, decide: Decide, options: Document, *, allowed: bool) -> Document:
+    """The patch of an instance that a VM owns. What it gets so, its VM does not know of and its next start does not
+    have; nothing else of it can be taken away so."""
+    name, has = vmi["metadata"]["name"], api_disks.temporary(vmi)
+    volume = str(options.get("name"))
+    if volume not in has and (not allowed or decide is remove):
+        raise BadRequest(
+            f"VMI {name} is owned by a VM; ask virtualmachines/{name} instead"
+            + ("" if decide is remove else f" (volumes of this run only take the feature gate {TEMPORARY_GATE})")
+        )
+    spec = decide(vmi["spec"], options)
+    left = [each for each in has if each != volume] + ([volume] if decide is add else [])
+    return {"spec": spec, "metadata": {"annotations": api_disks.temporary_note(left)}}
 
 
 def is_hotpluggable(volume: Document) -> bool:
