@@ -78,6 +78,17 @@ async def test_a_new_builder_builds_anew_and_keeps_what_a_guest_may_be_starting_
     assert builder.built == 4
 
 
+async def test_two_versions_of_hotvirt_each_find_their_build(builder: Builder, tmp_path: Path) -> None:
+    found = {}
+    for version in "1212":
+        builder.version = version
+        found.setdefault(version, []).append(await catalog.ensure("hotvirt/fake", catalog.default_cache()))
+    assert found["1"][0] == found["1"][1] != found["2"][0] == found["2"][1]
+    builder.version = "1"  # whose build is not the newest
+    await catalog.ensure("hotvirt/fake", tmp_path / "home")
+    assert builder.built == 2
+
+
 async def test_another_home_takes_over_what_the_user_has_built(builder: Builder, tmp_path: Path) -> None:
     theirs = await catalog.ensure("hotvirt/fake", catalog.default_cache())
     ours = await catalog.ensure("hotvirt/fake", tmp_path / "home")

@@ -210,10 +210,8 @@ def _kept(image: registry.Kept) -> ImageEntry:
 
 
 def _published(name: str, builtin: Builtin, cache: Path) -> ImageFiles | None:
-    found = publish.current(cache, builtin.family)
-    if found is None or found[1].get("builder") != builtin.builder_id():
-        return None
-    return _files(name, *found)
+    found = publish.built_by(builtin.builder_id(), cache, builtin.family)
+    return None if found is None else _files(name, *found)
 
 
 def _adopted(name: str, builtin: Builtin, cache: Path) -> ImageFiles | None:
@@ -228,8 +226,9 @@ def _adopted(name: str, builtin: Builtin, cache: Path) -> ImageFiles | None:
 
 def _adoptable(builtin: Builtin, cache: Path) -> tuple[Path, dict[str, Any]] | None:
     shared = default_cache()
-    found = None if shared == cache or not _is_ours(shared) else publish.current(shared, builtin.family)
-    return found if found is not None and found[1].get("builder") == builtin.builder_id() else None
+    if shared == cache or not _is_ours(shared):
+        return None
+    return publish.built_by(builtin.builder_id(), shared, builtin.family)
 
 
 def _is_ours(directory: Path) -> bool:

@@ -71,12 +71,24 @@ def publish(built: Path, *, cache: Path, family: str, key: str, manifest: dict[s
 
 def current(cache: Path, family: str) -> tuple[Path, dict[str, Any]] | None:
     """The newest published build and its manifest."""
+    return _read(cache, family, "current")
+
+
+def _read(cache: Path, family: str, name: str) -> tuple[Path, dict[str, Any]] | None:
     try:
-        path = (cache / family / "current").resolve(strict=True)
+        path = (cache / family / name).resolve(strict=True)
         manifest = json.loads((path / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
     return (path, manifest) if isinstance(manifest, dict) else None
+
+
+def built_by(builder: str, cache: Path, family: str) -> tuple[Path, dict[str, Any]] | None:
+    """The build of this builder, if it is among those kept: another version of hotvirt may have made its own the
+    current one."""
+    others = (path.name for path in (cache / family).glob("*") if path.is_dir() and not path.is_symlink())
+    found = (_read(cache, family, name) for name in ("current", *sorted(others)))
+    return next((build for build in found if build is not None and build[1].get("builder") == builder), None)
 
 
 def adopt(source: Path, manifest: dict[str, Any], *, cache: Path, family: str, key: str) -> Path:
