@@ -43,7 +43,7 @@ class Agent:
     def __init__(self, files):
         self.files, self.asked, self.name = files, 0, "web"
 
-    async def wait_ready(self):
+    async def wait_ready(self, *, timeout):
         await asyncio.Event().wait()
 
     async def info(self):

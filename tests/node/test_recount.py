@@ -36,7 +36,7 @@ class Silent:
         self.asked += 1
         return [Vcpu(number, number < self.online, True) for number in range(4)]
 
-    async def wait_ready(self):
+    async def wait_ready(self, *, timeout):
         await asyncio.Event().wait()
 
     async def close(self):

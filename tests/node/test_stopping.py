@@ -63,7 +63,7 @@ class Qemu:
 class Agent:
     """None in this guest."""
 
-    async def wait_ready(self):
+    async def wait_ready(self, *, timeout):
         await asyncio.Event().wait()
 
     def close(self):

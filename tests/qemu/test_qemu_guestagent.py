@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 import json
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,6 +26,9 @@ class FakeAgent:
         self.path = path
         self.answer: Answer = lambda command, arguments: {"return": {}}
         self.received: list[str] = []
+        self.numbers: list[int] = []
+        self.late = b""
+        """What it still has to say to whoever was connected before."""
         self.connections = 0
         self.writer: asyncio.StreamWriter | None = None
         self.open = asyncio.Event()
@@ -41,6 +46,7 @@ class FakeAgent:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writer = writer
+        writer.write(self.late)
         await self._note()
         try:
             while line := await reader.readline():
@@ -50,6 +56,7 @@ class FakeAgent:
                 self.received.append(command)
                 await self._note()
                 if command == "guest-sync-delimited":
+                    self.numbers.append(arguments["id"])
                     writer.write(b"\xff" + json.dumps({"return": arguments["id"]}).encode() + b"\n")
                 elif (answer := self.answer(command, arguments)) is not None:
                     writer.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode() + b"\n")
@@ -115,6 +122,52 @@ async def test_a_cancelled_call_leaves_no_answer_behind(fake: FakeAgent, client:
     fake.writer.write(b'{"return": {"host-name": "late"}}\n')
     fake.answer = lambda command, arguments: {"return": {"host-name": "right"}}
     assert await client.hostname() == "right"
+
+
+async def test_a_late_answer_to_a_home_that_died_is_not_taken_either(fake: FakeAgent, client: GuestAgent) -> None:
+    await client.ping()
+    client.close()
+    fake.late = b'\xff{"return": %d}\n' % fake.numbers[0]
+    fake.answer = lambda command, arguments: {"return": {"host-name": "right"}}
+    async with GuestAgent(fake.path) as of_the_new_home:
+        assert await of_the_new_home.hostname() == "right"
+
+
+async def test_who_waited_in_vain_asks_again_on_a_new_connection(fake: FakeAgent, client: GuestAgent) -> None:
+    fake.open.clear()
+    with pytest.raises(AgentTimeout):
+        await client.wait_ready(timeout=0.01)
+    fake.open.set()
+    await client.wait_ready()
+    assert fake.connections == 2
+
+
+def fill_up(path: str) -> None:
+    """The queue before a socket, with clients that are dead already."""
+    with contextlib.ExitStack() as dead, contextlib.suppress(BlockingIOError):
+        while True:
+            client = dead.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(path)
+
+
+async def test_a_full_queue_before_the_socket_is_waited_for() -> None:
+    """QEMU has not seen yet that the homes before are dead."""
+    with tempfile.TemporaryDirectory(prefix="hv-") as directory, socket.socket(socket.AF_UNIX) as listener:
+        path = f"{directory}/agent.sock"
+        listener.bind(path)
+        listener.listen(1)
+        fill_up(path)
+        fake = FakeAgent(Path(path))
+        async with asyncio.TaskGroup() as group, GuestAgent(path) as client:
+            ready = group.create_task(client.wait_ready())
+            await asyncio.sleep(0.05)
+            assert not ready.done()
+            async with await asyncio.start_unix_server(fake.serve, sock=listener):
+                await ready
+        assert fake.received == ["guest-sync-delimited", "guest-ping"]
+        assert fake.writer
+        await fake.writer.wait_closed()
 
 
 async def test_errors_keep_the_guests_words_but_clean(fake: FakeAgent, client: GuestAgent) -> None:

@@ -19,7 +19,7 @@ from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podrunner import read_identity
 from hotvirt.qemu import state
-from hotvirt.qemu.errors import AgentError, AgentGone, AgentRefused, HotplugError, QemuError, QemuTimeout
+from hotvirt.qemu.errors import AgentError, AgentRefused, HotplugError, QemuError, QemuTimeout
 from hotvirt.qemu.guestagent import AgentInfo, GuestAgent
 from hotvirt.qemu.machine import AcceleratorKind
 from hotvirt.qemu.process import Process
@@ -45,6 +45,9 @@ SETTLES = (1.0, 4.0, 15.0, 60.0)
 """Pauses between looks at a guest that has just started."""
 RECOUNT_EVERY = 5.0
 """Seconds between two counts of a guest's vCPUs: a guest that keeps changing them keeps the node no busier."""
+SILENT, SILENT_MOST = 20.0, 160.0
+"""Seconds without a word of an agent, after which it is asked anew, on a new connection. Each time they are more: a
+guest that is that slow would else never come to an answer."""
 GREETING = 20.0
 """Seconds that the agent of a guest which an earlier home left may take to answer before it counts as gone."""
 
@@ -201,18 +204,21 @@ class Guest:
         self._greeting = asyncio.create_task(self._wait_for_agent(), name=f"guest-agent {self.uid}")
 
     async def _wait_for_agent(self) -> None:
-        """Until the agent answers and has said what there is to know. On a busy machine that may take some tries."""
+        """Until the agent answers and has said what there is to know. On a busy machine that may take some tries. Ends
+        before that with the guest alone: no event need come of an agent that is there already."""
         waits = pauses(0.5, longest=5.0)  # a guest that stood still may be back at any moment
+        patience, said = pauses(SILENT, longest=SILENT_MOST, growth=2.0), ""
         while True:
             try:
-                await self.agent.wait_ready()
+                await self.agent.wait_ready(timeout=next(patience))
                 vcpus = await _unless_refused(self.agent.get_vcpus())
                 view = await self._ask()
                 break
-            except AgentGone:
-                return  # QEMU went, or the guest restarted: the port's next opening greets again
             except AgentError as error:
-                log.info("guest agent of %s: %s", self.monitor.name, error)
+                if self.is_gone:
+                    return
+                if str(error) != said:  # a guest may well have no agent, for as long as it runs
+                    log.info("guest agent of %s: %s", self.monitor.name, said := str(error))
                 await asyncio.sleep(next(waits))
         self._recount_at = asyncio.get_running_loop().time() + RECOUNT_EVERY
         self.vcpus, self.view = None if vcpus is None else sum(each.online for each in vcpus), view

@@ -12,6 +12,7 @@ written before the guest has opened its side wait there, so `wait_ready` writes 
 import asyncio
 import base64
 import itertools
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
-from hotvirt.qemu import guestprograms
+from hotvirt.qemu import guestprograms, sockets
 from hotvirt.qemu.errors import AgentError, AgentGone, AgentLacks, AgentNonsense, AgentRefused, AgentTimeout
 
 MAX_REPLY = 1 << 20
@@ -67,10 +68,12 @@ class GuestAgent:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._synced = False
-        self._numbers = itertools.count(1)
+        # The answers to a home that died may yet come: its numbers must not be ours.
+        self._numbers = itertools.count(secrets.randbits(48))
 
     async def wait_ready(self, *, timeout: float | None = None) -> None:
-        """Until the agent in the guest answers. AgentGone when QEMU went away meanwhile."""
+        """Until the agent in the guest answers. AgentGone when QEMU went away meanwhile. After a `timeout` the next try
+        is on a new connection: what was sent on this one may be lost."""
         await self.batch([("guest-ping", {})], timeout=timeout, patient=True)
 
     async def call(self, command: str, *, timeout: float | None = None, **arguments: Any) -> Any:
@@ -95,6 +98,8 @@ class GuestAgent:
                     return await self._exchange(commands)
             except TimeoutError as error:
                 self._synced = False
+                if patient:
+                    self._drop()
                 raise AgentTimeout(
                     f"the guest agent did not answer {commands[0][0]} within {limit:g} s; is qemu-guest-agent running?"
                 ) from error
@@ -120,7 +125,8 @@ class GuestAgent:
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         if self._writer is None or self._reader is None or self._reader.at_eof():
             self._drop()
-            self._reader, self._writer = await asyncio.open_unix_connection(self._path, limit=MAX_REPLY)
+            sock = await sockets.connected(self._path)
+            self._reader, self._writer = await asyncio.open_unix_connection(sock=sock, limit=MAX_REPLY)
         if not self._synced:
             await self._sync()
         for command, arguments in commands:

@@ -24,6 +24,7 @@ from qemu.qmp.error import QMPError
 from qemu.qmp.protocol import ConnectError, StateError
 from qemu.qmp.qmp_client import BadReplyError, ExecuteError
 
+from hotvirt.qemu import sockets
 from hotvirt.qemu.errors import NotThere, QemuGone, QemuTimeout, QmpError
 
 log = logging.getLogger(__name__)
@@ -164,12 +165,10 @@ class Monitor:
     async def connect(cls, path: str | Path, *, name: str = "", timeout: float = 10.0) -> Self:
         """Connect to a QMP socket by path. QemuGone: nobody listens there; QemuTimeout: no greeting came."""
         name = name or str(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        sock.setblocking(False)
-        client = _Client(name)
+        client, sock = _Client(name), None
         try:
             async with asyncio.timeout(timeout):
-                await asyncio.get_running_loop().sock_connect(sock, str(path))
+                sock = await sockets.connected(path)
                 # A duplicate, since the transport owns the one it is given, and descriptors go out on the side.
                 own = sock.dup()
                 try:
@@ -184,7 +183,8 @@ class Monitor:
                 "another client holds this QMP socket, or QEMU is stopped"
             ) from error
         except (OSError, ConnectError) as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             raise QemuGone(f"nobody answers on QMP socket {path}: {error}") from error
         except BaseException:
             await _discard(client, sock)
@@ -295,11 +295,12 @@ class Monitor:
             log.debug("QMP connection ended", extra={"vm": self.name, "error": repr(error)})
 
 
-async def _discard(client: _Client, sock: socket.socket) -> None:
+async def _discard(client: _Client, sock: socket.socket | None) -> None:
     """After a failed connect the library is idle or half connected; either way nothing of it may stay."""
     if client.runstate is not Runstate.IDLE:
         try:
             await client.disconnect()
         except (EOFError, OSError, QMPError):
             pass
-    sock.close()
+    if sock is not None:
+        sock.close()

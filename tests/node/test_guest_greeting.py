@@ -1,0 +1,98 @@
+"""A guest's agent is greeted by every home, however it takes the first tries: no event comes of one that was there."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from hotvirt.node.guest import Guest
+from hotvirt.node.places import PodPlace
+from hotvirt.qemu.errors import AgentGone, AgentNonsense, AgentTimeout
+from hotvirt.qemu.guestagent import AgentInfo, Vcpu
+
+pytestmark = pytest.mark.looptime
+
+
+class Monitor:
+    name = "test"
+
+    def __init__(self):
+        self.closed = asyncio.get_running_loop().create_future()
+
+    @contextlib.contextmanager
+    def events(self, *_):
+        yield self
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.Event().wait()
+
+    async def close(self):
+        pass
+
+
+class Agent:
+    """Fails as `failures` say, one after the other, and then answers."""
+
+    def __init__(self, *failures):
+        self.failures, self.waited = list(failures), []
+
+    async def wait_ready(self, *, timeout):
+        self.waited.append(timeout)
+        if self.failures:
+            raise self.failures.pop(0)
+
+    async def get_vcpus(self):
+        return [Vcpu(0, True, False)]
+
+    async def info(self):
+        return AgentInfo("7", frozenset())
+
+    async def fsfreeze_status(self):
+        return "thawed"
+
+    async def osinfo(self):
+        return {}
+
+    async def hostname(self):
+        return "web"
+
+    async def network_interfaces(self):
+        return []
+
+    def close(self):
+        pass
+
+
+@contextlib.asynccontextmanager
+async def found(tmp_path, *failures):
+    guest = Guest(PodPlace(tmp_path), Monitor(), uid="u", accelerator="tcg", poke=lambda: None)
+    guest.agent = agent = Agent(*failures)
+    guest._ask_kernel = lambda view: asyncio.sleep(0)
+    yield guest, agent
+    await guest.close()
+
+
+@pytest.mark.parametrize("failure", [AgentGone("the socket closed"), AgentTimeout("silent"), AgentNonsense("garbage")])
+async def test_a_greeting_that_failed_is_tried_again(tmp_path, failure):
+    async with found(tmp_path, failure) as (guest, agent):
+        await asyncio.sleep(5)
+        assert guest.answering is agent
+        assert guest.vcpus == 1
+
+
+async def test_each_wait_is_longer_and_none_is_for_ever(tmp_path):
+    async with found(tmp_path, *(AgentTimeout("silent") for _ in range(8))) as (guest, agent):
+        await asyncio.sleep(60)
+        assert guest.answering is agent
+        assert agent.waited[:4] == [20, 40, 80, 160]
+        assert set(agent.waited[4:]) == {160}
+
+
+async def test_nobody_is_greeted_when_the_guest_is_gone(tmp_path):
+    async with found(tmp_path, AgentGone("the socket closed"), AgentGone("the socket closed")) as (guest, agent):
+        guest.monitor.closed.set_result(None)
+        await asyncio.sleep(60)
+        assert (guest.answering, len(agent.waited)) == (None, 1)
