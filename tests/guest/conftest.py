@@ -1,8 +1,10 @@
 """A whole home for guest tests: started with `hotvirt up`, driven with a real kubectl, killed and cleaned by pid."""
 
+import asyncio
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -210,8 +212,6 @@ class Home:
 
     def guest_poweroff(self, name: str) -> None:
         """Presses the power button over QMP while the home is dead, and waits for the guest to be down."""
-        import asyncio
-
         from hotvirt.qemu.qmp import Monitor
 
         pods = list((self.directory / "run" / "pods").iterdir())
@@ -227,6 +227,33 @@ class Home:
 
         asyncio.run(press())
 
+    def symptoms(self, name: str) -> str:
+        """What tells a guest that hangs from an agent of its that does, and from a home that does not hear it. The
+        home is killed and started for it, as QEMU's monitor and the agent serve one client each."""
+        said = {"the home answers": self.hotvirt("guest", f"vm/{name}", check=False).stderr}
+        pod = next((self.directory / "run" / "pods").iterdir())
+        said["sockets of the guest (01 listens, 03 is connected)"] = _sockets(pod)
+        said["a shell in the guest says"] = self._asked_at_console(name)
+        self.kill()
+        said["QEMU and the agent say"] = asyncio.run(_asked_directly(pod))
+        self.up()
+        said["the home's log ends"] = _end_of(self.directory / "home.log")
+        said["QEMU's log ends"] = _end_of(pod / "log")
+        said["the console's log ends"] = _end_of(pod / "console.log")
+        return "\n".join(f"--- {what}:\n{text}" for what, text in said.items())
+
+    def _asked_at_console(self, name: str) -> str:
+        """Its memory, its agent's state and what its kernel complains of."""
+        asked = """free -m; ps; cd /proc/$(pidof qemu-ga); cat status wchan stack; cat /sys/devices/system/cpu/online
+            echo w >/proc/sysrq-trigger; dmesg | tail -n 60; echo th''at is all"""
+        with self.console(name) as console:
+            console.patience = 30  # it may be that nobody answers
+            try:
+                console.type(f"\n{asked}\n")
+                return console.read_until("that is all")
+            except (AssertionError, OSError) as silent:
+                return str(silent).replace("\\r\\n", "\n")
+
     def put_local_image(self, name: str, content: bytes) -> None:
         local = self.directory / "images" / "local"
         local.mkdir(parents=True, exist_ok=True)
@@ -238,11 +265,42 @@ class Home:
         self.wait_until("no guest's directory left", lambda: not list(pods.iterdir()))
 
 
+def _end_of(file: Path) -> str:
+    return "\n".join(file.read_text(errors="replace").splitlines()[-80:]) if file.exists() else "there is none"
+
+
+def _sockets(pod: Path) -> str:
+    """QEMU's ends of them. One of an agent that nobody is connected to is a home's that has given up on it."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return "\n".join(f"{row[5]} {Path(row[7]).name}" for row in rows if row[-1].startswith(str(pod)))
+
+
+async def _asked_directly(pod: Path) -> str:
+    """What QEMU says of its vCPUs and memory, twice to see what moves, and whether the agent answers somebody else."""
+    from hotvirt.qemu.errors import QemuError
+    from hotvirt.qemu.guestagent import GuestAgent
+    from hotvirt.qemu.qmp import Monitor
+
+    asked = ["info status", "info balloon", "info memory-devices", "info chardev", "info jit"]
+    lines = []
+    try:
+        async with GuestAgent(pod / "agent.sock") as agent, await Monitor.connect(pod / "qmp.sock") as monitor:
+            for command in [*asked, "info registers -a", "info registers -a"]:
+                answer = str(await monitor.execute("human-monitor-command", {"command-line": command}))
+                kept = re.findall(r"^(?:CPU#|[RE]IP).*$", answer, re.MULTILINE) if "registers" in command else [answer]
+                lines += [f"({command})", *kept]
+                await asyncio.sleep(1)
+            lines.append(f"agent: {await agent.info()}")
+    except QemuError as error:
+        lines.append(repr(error))
+    return "\n".join(lines)
+
+
 class Console:
     """What a person does at a console: types, and reads what comes."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", *, patience: float) -> None:
-        self.process, self._patience, self._heard = process, patience, b""
+        self.process, self.patience, self._heard = process, patience, b""
 
     def type(self, text: str) -> None:
         assert self.process.stdin
@@ -251,11 +309,11 @@ class Console:
     def read_until(self, text: str) -> str:
         """What came since the last call, up to and with `text`."""
         assert self.process.stdout
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self.patience
         while text.encode() not in self._heard:
             left = max(0.0, deadline - time.monotonic())
             ready = select.select([self.process.stdout], [], [], left)[0]
-            assert ready, f"no {text!r} within {self._patience} s, only {self._heard!r}"
+            assert ready, f"no {text!r} within {self.patience} s, only {self._heard!r}"
             part = os.read(self.process.stdout.fileno(), 4096)
             assert part, f"the console ended without {text!r}, after {self._heard!r}"
             self._heard += part
@@ -264,7 +322,7 @@ class Console:
 
     def ended(self) -> int:
         """Waits for its end, and gives the exit code."""
-        return self.process.wait(self._patience)
+        return self.process.wait(self.patience)
 
 
 class Shell:

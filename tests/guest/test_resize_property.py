@@ -94,6 +94,7 @@ class Edits(RuleBasedStateMachine):
         try:
             home.wait_until("guest = VMI = VM, or it is said why not", agrees)
         except AssertionError as error:
+            print(home.symptoms("box"))  # hypothesis runs the sequence again, and may not come here then
             raise AssertionError(f"{error}: {seen}") from None
         if not seen["differs"]:
             assert not [c for c in seen["conditions"] if c == "RestartRequired"], seen
