@@ -1,6 +1,7 @@
 """One guest's life as the node agent sees it: how it ends, what is asked of it, and that a quiet one costs nothing."""
 
 import os
+import re
 import select
 import signal
 import socket
@@ -9,6 +10,8 @@ import time
 import pytest
 
 pytestmark = pytest.mark.guest
+OFF = 4.0
+"""Seconds that a guest's clock may be off: Linux takes whole ones from the machine's at its boot."""
 
 
 def kill(number):
@@ -60,14 +63,24 @@ def test_a_paused_guest_stands_still_over_a_restart_of_the_home_and_goes_on(home
     before = home.facts("still")
     home.hotvirt("pause", "vm/still")
     home.wait("vmi/still", "condition=Paused")
+    stood = time.time()
     assert home.hotvirt("pause", "vm/still", check=False).returncode != 0
     home.kill()
     home.up()
     home.wait("vmi/still", "condition=Paused")
+    home.wait_until("it stood still for a while", lambda: time.time() - stood > 2 * OFF)
     home.hotvirt("unpause", "vm/still")
     home.wait("vmi/still", "jsonpath={.status.phase}=Running")
     home.wait_until("Paused gone", lambda: "Paused" not in home.conditions("vmi/still"))
     assert home.facts("still")["bootID"] == before["bootID"]
+    with home.shell("still") as shell:
+        home.wait_until("its clock is right", lambda: slow(shell) < OFF)
+
+
+def slow(shell):
+    """Seconds by which the guest's clock is, and those that the answer took."""
+    told = int(re.findall(r"^(\d+)$", shell.run("date +%s"), re.MULTILINE)[0])
+    return time.time() - told
 
 
 def test_a_guest_that_does_not_listen_is_powered_off_when_its_time_is_over(home):

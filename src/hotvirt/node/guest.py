@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
-from hotvirt.node import guestkernel
+from hotvirt.node import clock, guestkernel
 from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podrunner import read_identity
@@ -114,6 +114,9 @@ class Guest:
         self._greeting: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._recounting: asyncio.Task[None] | None = None
+        self._stood_still = False
+        """Whether its clock is slow by the time that it stood still, as far as nobody has told its agent."""
+        self._clock: asyncio.Task[None] | None = None
         self._recount_at = self._stops_by = 0.0
         self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
         self._look_again_at = asyncio.get_running_loop().call_later(GREETING, self._count_as_heard)
@@ -189,8 +192,12 @@ class Guest:
                         self.greet()
                     else:
                         self._forget()
+                elif event.name == "RESUME":
+                    self._stood_still = True
+                    self._tell_time()
                 elif event.name == "RESET":
                     self._forget()
+                    self._stood_still = False
                     self.vcpus, self.kernel, self.is_settled_seen = None, guestkernel.BOOTING, False
                     for note in (self.place.frozen, self.place.reboot):  # what they were for is over
                         note.unlink(missing_ok=True)
@@ -223,7 +230,16 @@ class Guest:
         self._recount_at = asyncio.get_running_loop().time() + RECOUNT_EVERY
         self.vcpus, self.view = None if vcpus is None else sum(each.online for each in vcpus), view
         self.poke()
+        self._tell_time()
         self.look_again()
+
+    def _tell_time(self) -> None:
+        """Once its agent answers: one that goes on from a snapshot's memory has not greeted yet."""
+        if self._stood_still and (agent := self.answering) is not None:
+            self._stood_still = False
+            if self._clock is not None:
+                self._clock.cancel()
+            self._clock = asyncio.create_task(clock.set_right(self.monitor, agent), name=f"guest-clock {self.uid}")
 
     def look_again(self) -> None:
         """Something came that the guest takes a while to set up."""
@@ -419,7 +435,7 @@ class Guest:
             log.debug("quit: %s", error)
 
     async def close(self) -> None:
-        helpers = [*self._tasks, self._greeting, self._settling, self._recounting, self.stopping]
+        helpers = [*self._tasks, self._greeting, self._settling, self._recounting, self._clock, self.stopping]
         for task in [*helpers, *(job.task for job in self.jobs.values())]:
             if task is not None and task is not asyncio.current_task():
                 task.cancel()

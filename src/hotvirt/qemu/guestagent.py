@@ -207,6 +207,10 @@ class GuestAgent:
         wanted = [{"logical-id": number, "online": value} for number, value in online.items()]
         return _int(await self.call("guest-set-vcpus", vcpus=wanted))
 
+    async def set_time(self, seconds: float) -> None:
+        """Since 1970, in UTC. The guest writes it to the machine's clock, too."""
+        await self.call("guest-set-time", time=int(seconds * 1e9))
+
     async def get_memory(self) -> tuple[int, list[MemoryBlock]]:
         """The size of a memory block, bytes, and all blocks the guest has."""
         size, blocks = await self.batch([("guest-get-memory-block-info", {}), ("guest-get-memory-blocks", {})])
