@@ -141,6 +141,21 @@ def test_emulated_guests_start_with_more_vcpus_where_a_plug_would_hurt() -> None
     assert started(chosen) == ("cpus=4", "no_timer_check maxcpus=3")
     assert started(replace(TINY, kernel=None)) == ("cpus=2", "")
     assert started(replace(TINY, kernel=None), QEMU_10) == ("cpus=1", "")
+    secure = replace(TINY, kernel=None, firmware=FULL.firmware)
+    assert started(secure) == started(secure, QEMU_10) == ("cpus=4", "")
+    assert started(replace(secure, accelerator="kvm")) == ("cpus=1", "")
+
+
+def test_emulated_vcpus_take_turns_where_the_firmware_has_them_wait_for_each_other() -> None:
+    def accelerator(machine: Machine) -> str:
+        command = argv(machine, qemu=QEMU_7)
+        return command[command.index("-accel") + 1]
+
+    secure = replace(TINY, kernel=None, firmware=FULL.firmware)
+    assert accelerator(secure).endswith(",thread=single")
+    assert accelerator(replace(secure, accelerator="kvm")) == "kvm"
+    for other in (TINY, replace(secure, firmware=replace(secure.firmware, secure_boot=False))):
+        assert "thread" not in accelerator(other)
 
 
 def test_a_qcow2_without_a_backing_image_may_not_name_one_itself() -> None:

@@ -94,16 +94,23 @@ def test_policy_and_boot_count() -> None:
     one = Topology(max_sockets=4)
     three, fixed = Topology(sockets=3, max_sockets=4), Topology()
 
-    def boot(topology: Topology, version: tuple[int, int, int], *, kernel: bool = False, kvm: bool = False) -> int:
+    def boot(
+        topology: Topology, version: tuple[int, int, int], *, kernel: bool = False, kvm: bool = False,
+        secure: bool = False,
+    ) -> int:  # fmt: skip
         accelerator: AcceleratorKind = "kvm" if kvm else "tcg"
-        return boot_vcpus(topology, accelerator=accelerator, version=version, direct_kernel=kernel)
+        return boot_vcpus(
+            topology, accelerator=accelerator, version=version, direct_kernel=kernel, secure_boot=secure
+        )  # fmt: skip
 
     assert boot(one, (8, 2, 2)) == 2
     assert boot(one, (10, 0, 0)) == 1
     assert boot(three, (7, 2, 0)) == 3
     assert boot(one, (7, 2, 0), kernel=True) == boot(three, (10, 0, 0), kernel=True) == 4
     assert boot(fixed, (7, 2, 0)) == boot(fixed, (7, 2, 0), kernel=True) == 1
-    assert boot(one, (7, 2, 0), kernel=True, kvm=True) == 1
+    assert boot(one, (7, 2, 0), kernel=True, kvm=True) == boot(one, (7, 2, 0), secure=True, kvm=True) == 1
+    assert boot(one, (7, 2, 0), secure=True) == boot(three, (10, 0, 0), secure=True) == 4
+    assert boot(fixed, (7, 2, 0), secure=True) == 1
 
 
 def test_slots_are_read_in_plugging_order() -> None:

@@ -38,17 +38,20 @@ LETS_GO = 15.0
 
 
 def boot_vcpus(
-    topology: Topology, *, accelerator: AcceleratorKind, version: tuple[int, int, int], direct_kernel: bool
-) -> int:
+    topology: Topology, *, accelerator: AcceleratorKind, version: tuple[int, int, int], direct_kernel: bool,
+    secure_boot: bool,
+) -> int:  # fmt: skip
     """How many vCPUs QEMU starts with; `set_vcpus` parks those beyond `topology.vcpus` once the agent answers.
 
     Under TCG a directly booted kernel gets all there ever can be, and is told (`maxcpus=`) to leave the rest offline:
     so nothing is ever plugged there, which is where QEMU breaks. A guest that boots from disk cannot be told. It gets
-    what it asked for but, before 10.0, never one alone: such a guest spins for seconds after the first plug.
+    what it asked for but, before 10.0, never one alone: such a guest spins for seconds after the first plug. With
+    secure boot it gets all as well, since a plug is for the firmware's protected part, which emulated never comes back
+    from it, and the guest stands still for good.
     """
     if accelerator == "kvm" or topology.max_vcpus == topology.vcpus:
         return topology.vcpus
-    if direct_kernel:
+    if direct_kernel or secure_boot:
         return topology.max_vcpus
     return 2 if topology.vcpus == 1 and version < _FIRST_FIXED else topology.vcpus
 
