@@ -24,7 +24,7 @@ from hotvirt.node import bridge
 pytestmark = [
     pytest.mark.guest,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not os.environ.get("HOTVIRT_LONG"), reason="long (a Debian boots thrice): set HOTVIRT_LONG"),
+    pytest.mark.long,
     pytest.mark.skipif(
         bool(bridge.missing()) or os.geteuid() != 0 or not shutil.which("ssh-keygen"),
         reason=f"no bridge network, or no ssh-keygen here: {bridge.missing()}",

@@ -3,7 +3,6 @@
 Without KVM that is where guests stood still: the firmware's protected part is entered with all vCPUs, or by none.
 """
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 pytestmark = [
     pytest.mark.guest,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not os.environ.get("HOTVIRT_LONG"), reason="long (a Debian boots): set HOTVIRT_LONG"),
+    pytest.mark.long,
     pytest.mark.skipif(not Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd").exists(), reason="ovmf is not installed"),
 ]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "secure-boot.yaml"
