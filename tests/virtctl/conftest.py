@@ -114,7 +114,8 @@ def virtctl(home: Any, tmp_path_factory: pytest.TempPathFactory) -> Virtctl:
 
 @pytest.fixture(scope="session")
 def debian(home: Any, virtctl: Virtctl) -> "Debian":
-    """A Debian made by `create vm`; it is asked to start when the first case is, and is up when it is needed."""
+    """A Debian made by `create vm`; it is asked to start by the first case of a file that uses it, and is up when it is
+    needed."""
     key = virtctl.directory / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     manifest = virtctl(
@@ -156,7 +157,7 @@ class Debian:
 
 
 @pytest.fixture(scope="session")
-def web(home: Any, debian: Debian) -> "Web":
+def web(home: Any) -> "Web":
     """The tiny guest, up to its agent."""
     extra = {"domain": {"memory": {"guest": "256Mi", "maxGuest": "512Mi"}}}
     home.apply_vm("web", strategy="Manual", extra=extra)

@@ -41,7 +41,7 @@ def test_expose_a_vm_an_instance_and_what_they_declare(virtctl, home, web):
     home.kubectl("delete", "service", "web", "dns")
 
 
-def test_create_instance_type_and_preference_and_use_them(virtctl, home, debian):
+def test_create_instance_type_and_preference_and_use_them(virtctl, home):
     for words in (["instancetype", "--name=small", "--cpu=2", "--memory=128Mi"], ["preference", "--name=threads",
                   "--cpu-topology=threads"]):  # fmt: skip
         home.kubectl("create", "-f", "-", text=virtctl("create", *words))

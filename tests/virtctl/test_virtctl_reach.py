@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(900), pytest.mark.usefixtures("debian")]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
