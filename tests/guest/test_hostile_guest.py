@@ -138,6 +138,7 @@ def test_a_hostile_guest_leaves_home_and_neighbours_unharmed(home):
     home.apply_vm("bystander", **small)
     home.wait_agent("bystander")
     home.apply_vm("hostile", extra=seeded(home, "hostile", SEED), **small)
+    home.wait("vm/hostile", "jsonpath={.status.created}=true")
     home.wait_until("its own agent answers", lambda: "script" in json.dumps(home.vmi("hostile").get("status", {})))
     check_words(home)
 

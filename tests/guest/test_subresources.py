@@ -276,9 +276,9 @@ async def paused_and_reset(home, web):
 async def rebooted(home, web):
     before = (await web.facts())[1]["bootID"]
     await web.put(f"{VMI}/softreboot")
-    await booted_anew(home, web, before)
+    before = await booted_anew(home, web, before)
     # Without an agent its power button is pressed, and it is switched on again in the same QEMU.
-    before, (process,) = (await web.facts())[1]["bootID"], home.guest_processes()
+    (process,) = home.guest_processes()
     async with web.stream(f"{VMI}/console") as console:
         await console.say(b"\nmv /usr/sbin/qemu-ga /usr/bin/qemu-ga /tmp; killall qemu-ga; " + ASK)
         await console.until(ANSWER)
@@ -294,7 +294,7 @@ async def booted_anew(home, web, before):
         while True:
             status, facts = await web.facts()
             if status == 200 and facts["bootID"] != before:
-                return
+                return facts["bootID"]
             await asyncio.sleep(0.3)
 
 
