@@ -1,10 +1,10 @@
 """A guest that went on is told the time, where its machine's clock is the host's."""
 
 import asyncio
-import contextlib
 import time
 
 import pytest
+from quiet_guest import PlainAgent, QuietMonitor
 
 from hotvirt.node.clock import TRIES, set_right
 from hotvirt.node.guest import AgentView, Guest
@@ -18,14 +18,14 @@ NOW = 1_796_000_000.5
 REFUSED = AgentRefused("guest-set-time", "GenericError", "the guest is frozen")
 
 
-class Monitor:
+class Monitor(QuietMonitor):
     """`at`: the time of the machine's clock, else the host's. Its events are those put into `queue`."""
 
     name = "default/web"
 
     def __init__(self, at=None):
+        super().__init__()
         self.at, self.queue = at, asyncio.Queue()
-        self.closed = asyncio.get_running_loop().create_future()
 
     async def execute(self, command, arguments=None):
         assert (command, arguments) == ("qom-get", {"path": "/machine", "property": "rtc-time"})
@@ -33,21 +33,11 @@ class Monitor:
         return {"tm_year": told.tm_year - 1900, "tm_mon": told.tm_mon - 1, "tm_mday": told.tm_mday,
                 "tm_hour": told.tm_hour, "tm_min": told.tm_min, "tm_sec": told.tm_sec}  # fmt: skip
 
-    @contextlib.contextmanager
-    def events(self, *_):
-        yield self
-
-    def __aiter__(self):
-        return self
-
     async def __anext__(self):
         return Event(await self.queue.get(), {}, 0.0)
 
-    async def close(self):
-        pass
 
-
-class Agent:
+class Agent(PlainAgent):
     """Answers as often as there are `errors` with these, then well. `greets`: set when it comes to answer at all."""
 
     def __init__(self, *errors):
@@ -63,24 +53,6 @@ class Agent:
 
     async def get_vcpus(self):
         return []
-
-    async def info(self):
-        return AgentInfo("7", frozenset())
-
-    async def fsfreeze_status(self):
-        return "thawed"
-
-    async def osinfo(self):
-        return {}
-
-    async def hostname(self):
-        return "web"
-
-    async def network_interfaces(self):
-        return []
-
-    def close(self):
-        pass
 
 
 async def told(agent, ahead=0):

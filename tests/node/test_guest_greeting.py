@@ -4,36 +4,17 @@ import asyncio
 import contextlib
 
 import pytest
+from quiet_guest import PlainAgent, QuietMonitor
 
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import PodPlace
 from hotvirt.qemu.errors import AgentGone, AgentNonsense, AgentTimeout
-from hotvirt.qemu.guestagent import AgentInfo, Vcpu
+from hotvirt.qemu.guestagent import Vcpu
 
 pytestmark = pytest.mark.looptime
 
 
-class Monitor:
-    name = "test"
-
-    def __init__(self):
-        self.closed = asyncio.get_running_loop().create_future()
-
-    @contextlib.contextmanager
-    def events(self, *_):
-        yield self
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        await asyncio.Event().wait()
-
-    async def close(self):
-        pass
-
-
-class Agent:
+class Agent(PlainAgent):
     """Fails as `failures` say, one after the other, and then answers."""
 
     def __init__(self, *failures):
@@ -47,28 +28,10 @@ class Agent:
     async def get_vcpus(self):
         return [Vcpu(0, True, False)]
 
-    async def info(self):
-        return AgentInfo("7", frozenset())
-
-    async def fsfreeze_status(self):
-        return "thawed"
-
-    async def osinfo(self):
-        return {}
-
-    async def hostname(self):
-        return "web"
-
-    async def network_interfaces(self):
-        return []
-
-    def close(self):
-        pass
-
 
 @contextlib.asynccontextmanager
 async def found(tmp_path, *failures):
-    guest = Guest(PodPlace(tmp_path), Monitor(), uid="u", accelerator="tcg", poke=lambda: None)
+    guest = Guest(PodPlace(tmp_path), QuietMonitor(), uid="u", accelerator="tcg", poke=lambda: None)
     guest.agent = agent = Agent(*failures)
     guest._ask_kernel = lambda view: asyncio.sleep(0)
     yield guest, agent

@@ -1,9 +1,9 @@
 """What a change found at its end is told of before QEMU is asked for everything again."""
 
 import asyncio
-import contextlib
 
 import pytest
+from quiet_guest import QuietMonitor
 
 from hotvirt.node import guest as guests
 from hotvirt.node.guest import Guest, Job, fresh
@@ -13,26 +13,6 @@ from hotvirt.qemu.state import DiskState, MemoryState, Observed
 pytestmark = pytest.mark.looptime
 CD = DiskState(name="cd", device=True, driver="ide-cd", is_empty=True)
 DATA = DiskState(name="data", device=True, driver="scsi-hd")
-
-
-class Monitor:
-    name = "test"
-
-    def __init__(self):
-        self.closed = asyncio.get_running_loop().create_future()
-
-    @contextlib.contextmanager
-    def events(self, *_):
-        yield self
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        await asyncio.Event().wait()
-
-    async def close(self):
-        pass
 
 
 @pytest.fixture
@@ -46,7 +26,7 @@ async def guest(tmp_path, monkeypatch):
         )  # fmt: skip
 
     monkeypatch.setattr(guests.state, "look", look)
-    made = Guest(PodPlace(tmp_path), Monitor(), uid="u", accelerator="tcg", poke=lambda: None)  # type: ignore[arg-type]
+    made = Guest(PodPlace(tmp_path), QuietMonitor(), uid="u", accelerator="tcg", poke=lambda: None)  # type: ignore[arg-type]
     yield made
     await made.close()
 

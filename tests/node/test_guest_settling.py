@@ -5,61 +5,27 @@ import contextlib
 
 import pytest
 from msgspec import structs
+from quiet_guest import INFO, PlainAgent, QuietMonitor
 
 from hotvirt.node import guestkernel
 from hotvirt.node.guest import AgentView, Guest
 from hotvirt.node.places import PodPlace
 from hotvirt.qemu.errors import AgentGone, AgentRefused
-from hotvirt.qemu.guestagent import AgentInfo
 
 pytestmark = pytest.mark.looptime
-INFO = AgentInfo("7", frozenset())
 FILES = {guestkernel.RELEASE: b"6.1.0\n", guestkernel.POLICY: b"online\n", guestkernel.DRIVER: b"Y\n"}
 
 
-class Monitor:
-    name = "test"
-
-    def __init__(self):
-        self.closed = asyncio.get_running_loop().create_future()
-
-    @contextlib.contextmanager
-    def events(self, *_):
-        yield self
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        await asyncio.Event().wait()
-
-    async def close(self):
-        pass
-
-
-class Agent:
+class Agent(PlainAgent):
     """`files` None: it does not answer about files."""
 
+    system = {"id": "debian"}
+
     def __init__(self, files):
-        self.files, self.asked, self.name = files, 0, "web"
+        self.files, self.asked = files, 0
 
     async def wait_ready(self, *, timeout):
         await asyncio.Event().wait()
-
-    async def info(self):
-        return INFO
-
-    async def fsfreeze_status(self):
-        return "thawed"
-
-    async def osinfo(self):
-        return {"id": "debian"}
-
-    async def hostname(self):
-        return self.name
-
-    async def network_interfaces(self):
-        return []
 
     async def files_read(self, paths, *, limit):
         self.asked += 1
@@ -71,14 +37,11 @@ class Agent:
     async def call(self, command, **_):
         raise AgentRefused(command, "GenericError", "no")
 
-    def close(self):
-        pass
-
 
 @contextlib.asynccontextmanager
 async def settling(tmp_path, files):
     pokes = []
-    guest = Guest(PodPlace(tmp_path), Monitor(), uid="u", accelerator="tcg", poke=lambda: pokes.append(1))
+    guest = Guest(PodPlace(tmp_path), QuietMonitor(), uid="u", accelerator="tcg", poke=lambda: pokes.append(1))
     guest.agent = agent = Agent(files)
     await asyncio.sleep(0)
     guest.view = AgentView(info=INFO, os={"id": "debian"}, hostname="web")
