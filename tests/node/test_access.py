@@ -1,6 +1,8 @@
 """The API's way into a guest: one console at a time, whoever came last; and words for what cannot be."""
 
 import asyncio
+import contextlib
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +68,12 @@ def access(*guests):
     return LocalGuestAccess(SimpleNamespace(guest_of=guest_of))
 
 
+async def answer(reader, writer):
+    while line := await reader.readline():
+        writer.write(b"guest heard " + line)
+    writer.close()
+
+
 @pytest.fixture
 async def serial(tmp_path):
     """A console as QEMU has it: whoever comes second is not listened to before the first is gone."""
@@ -73,9 +81,7 @@ async def serial(tmp_path):
 
     async def serve(reader, writer):
         async with turn:
-            while line := await reader.readline():
-                writer.write(b"guest heard " + line)
-        writer.close()
+            await answer(reader, writer)
 
     server = await asyncio.start_unix_server(serve, tmp_path / "serial.sock")
     async with server:
@@ -107,6 +113,44 @@ async def test_of_consoles_opened_at_once_one_is_left(serial, tmp_path):
     (last,) = [each for each in streams if not each.writer.is_closing()]
     assert await say(last, b"it") == b"guest heard it\n"
     last.writer.close()
+
+
+def fill_up(path):
+    """The queue before a socket, with clients that are dead already."""
+    with contextlib.ExitStack() as dead, contextlib.suppress(BlockingIOError):
+        while True:
+            client = dead.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(str(path))
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    """A console's listener with no place left before it: QEMU has not seen yet that those who wait are gone."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "serial.sock"))
+        listener.listen(1)
+        fill_up(tmp_path / "serial.sock")
+        yield listener
+
+
+async def test_a_full_queue_before_the_console_is_waited_for(crowded, tmp_path):
+    async with asyncio.TaskGroup() as group:
+        opening = group.create_task(access(Guest(tmp_path)).console("default", "web"))
+        await asyncio.sleep(0.05)
+        assert not opening.done()
+        async with await asyncio.start_unix_server(answer, sock=crowded):
+            stream = await opening
+            assert await say(stream, b"it") == b"guest heard it\n"
+            stream.writer.write_eof()
+            assert await stream.reader.read() == b""
+            stream.writer.close()
+
+
+@pytest.mark.looptime
+async def test_a_queue_that_stays_full_is_said_so(crowded, tmp_path):
+    with pytest.raises(InternalError, match="the console of web was not free within 10 s"):
+        await access(Guest(tmp_path)).console("default", "web")
 
 
 async def test_consoles_of_guests_that_are_gone_are_forgotten(serial, tmp_path):

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hotvirt.kube.errors import Conflict, InternalError
 from hotvirt.node.guest import Guest
-from hotvirt.qemu import vnc
+from hotvirt.qemu import sockets, vnc
 from hotvirt.qemu.errors import HotplugError, QemuError
 from hotvirt.qemu.streams import GuestStream, Writer
 
@@ -20,6 +20,8 @@ TAKEN = "EOF: another client took the session over"
 ENDED = "EOF: the guest stopped, or QEMU closed the stream"
 """KubeVirt's clients look for the word."""
 LEAVING = "EOF: hotvirt is stopping, the guest goes on: connect again"
+PATIENCE = 10.0
+"""Seconds for a place in the queue before QEMU's socket, in which clients of a home that died may still stand."""
 
 
 class Session(Struct):
@@ -46,9 +48,15 @@ class Sessions:
     async def console(self, guest: Guest, *, preserve: bool = False) -> GuestStream:
         self._make_way("console", guest, preserve=preserve)
         try:
-            reader, writer = await asyncio.open_unix_connection(str(guest.place.serial))
+            async with asyncio.timeout(PATIENCE):
+                sock = await sockets.connected(guest.place.serial)
+        except TimeoutError as error:
+            raise InternalError(
+                f"the console of {guest.monitor.name} was not free within {PATIENCE:g} s: others wait for it"
+            ) from error
         except OSError as error:
             raise InternalError(f"the console of {guest.monitor.name} cannot be opened: {error}") from error
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
         return self._keep("console", guest, reader, writer)
 
     async def screen(self, guest: Guest, *, preserve: bool = False) -> GuestStream:
