@@ -14,7 +14,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from hotvirt.qemu import disks
-from hotvirt.qemu.errors import HotplugError, NotThere, QmpError
+from hotvirt.qemu.errors import QmpError, refused_as
 from hotvirt.qemu.qmp import Monitor
 
 ENDED = "concluded"
@@ -75,7 +75,8 @@ async def prepare(monitor: Monitor, set_name: str, copies: Sequence[Copy]) -> No
         }  # fmt: skip
         if copy.format == "qcow2":
             node["backing"] = None
-        await _do(monitor, "blockdev-add", node, "QEMU cannot open the file for the copy")
+        with refused_as("QEMU cannot open the file for the copy"):
+            await monitor.execute("blockdev-add", node)
 
 
 async def start(monitor: Monitor, set_name: str, copies: Sequence[Copy]) -> None:
@@ -91,7 +92,8 @@ async def start(monitor: Monitor, set_name: str, copies: Sequence[Copy]) -> None
         for index, copy in enumerate(copies)
     ]  # fmt: skip
     arguments = {"actions": actions, "properties": {"completion-mode": "grouped"}}
-    await _do(monitor, "transaction", arguments, "QEMU does not start the copies")
+    with refused_as("QEMU does not start the copies"):
+        await monitor.execute("transaction", arguments)
 
 
 async def wait(monitor: Monitor, set_name: str, *, count: int) -> Progress:
@@ -108,13 +110,8 @@ async def wait(monitor: Monitor, set_name: str, *, count: int) -> Progress:
 async def close(monitor: Monitor, set_name: str) -> None:
     """Close the targets of jobs that have ended, so that all of a copy is in its file. The jobs stay known."""
     found = await monitor.execute("query-named-block-nodes", {"flat": True})
-    for name in [n["node-name"] for n in found if n["node-name"].startswith(mark(set_name))]:
-        try:
-            await monitor.execute("blockdev-del", {"node-name": name})
-        except NotThere:
-            continue
-        except QmpError as error:
-            raise HotplugError("QemuRefused", f"QEMU does not close a copy: {error.description}") from error
+    ours = tuple(str(node["node-name"]) for node in found if node["node-name"].startswith(mark(set_name)))
+    await disks.close_images(monitor, ours)
     await disks.release(monitor, mark(set_name))
 
 
@@ -141,10 +138,3 @@ async def _unless_gone(monitor: Monitor, command: str, job: str) -> None:
         await monitor.execute(command, {"id": job})
     except QmpError:
         pass  # it came to its end, or went, in the same moment: the next look tells
-
-
-async def _do(monitor: Monitor, command: str, arguments: dict[str, Any], what: str) -> None:
-    try:
-        await monitor.execute(command, arguments)
-    except QmpError as error:
-        raise HotplugError("QemuRefused", f"{what}: {error.description}") from error

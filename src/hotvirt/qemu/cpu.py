@@ -22,7 +22,7 @@ from typing import Literal
 from msgspec import Struct
 
 from hotvirt.qemu import ids, translation
-from hotvirt.qemu.errors import AgentError, AgentRefused, HotplugError, QmpError
+from hotvirt.qemu.errors import AgentError, AgentRefused, HotplugError, QmpError, refused_as
 from hotvirt.qemu.guestagent import GuestAgent, Vcpu
 from hotvirt.qemu.machine import AcceleratorKind, Topology
 from hotvirt.qemu.progress import Progress, Report, pauses
@@ -261,10 +261,8 @@ async def _act(
 async def _plug(monitor: Monitor, slot: VcpuSlot, events: Subscription) -> None:
     name = ids.cpu_id(slot.socket, slot.core, slot.thread)
     place = {"socket-id": slot.socket, "core-id": slot.core, "thread-id": slot.thread}
-    try:
+    with refused_as("QEMU would not add a vCPU"):
         await monitor.execute("device_add", {"driver": slot.driver, "id": name, **place})
-    except QmpError as error:
-        raise HotplugError("QemuRefused", f"QEMU would not add a vCPU: {error.description}") from error
     # The guest's ACPI says when it has taken the vCPU in; a guest without such a driver says nothing, so not for long.
     try:
         async with asyncio.timeout(1.0):

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct, structs
 
 from hotvirt.qemu import argv, diskviews, facts, ids
-from hotvirt.qemu.errors import AgentError, HotplugError, NotThere, QmpError
+from hotvirt.qemu.errors import AgentError, HotplugError, NotThere, QmpError, refused_as
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.machine import MIB, Disk, File, Layer
 from hotvirt.qemu.progress import pauses
@@ -182,10 +182,8 @@ async def block_resize(monitor: Monitor, name: str, size: int) -> int:
             f"disk {name!r} has {state.size // MIB} MiB and cannot shrink to {size // MIB} MiB: data would be lost",
         )
     if size > state.size:
-        try:
+        with refused_as(f"QEMU would not grow disk {name!r}"):
             await monitor.execute("block_resize", {"node-name": state.nodes[0], "size": size})
-        except QmpError as error:
-            raise HotplugError("QemuRefused", f"QEMU would not grow disk {name!r}: {error.description}") from error
     return size
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from hotvirt.qemu import ids
 from hotvirt.qemu.disks import AddDevice, CloseImages, Done, OpenImages, close_images, open_images, read_disk, release
-from hotvirt.qemu.errors import HotplugError, QmpError
+from hotvirt.qemu.errors import HotplugError, refused_as
 from hotvirt.qemu.machine import Disk
 from hotvirt.qemu.qmp import Monitor, Subscription
 from hotvirt.qemu.state import DiskState
@@ -127,7 +127,7 @@ async def _read(monitor: Monitor, name: str) -> tuple[Drive, DiskState]:
 
 async def _do(monitor: Monitor, name: str, step: Step | AddDevice, drive: Drive, events: Subscription) -> None:
     device = {"id": ids.disk_id(name)}
-    try:
+    with refused_as(f"QEMU would not change drive {name!r}"):
         if isinstance(step, CloseImages):
             await close_images(monitor, step.nodes)
             await release(monitor, name)
@@ -139,8 +139,6 @@ async def _do(monitor: Monitor, name: str, step: Step | AddDevice, drive: Drive,
             await monitor.execute("blockdev-insert-medium", {**device, "node-name": step.node})
         else:
             await monitor.execute("blockdev-close-tray", device)
-    except QmpError as error:
-        raise HotplugError("QemuRefused", f"QEMU would not change drive {name!r}: {error.description}") from error
 
 
 async def _open_tray(monitor: Monitor, name: str, drive: Drive, events: Subscription) -> None:

@@ -18,6 +18,9 @@
 The error of the library underneath is the `__cause__`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class QemuError(Exception):
     """Root of everything `hotvirt.qemu` raises on purpose."""
@@ -59,6 +62,15 @@ class HotplugError(QemuError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+@contextmanager
+def refused_as(what: str) -> Iterator[None]:
+    """A QmpError inside becomes a HotplugError (QemuRefused): `what` QEMU would not do, and why in its own words."""
+    try:
+        yield
+    except QmpError as error:
+        raise HotplugError("QemuRefused", f"{what}: {error.description}") from error
 
 
 class AgentError(QemuError):

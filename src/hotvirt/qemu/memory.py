@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct, structs
 
 from hotvirt.qemu import dimms, facts, ids
-from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QmpError
+from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QmpError, refused_as
 from hotvirt.qemu.guestagent import GuestAgent, MemoryBlock
 from hotvirt.qemu.machine import GIB, MEMORY_BLOCK, MIB
 from hotvirt.qemu.progress import Progress, Report, pauses
@@ -326,15 +326,13 @@ class _Resize:
             self.deadline.reschedule(later)
 
     async def _ask(self, step: Request | Balloon) -> None:
-        try:
+        with refused_as("QEMU would not change memory"):
             if isinstance(step, Balloon):
                 await self.monitor.execute("balloon", {"value": step.size})
                 return
             path = f"/machine/peripheral/{ids.MEMORY_DEVICE}"
             wish = {"path": path, "property": "requested-size", "value": step.size}
             await self.monitor.execute("qom-set", wish)
-        except QmpError as error:
-            raise HotplugError("QemuRefused", f"QEMU would not change memory: {error.description}") from error
 
     async def _change_dimms(self, step: Plug | Unplug) -> None:
         if isinstance(step, Plug):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from hotvirt.qemu import disks
-from hotvirt.qemu.errors import HotplugError, NotThere, QmpError
+from hotvirt.qemu.errors import HotplugError, refused_as
 from hotvirt.qemu.qmp import Monitor
 
 NODE, TAG = "kept-memory", "memory"
@@ -68,9 +68,10 @@ async def _run(monitor: Monitor, descriptor: int, command: str, what: str) -> No
         "file": {"driver": "file", "filename": f"/dev/fdset/{number}", "discard": "unmap"},
     }  # fmt: skip
     try:
-        await _do(monitor, "blockdev-add", node, what)
         with monitor.events("JOB_STATUS_CHANGE") as events:
-            await _do(monitor, command, {"job-id": NODE, "tag": TAG, "vmstate": NODE, "devices": [NODE]}, what)
+            with refused_as(what):
+                await monitor.execute("blockdev-add", node)
+                await monitor.execute(command, {"job-id": NODE, "tag": TAG, "vmstate": NODE, "devices": [NODE]})
             while (job := await _job(monitor)) is not None and job["status"] != ENDED:
                 await events.get_within(LOOK_AGAIN)
         if job is None or job.get("error"):
@@ -86,22 +87,10 @@ async def _clear(monitor: Monitor) -> None:
                 await monitor.execute("job-dismiss", {"id": NODE})
             else:
                 await events.get_within(LOOK_AGAIN)  # it cannot be cancelled, and ends by itself
-    try:
-        await monitor.execute("blockdev-del", {"node-name": NODE})
-    except NotThere:
-        pass
-    except QmpError as error:
-        raise HotplugError("QemuRefused", f"QEMU does not close the file: {error.description}") from error
+    await disks.close_images(monitor, (NODE,))
     await disks.release(monitor, NODE)
 
 
 async def _job(monitor: Monitor) -> dict[str, Any] | None:
     found = await monitor.execute("query-jobs")
     return next((dict(job) for job in found if job["id"] == NODE), None)
-
-
-async def _do(monitor: Monitor, command: str, arguments: dict[str, Any], what: str) -> None:
-    try:
-        await monitor.execute(command, arguments)
-    except QmpError as error:
-        raise HotplugError("QemuRefused", f"{what}: {error.description}") from error
