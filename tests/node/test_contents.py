@@ -191,12 +191,12 @@ async def test_an_ephemeral_disk_lies_above_its_claim_which_stays(places, tmp_pa
 
 # Files of the host
 
-GATE = {"gates": ["HostDisk"]}
+GATE = {"spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk"]}}}}
 
 
 def test_a_host_disk_needs_the_gate(places, tmp_path):
     with pytest.raises(hostdisks.HostDiskError, match="the feature gate HostDisk is not on"):
-        hostdisks.prepare({"path": "/srv/a", "type": "Disk"}, {"gates": []}, home=tmp_path)
+        hostdisks.prepare({"path": "/srv/a", "type": "Disk"}, None, home=tmp_path)
 
 
 @pytest.fixture
@@ -209,10 +209,10 @@ def disks():
 async def test_a_host_disk_is_made_when_asked_for_and_kept(places, disks):
     path = disks / "a.img"
     source = {"hostDisk": {"path": str(path), "type": "DiskOrCreate", "capacity": "2Mi"}}
-    disk, _ = await prepare(places, source, {("settings", ""): GATE})
+    disk, _ = await prepare(places, source, {("kubevirt", ""): GATE})
     assert (path.stat().st_size, path.stat().st_mode & 0o777, disk.layers[0].format) == (2 << 20, 0o600, "raw")
     path.write_bytes(b"x" * 512)
-    await prepare(places, source, {("settings", ""): GATE})
+    await prepare(places, source, {("kubevirt", ""): GATE})
     assert path.stat().st_size == 512
 
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api import configuration, quantity
 from hotvirt.api import disks as api_disks
-from hotvirt.api import quantity
 from hotvirt.api.quantity import QuantityError
 
 Document = dict[str, Any]
@@ -46,18 +46,18 @@ class ClusterSettings(Struct, frozen=True):
 
     @classmethod
     def of(cls, kubevirt: Mapping[str, Any] | None) -> "ClusterSettings":
-        configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
-        live = configuration.get("liveUpdateConfiguration") or {}
+        given = configuration.of(kubevirt)
+        live = given.get("liveUpdateConfiguration") or {}
         max_guest = live.get("maxGuest")
         return cls(
             hotplug_ratio=int(live.get("maxHotplugRatio") or 4),
             max_sockets=live.get("maxCpuSockets"),
             max_guest=None if max_guest is None else quantity.parse_bytes(max_guest),
-            live_update=configuration.get("vmRolloutStrategy", "LiveUpdate") == "LiveUpdate",
-            machine_type=str(configuration.get("machineType") or "q35"),
-            cpu_model=str(configuration.get("cpuModel") or ""),
-            eviction_strategy=str(configuration.get("evictionStrategy") or ""),
-            binding=str((configuration.get("network") or {}).get("defaultNetworkInterface") or "masquerade"),
+            live_update=given.get("vmRolloutStrategy", "LiveUpdate") == "LiveUpdate",
+            machine_type=str(given.get("machineType") or "q35"),
+            cpu_model=str(given.get("cpuModel") or ""),
+            eviction_strategy=str(given.get("evictionStrategy") or ""),
+            binding=str((given.get("network") or {}).get("defaultNetworkInterface") or "masquerade"),
         )
 
 

@@ -7,6 +7,8 @@ facts of KubeVirt 1.9. Whether hotvirt has what a gate stands for is another mat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from hotvirt.api import configuration
+
 State = Literal["alpha", "beta", "general", "deprecated", "discontinued"]
 
 _NAMES: dict[State, str] = {
@@ -40,15 +42,31 @@ ALSO_KNOWN_AS = {
 """Names people know from elsewhere, each with KubeVirt's own."""
 
 
-def is_listed(kubevirt: Mapping[str, Any], name: str) -> bool:
-    """Whether a KubeVirt object turns this gate on by name (any of its names), and not off as well."""
-    configuration = (kubevirt.get("spec") or {}).get("configuration") or {}
-    developer = configuration.get("developerConfiguration") or {}
+HOST_DISK = "HostDisk"
+CLAIMS_AS_FILESYSTEMS = "EnableVirtioFsStorageVolumes"
+TEMPORARY_VOLUMES = "HotplugVolumes"
+"""The gates that are off here unless they are listed."""
+FIELD = "spec.configuration.developerConfiguration.featureGates of the KubeVirt object"
 
-    def names(field: str) -> set[str]:
-        return {ALSO_KNOWN_AS.get(each, each) for each in developer.get(field) or ()}
 
-    return name in names("featureGates") - names("disabledFeatureGates")
+def listed(kubevirt: Mapping[str, Any] | None) -> frozenset[str]:
+    """The gates that a KubeVirt object turns on by name, and not off as well; each by KubeVirt's own name."""
+    return _named(kubevirt, "featureGates") - _named(kubevirt, "disabledFeatureGates")
+
+
+def disabled(kubevirt: Mapping[str, Any] | None) -> frozenset[str]:
+    """Those that it turns off, by the names that stand there."""
+    return frozenset(configuration.developer(kubevirt).get("disabledFeatureGates") or ())
+
+
+def _named(kubevirt: Mapping[str, Any] | None, field: str) -> frozenset[str]:
+    given = configuration.developer(kubevirt).get(field) or ()
+    return frozenset(ALSO_KNOWN_AS.get(name, name) for name in given)
+
+
+def not_on(name: str) -> str:
+    """What whoever needs it is told."""
+    return f"the feature gate {name} is not on: add it to {FIELD}"
 
 
 def warnings(enabled: Iterable[str], disabled: Iterable[str], path: str) -> Iterator[str]:

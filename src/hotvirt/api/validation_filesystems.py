@@ -1,15 +1,15 @@
 """File systems that the guest mounts by their name (virtiofs): which volumes they can be of. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from hotvirt.api import disks as api_disks
+from hotvirt.api import gates
 from hotvirt.api.faults import Fault, invalid, required
 from hotvirt.api.validation_network import names
 
 Document = dict[str, Any]
 
-STORAGE_GATE = "EnableVirtioFsStorageVolumes"
 OF_CONFIGURATION = ("configMap", "secret", "serviceAccount", "downwardAPI")
 LONGEST_NAME = 36
 """The device has room for no more, and the guest mounts by it."""
@@ -40,13 +40,11 @@ def check(spec: Document, path: str) -> Iterator[Fault]:
             yield invalid(f"{at}.name", message)
 
 
-def gated(spec: Document, path: str, gates: Sequence[str]) -> Iterator[Fault]:
+def gated(spec: Document, path: str, listed: Collection[str]) -> Iterator[Fault]:
     """As in KubeVirt, those of claims need a feature gate."""
     volumes = api_disks.by_name(spec.get("volumes"))
     for index, each in enumerate(((spec.get("domain") or {}).get("devices") or {}).get("filesystems") or ()):
-        if STORAGE_GATE not in gates and api_disks.claim(volumes.get(str(each.get("name"))) or {}):
-            message = (
-                f"a claim as a file system needs the feature gate {STORAGE_GATE}: add it to "
-                f"spec.configuration.developerConfiguration.featureGates of the KubeVirt object"
-            )
+        gate = gates.CLAIMS_AS_FILESYSTEMS
+        if gate not in listed and api_disks.claim(volumes.get(str(each.get("name"))) or {}):
+            message = f"a claim as a file system needs the feature gate {gate}: add it to {gates.FIELD}"
             yield invalid(f"{path}.domain.devices.filesystems[{index}]", message)

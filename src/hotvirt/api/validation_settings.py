@@ -7,7 +7,7 @@ upstream should go through.
 from collections.abc import Iterator
 from typing import Any
 
-from hotvirt.api import gates, quantity, schemas, support
+from hotvirt.api import configuration, gates, quantity, schemas, support
 from hotvirt.api.faults import Fault, invalid, not_supported
 from hotvirt.api.quantity import QuantityError
 from hotvirt.api.validation import EVICTION_STRATEGIES, Checked, is_offered
@@ -24,14 +24,13 @@ def kubevirt(obj: Document) -> Checked:
     spec = obj.get("spec") or {}
     if not schemas.fits(spec, "KubeVirtSpec"):
         return Checked()
-    configuration = spec.get("configuration") or {}
+    given, developer = configuration.of(obj), configuration.developer(obj)
     faults = (
-        *_defaults(configuration),
-        *_live_update(configuration),
-        *_developer(configuration),
-        *_sizes(configuration),
+        *_defaults(given),
+        *_live_update(given),
+        *_developer(developer),
+        *_sizes(given),
     )
-    developer = configuration.get("developerConfiguration") or {}
     told = gates.warnings(
         developer.get("featureGates") or (), developer.get("disabledFeatureGates") or (),
         f"{PATH}.developerConfiguration",
@@ -41,44 +40,44 @@ def kubevirt(obj: Document) -> Checked:
     return Checked(faults, (*said, *told))
 
 
-def _defaults(configuration: Document) -> Iterator[Fault]:
-    rollout = configuration.get("vmRolloutStrategy")
+def _defaults(given: Document) -> Iterator[Fault]:
+    rollout = given.get("vmRolloutStrategy")
     if rollout not in (None, "", *ROLLOUT_STRATEGIES):
         yield not_supported(f"{PATH}.vmRolloutStrategy", f"{rollout!r} is unknown: use LiveUpdate or Stage")
-    machine = configuration.get("machineType")
+    machine = given.get("machineType")
     if machine and not is_offered(machine):
         yield not_supported(f"{PATH}.machineType", f"{machine[:80]} machines are not offered: use q35 or pc")
-    model = configuration.get("cpuModel")
+    model = given.get("cpuModel")
     if model and not is_qemu_name(model):
         yield invalid(
             f"{PATH}.cpuModel", f"{model[:80]!r} is not a processor model: use host-model or a name of QEMU's"
         )
-    eviction = configuration.get("evictionStrategy")
+    eviction = given.get("evictionStrategy")
     if eviction not in (None, "", *EVICTION_STRATEGIES):
         yield invalid(f"{PATH}.evictionStrategy", f"{eviction!r} is unknown: use {', '.join(EVICTION_STRATEGIES)}")
 
 
-def _sizes(configuration: Document) -> Iterator[Fault]:
-    if (request := configuration.get("cpuRequest")) is not None:
+def _sizes(given: Document) -> Iterator[Fault]:
+    if (request := given.get("cpuRequest")) is not None:
         try:
             if quantity.parse(request) <= 0:
                 yield invalid(f"{PATH}.cpuRequest", f"must be more than 0, not {request}: write it like 100m")
         except QuantityError as error:
             yield invalid(f"{PATH}.cpuRequest", str(error))
-    binding = (configuration.get("network") or {}).get("defaultNetworkInterface")
+    binding = (given.get("network") or {}).get("defaultNetworkInterface")
     if binding not in (None, "", "masquerade", "bridge"):
         yield not_supported(
             f"{PATH}.network.defaultNetworkInterface", f"{binding!r} is not offered: use masquerade or bridge"
         )
-    policy = (configuration.get("instancetype") or {}).get("referencePolicy")
+    policy = (given.get("instancetype") or {}).get("referencePolicy")
     if policy not in (None, "", "reference", "expand", "expandAll"):
         yield not_supported(
             f"{PATH}.instancetype.referencePolicy", f"{policy!r} is unknown: use reference, expand or expandAll"
         )
 
 
-def _live_update(configuration: Document) -> Iterator[Fault]:
-    live, path = configuration.get("liveUpdateConfiguration") or {}, f"{PATH}.liveUpdateConfiguration"
+def _live_update(given: Document) -> Iterator[Fault]:
+    live, path = given.get("liveUpdateConfiguration") or {}, f"{PATH}.liveUpdateConfiguration"
     for field in ("maxHotplugRatio", "maxCpuSockets"):
         if (value := live.get(field)) is not None and value < 1:
             yield invalid(f"{path}.{field}", f"must be at least 1, not {value}")
@@ -90,8 +89,8 @@ def _live_update(configuration: Document) -> Iterator[Fault]:
             yield invalid(f"{path}.maxGuest", str(error))
 
 
-def _developer(configuration: Document) -> Iterator[Fault]:
-    developer, path = configuration.get("developerConfiguration") or {}, f"{PATH}.developerConfiguration"
+def _developer(developer: Document) -> Iterator[Fault]:
+    path = f"{PATH}.developerConfiguration"
     both = set(developer.get("featureGates") or ()) & set(developer.get("disabledFeatureGates") or ())
     for gate in sorted(both):
         yield invalid(f"{path}.featureGates", f"{gate} is both on and off: keep it in one of the two lists")

@@ -1,9 +1,9 @@
 """Sources of volumes: what KubeVirt asks of each kind, and which of them need a feature gate. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from hotvirt.api import downward, quantity
+from hotvirt.api import downward, gates, quantity
 from hotvirt.api.faults import Fault, invalid, required
 from hotvirt.api.quantity import QuantityError
 
@@ -11,7 +11,6 @@ Document = dict[str, Any]
 
 LONGEST_LABEL = 32
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-HOST_DISK_GATE = "HostDisk"
 _NAMED = {
     "configMap": ("name", "name a ConfigMap of this namespace"),
     "secret": ("secretName", "name a Secret of this namespace"),
@@ -49,15 +48,11 @@ def together(volumes: Sequence[Document], path: str) -> Iterator[Fault]:
         yield invalid(f"{path}[{index}].serviceAccount", "there may be one serviceAccount volume: remove the others")
 
 
-def gated(spec: Document, path: str, gates: Sequence[str]) -> Iterator[Fault]:
-    """Faults of what is only allowed with feature gates that are not among `gates`."""
+def gated(spec: Document, path: str, listed: Collection[str]) -> Iterator[Fault]:
+    """Faults of what is only allowed with feature gates that are not among those `listed`."""
     for index, volume in enumerate(spec.get("volumes") or ()):
-        if volume.get("hostDisk") and HOST_DISK_GATE not in gates:
-            message = (
-                f"the feature gate {HOST_DISK_GATE} is not on: add it to "
-                f"spec.configuration.developerConfiguration.featureGates of the KubeVirt object"
-            )
-            yield invalid(f"{path}.volumes[{index}].hostDisk", message)
+        if volume.get("hostDisk") and gates.HOST_DISK not in listed:
+            yield invalid(f"{path}.volumes[{index}].hostDisk", gates.not_on(gates.HOST_DISK))
 
 
 def pull(given: Document, path: str) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from hotvirt.api import configuration
 from hotvirt.cli import tables
 from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
@@ -128,7 +129,7 @@ def permitted_devices(api: Api) -> None:
     found = api.list(KUBEVIRTS, api.namespace) or api.list(KUBEVIRTS)
     if not found:
         raise CliError("there is no KubeVirt object, which lists the devices; see: kubectl get kubevirt -A")
-    permitted = ((found[0].get("spec") or {}).get("configuration") or {}).get("permittedHostDevices") or {}
+    permitted = configuration.of(found[0]).get("permittedHostDevices") or {}
     host = ", ".join(each["resourceName"] for each in permitted.get("pciHostDevices") or ())
     gpus = ", ".join(each["resourceName"] for each in permitted.get("mediatedDevices") or ())
     click.echo(f"Permitted Devices: \nHost Devices: \n{host} \nGPU Devices: \n{gpus}")

@@ -8,6 +8,7 @@ document says, are pure functions.
 
 from msgspec import Struct
 
+from hotvirt.api import configuration
 from hotvirt.api import instancetype as sizes
 from hotvirt.api import instancetype_matchers as matchers
 from hotvirt.api.instancetype_matchers import INSTANCETYPE, PREFERENCE, Matcher
@@ -107,8 +108,8 @@ class Instancetypes:
 
     def _expands(self, vm: Document, asked: list[Matcher]) -> bool:
         kubevirts = self._kubevirts.list()
-        configuration = ((kubevirts[0] if kubevirts else {}).get("spec") or {}).get("configuration") or {}
-        policy = (configuration.get("instancetype") or {}).get("referencePolicy")
+        settings = configuration.of(kubevirts[0] if kubevirts else None).get("instancetype") or {}
+        policy = settings.get("referencePolicy")
         return policy == "expandAll" or (
             policy == "expand" and not any(matchers.revision_of(vm, each) for each in asked)
         )

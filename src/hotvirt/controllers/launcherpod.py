@@ -10,6 +10,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from hotvirt.api import configuration
 from hotvirt.api.quantity import format_bytes, parse_bytes, parse_cpu
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.newinstance import REVISION
@@ -64,13 +65,12 @@ class Settings(Struct, frozen=True):
 
     @classmethod
     def of(cls, kubevirt: Document | None) -> "Settings":
-        configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
-        developer = configuration.get("developerConfiguration") or {}
+        given, developer = configuration.of(kubevirt), configuration.developer(kubevirt)
         return cls(
             memory_overcommit=int(developer.get("memoryOvercommit") or 100),
             cpu_allocation_ratio=int(developer.get("cpuAllocationRatio") or 10),
-            cpu_request=str(configuration.get("cpuRequest") or ""),
-            console_log=(configuration.get("virtualMachineOptions") or {}).get("disableSerialConsoleLog") is None,
+            cpu_request=str(given.get("cpuRequest") or ""),
+            console_log=(given.get("virtualMachineOptions") or {}).get("disableSerialConsoleLog") is None,
         )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from hotvirt.api import disks, quantity
+from hotvirt.api import configuration, disks, quantity
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
@@ -174,7 +174,7 @@ class NodeAgent:
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
                 attachment=self._attachment(vmi), volumes=self._volumes, lookup=self._lookup(key, uid),
                 now=self._clock(), cgroups=self._cgroups,
-                smbios=self._settings().get("smbios"), console_log=self._console_log(vmi),
+                smbios=configuration.of(self._kubevirt()).get("smbios"), console_log=self._console_log(vmi),
             )  # fmt: skip
             if said:
                 self._recorder.event(vmi, "Warning", "MemoryNotResumed", f"the guest boots from its disks: {said}")
@@ -397,12 +397,11 @@ class NodeAgent:
         identity = read_identity(place.pid)
         return identity is not None and alive(identity)
 
-    def _settings(self) -> Document:
-        """The KubeVirt object's configuration."""
-        return next(((each.get("spec") or {}).get("configuration") or {} for each in self._kubevirts.list()), {})
+    def _kubevirt(self) -> Document | None:
+        return next(iter(self._kubevirts.list()), None)
 
     def _console_log(self, vmi: Document) -> Callable[[PodPlace], int] | None:
-        options = self._settings().get("virtualMachineOptions") or {}
+        options = configuration.of(self._kubevirt()).get("virtualMachineOptions") or {}
         return self._console_logs.writer if consolelog.is_wanted(vmi["spec"], options) else None
 
     def _lookup(self, key: Key, uid: str) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
@@ -415,8 +414,8 @@ class NodeAgent:
                 return self._claims.get(name, namespace)
             if kind == "volume":
                 return self._pvs.get(name)
-            if kind == "settings":
-                return contents.settings(next(iter(self._kubevirts.list()), None))
+            if kind == "kubevirt":
+                return self._kubevirt()
             pod = self._pod(namespace, uid)
             if kind == "pod":
                 return pod

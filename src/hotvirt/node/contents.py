@@ -112,9 +112,3 @@ def token_request(pod: Document | None) -> Document:
         metadata = pod["metadata"]
         spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
     return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-
-
-def settings(kubevirt: Document | None) -> Document:
-    """What "settings" gives: the feature gates that were switched on."""
-    configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
-    return {"gates": list((configuration.get("developerConfiguration") or {}).get("featureGates") or ())}

@@ -8,10 +8,9 @@ writes that.
 import os
 from pathlib import Path
 
-from hotvirt.api import quantity
+from hotvirt.api import gates, quantity
 from hotvirt.kube.client import Document
 
-GATE = "HostDisk"
 SYSTEM = tuple(map(Path, (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root/.ssh", "/run", "/sbin",
     "/sys", "/usr", "/var/lib/dpkg", "/var/log", "/var/run", "/var/spool",
@@ -23,13 +22,10 @@ class HostDiskError(Exception):
     """What is wrong with the path, and the mend."""
 
 
-def prepare(source: Document, settings: Document, *, home: Path) -> Path:
-    """The file, made first if that is asked for. `settings` is of `contents.settings`, `home` the home's own."""
-    if GATE not in (settings.get("gates") or ()):
-        raise HostDiskError(
-            f"the feature gate {GATE} is not on: add it to spec.configuration.developerConfiguration.featureGates of "
-            f"the KubeVirt object"
-        )
+def prepare(source: Document, kubevirt: Document | None, *, home: Path) -> Path:
+    """The file, made first if that is asked for. `kubevirt` is the KubeVirt object, `home` the home's own."""
+    if gates.HOST_DISK not in gates.listed(kubevirt):
+        raise HostDiskError(gates.not_on(gates.HOST_DISK))
     path = Path(str(source.get("path")))
     allowed(path, home=home)
     if source.get("type") == "DiskOrCreate" and not path.exists():

@@ -34,7 +34,7 @@ PROVISIONER = "hotvirt.io/directory"
 OWNED = "pv.kubernetes.io/provisioned-by"
 Lookup = Callable[[str, str], Awaitable[Document | None]]
 """(kind, name) in the VMI's namespace -> document: kinds are "claim", "volume" (a PV), "secret", "user" (another
-VMI that names the claim), "settings" (of the cluster), and those of `contents`."""
+VMI that names the claim), "kubevirt" (the KubeVirt object), and those of `contents`."""
 
 
 class VolumeError(Exception):
@@ -143,7 +143,7 @@ class Volumes:
             return (*layers, *_below(claim, descriptors)), False
         if source := volume.get("hostDisk"):
             try:
-                path = hostdisks.prepare(source, await lookup("settings", "") or {}, home=self._places.volumes.parent)
+                path = hostdisks.prepare(source, await lookup("kubevirt", ""), home=self._places.volumes.parent)
             except hostdisks.HostDiskError as error:
                 raise VolumeError("FailedVolume", f"volume {name!r}: hostDisk: {error}") from error
             return (Layer(descriptors.open(path, read_only=read_only)),), False

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api import configuration, gates
 from hotvirt.preconditions.room import Demand
 
 Document = Mapping[str, Any]
@@ -80,11 +81,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     @classmethod
     def of_cluster(cls, kubevirt: Document | None) -> "Facts":
         """What the KubeVirt object says."""
-        configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
-        developer = configuration.get("developerConfiguration") or {}
+        developer = configuration.developer(kubevirt)
         return cls(
-            rollout_strategy=str(configuration.get("vmRolloutStrategy") or "LiveUpdate"),
-            disabled_gates=frozenset(developer.get("disabledFeatureGates") or ()),
+            rollout_strategy=str(configuration.of(kubevirt).get("vmRolloutStrategy") or "LiveUpdate"),
+            disabled_gates=gates.disabled(kubevirt),
             cpu_ratio=int(developer.get("cpuAllocationRatio") or 10),
             memory_overcommit=int(developer.get("memoryOvercommit") or 100),
         )

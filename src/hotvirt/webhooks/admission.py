@@ -9,6 +9,7 @@ from typing import Any
 
 from hotvirt.api import (
     defaults,
+    gates,
     schemas,
     validation,
     validation_filesystems,
@@ -138,9 +139,8 @@ class KubeVirts:
 def _gated(spec: Document, path: str, kubevirt: Document | None) -> tuple[Cause, ...]:
     if not schemas.fits(spec, "VirtualMachineInstanceSpec"):
         return ()
-    configuration = ((kubevirt or {}).get("spec") or {}).get("configuration") or {}
-    gates = (configuration.get("developerConfiguration") or {}).get("featureGates") or ()
-    return causes([*validation_volumes.gated(spec, path, gates), *validation_filesystems.gated(spec, path, gates)])
+    listed = gates.listed(kubevirt)
+    return causes([*validation_volumes.gated(spec, path, listed), *validation_filesystems.gated(spec, path, listed)])
 
 
 def _finalized(vm: Document) -> Document:

@@ -124,7 +124,7 @@ class MachineVerbs:
             found = (await self._client().list(KUBEVIRTS))["items"]
         except NotFound:
             return False
-        return any(gates.is_listed(kubevirt, volumes.TEMPORARY_GATE) for kubevirt in found)
+        return any(gates.TEMPORARY_VOLUMES in gates.listed(kubevirt) for kubevirt in found)
 
     async def _rewrite(
         self, resource: Resource, context: RequestContext, change: Change, *, dry_run: bool, subresource: str = ""

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from hotvirt.api import disks as api_disks
+from hotvirt.api import gates
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import BadRequest, Conflict
 
 Decide = Callable[[Document, Document], Document]
-TEMPORARY_GATE = "HotplugVolumes"
 SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
 
 
@@ -51,9 +51,9 @@ def temporary(vmi: Document, decide: Decide, options: Document, *, allowed: bool
     name, has = vmi["metadata"]["name"], api_disks.temporary(vmi)
     volume = str(options.get("name"))
     if volume not in has and (not allowed or decide is remove):
+        gate = f" (volumes of this run only take the feature gate {gates.TEMPORARY_VOLUMES})"
         raise BadRequest(
-            f"VMI {name} is owned by a VM; ask virtualmachines/{name} instead"
-            + ("" if decide is remove else f" (volumes of this run only take the feature gate {TEMPORARY_GATE})")
+            f"VMI {name} is owned by a VM; ask virtualmachines/{name} instead{'' if decide is remove else gate}"
         )
     spec = decide(vmi["spec"], options)
     left = [each for each in has if each != volume] + ([volume] if decide is add else [])
