@@ -21,7 +21,21 @@ import pytest
 from msgspec.structs import replace
 
 from hotvirt.images import catalog
-from hotvirt.qemu import argv, binary, cpu, disks, drives, facts, memory, nics, state, translation, vnc
+from hotvirt.qemu import (
+    argv,
+    binary,
+    cpu,
+    devices,
+    disks,
+    drives,
+    facts,
+    memory,
+    memorysteps,
+    nics,
+    state,
+    translation,
+    vnc,
+)
 from hotvirt.qemu.errors import AgentError, HotplugError, QemuGone
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.launch import Descriptors, Request, listening_socket, read_log, send_launch, spawn_receiver
@@ -201,7 +215,7 @@ def faults(identity: Identity) -> int:
 async def test_memory_below_boot_size_is_taken_by_the_balloon(running: Guest) -> None:
     before = await running.facts()
     low = await memory.resize_memory(running.monitor, running.agent, BOOT - 128 * MIB)
-    assert 0 <= 128 * MIB - low.ballooned < memory.GRAIN
+    assert 0 <= 128 * MIB - low.ballooned < memorysteps.GRAIN
     gave = before.mem_total_bytes - (await running.facts()).mem_total_bytes
     assert low.ballooned <= gave <= 128 * MIB
     assert (await memory.resize_memory(running.monitor, running.agent, BOOT + 256 * MIB)).ballooned == 0
@@ -328,7 +342,7 @@ async def test_a_disk_with_a_long_name_on_a_chain_of_images(running: Guest, tmp_
 async def _open_image_only(monitor: Monitor, disk: Disk) -> None:
     """As far as a home came that was killed between the two halves of an attach."""
     number = await monitor.add_fd(disk.layers[0].file.fd, opaque=disk.name)
-    for node in argv.disk_nodes(Disk(name=disk.name, bus="scsi", layers=(Layer(File(fd=number)),))):
+    for node in devices.disk_nodes(Disk(name=disk.name, bus="scsi", layers=(Layer(File(fd=number)),))):
         await monitor.execute("blockdev-add", node)
 
 

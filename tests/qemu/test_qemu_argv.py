@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from hotvirt.qemu.argv import argv, disk_nodes
+from hotvirt.qemu.argv import argv
 from hotvirt.qemu.binary import QemuBinary
+from hotvirt.qemu.devices import disk_nodes
 from hotvirt.qemu.machine import (
     GIB,
     MIB,

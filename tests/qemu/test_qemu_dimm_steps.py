@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 from hotvirt.qemu import dimms
 from hotvirt.qemu.guestagent import MemoryBlock
 from hotvirt.qemu.machine import GIB, MIB
-from hotvirt.qemu.memory import (
-    GRAIN,
-    Balloon,
-    Means,
-    Plug,
-    Request,
-    Stop,
-    Unplug,
-    dimms_suffice,
-    next_step,
-)
+from hotvirt.qemu.memory import dimms_suffice
+from hotvirt.qemu.memorysteps import GRAIN, Balloon, Means, Plug, Request, Stop, Unplug, next_step
 from hotvirt.qemu.qmp import Event
 from hotvirt.qemu.state import Dimm, MemoryState, VirtioMem, parse_memory
 

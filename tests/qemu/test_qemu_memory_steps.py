@@ -6,16 +6,15 @@ from hypothesis import strategies as st
 
 from hotvirt.qemu.guestagent import MemoryBlock
 from hotvirt.qemu.machine import GIB, MIB
-from hotvirt.qemu.memory import (
+from hotvirt.qemu.memory import blocks_suffice, blocks_to_online
+from hotvirt.qemu.memorysteps import (
     GRAIN,
     RESERVE,
     STEP_LEAST,
     Balloon,
     Request,
     Stop,
-    _goes_on,
-    blocks_suffice,
-    blocks_to_online,
+    goes_on,
     is_steep,
     next_step,
     shrinks,
@@ -154,7 +153,7 @@ def test_only_our_device_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "step", "available", "goes_on"),
+    ("asked", "step", "available", "lets"),
     [
         (Request(0), Request(128 * MIB), RESERVE, True), (Request(0), Request(128 * MIB), RESERVE - 1, False),
         (Request(0), Request(128 * MIB), None, False), (Request(128 * MIB), Request(0), PLENTY, False),
@@ -162,5 +161,5 @@ def test_only_our_device_is_read() -> None:
         (Request(0), Stop(), PLENTY, False),
     ],
 )  # fmt: skip
-def test_a_shrink_goes_on_while_the_guest_has_its_reserve(asked, step, available, goes_on) -> None:
-    assert _goes_on(asked, step, _state(GIB), available) is goes_on
+def test_a_shrink_goes_on_while_the_guest_has_its_reserve(asked, step, available, lets) -> None:
+    assert goes_on(asked, step, _state(GIB), available) is lets

@@ -13,7 +13,8 @@ from hotvirt.node.status import SLACK
 from hotvirt.preconditions import limits
 from hotvirt.preconditions.guest import DIMMS_ONLY
 from hotvirt.qemu import cpu
-from hotvirt.qemu.memory import VIRTIO_MEM, Means, resize_memory
+from hotvirt.qemu.memory import resize_memory
+from hotvirt.qemu.memorysteps import VIRTIO_MEM, Means
 from hotvirt.qemu.progress import Report
 from hotvirt.qemu.state import Observed, read_memory
 

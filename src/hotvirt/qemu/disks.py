@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec import Struct, structs
 
-from hotvirt.qemu import argv, diskviews, facts, ids
+from hotvirt.qemu import devices, diskviews, facts, ids
 from hotvirt.qemu.errors import AgentError, HotplugError, NotThere, QmpError, refused_as
 from hotvirt.qemu.guestagent import GuestAgent
 from hotvirt.qemu.machine import MIB, Disk, File, Layer
@@ -209,7 +209,7 @@ def _because(event: Event) -> str:
 
 async def open_images(monitor: Monitor, disk: Disk) -> None:
     handed = await _hand_over(monitor, disk)
-    await _in_order(monitor, disk, [("blockdev-add", node) for node in argv.disk_nodes(handed)])
+    await _in_order(monitor, disk, [("blockdev-add", node) for node in devices.disk_nodes(handed)])
 
 
 async def _appear(monitor: Monitor, disk: Disk, *, opened: bool) -> None:
@@ -218,13 +218,13 @@ async def _appear(monitor: Monitor, disk: Disk, *, opened: bool) -> None:
         raise HotplugError(
             "BusNotHotpluggable", f"disk {disk.name!r}: the sata bus takes no disk now; use scsi or virtio"
         )
-    nodes = [] if opened else argv.disk_nodes(await _hand_over(monitor, disk))
+    nodes = [] if opened else devices.disk_nodes(await _hand_over(monitor, disk))
     async with placing(monitor):
-        device = argv.disk_device(disk, place=await _place(monitor, disk))
+        device = devices.disk_device(disk, place=await _place(monitor, disk))
         await _in_order(monitor, disk, [*(("blockdev-add", node) for node in nodes), ("device_add", device)])
 
 
-async def _in_order(monitor: Monitor, disk: Disk, commands: Sequence[tuple[str, argv.Options]]) -> None:
+async def _in_order(monitor: Monitor, disk: Disk, commands: Sequence[tuple[str, devices.Options]]) -> None:
     """Sent at once. The first that QEMU refuses is the one that counts, and nothing stays open then."""
     answers = await _all(monitor, commands)
     for (command, _), answer in zip(commands, answers, strict=True):
@@ -253,7 +253,7 @@ async def _hand_over(monitor: Monitor, disk: Disk) -> Disk:
     return structs.replace(disk, layers=tuple(layers))
 
 
-async def _place(monitor: Monitor, disk: Disk) -> argv.Options:
+async def _place(monitor: Monitor, disk: Disk) -> devices.Options:
     """Of the SCSI controller's targets QEMU picks the first that is free."""
     if disk.bus == "virtio":
         return await free_port(monitor, f"disk {disk.name!r}")
@@ -266,7 +266,7 @@ def placing(monitor: Monitor) -> asyncio.Lock:
     return _placing.setdefault(monitor, asyncio.Lock())
 
 
-async def free_port(monitor: Monitor, what: str) -> argv.Options:
+async def free_port(monitor: Monitor, what: str) -> devices.Options:
     """A place for one more PCI device."""
     ports = await read_free_ports(monitor)
     if not ports:
@@ -284,14 +284,14 @@ async def close_images(monitor: Monitor, nodes: tuple[str, ...]) -> None:
 async def _dismiss(monitor: Monitor, nodes: tuple[str, ...], numbers: list[int]) -> tuple[DiskState, ...]:
     """Close images, and let go of their descriptors, which QEMU closes when the last that uses them is. Returns what is
     left. All is sent at once, and QEMU keeps the order."""
-    closing: list[tuple[str, argv.Options]] = [("blockdev-del", {"node-name": node}) for node in nodes]
+    closing: list[tuple[str, devices.Options]] = [("blockdev-del", {"node-name": node}) for node in nodes]
     closing += [("remove-fd", {"fdset-id": number}) for number in numbers]
     answers, left = await asyncio.gather(_all(monitor, closing), read_disks(monitor))
     _check_closed(nodes, answers)
     return left
 
 
-async def _all(monitor: Monitor, commands: Sequence[tuple[str, argv.Options]]) -> list[object]:
+async def _all(monitor: Monitor, commands: Sequence[tuple[str, devices.Options]]) -> list[object]:
     """In this order, without waiting in between. An error of QEMU's stands in the place of its answer."""
     answers = await asyncio.gather(*(monitor.execute(*each) for each in commands), return_exceptions=True)
     for answer in answers:

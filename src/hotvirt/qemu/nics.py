@@ -4,7 +4,7 @@ import asyncio
 
 from msgspec import structs
 
-from hotvirt.qemu import argv, ids
+from hotvirt.qemu import devices, ids
 from hotvirt.qemu.disks import delete_device, free_port, placing
 from hotvirt.qemu.errors import AgentLacks, HotplugError, NotThere, QmpError
 from hotvirt.qemu.guestagent import GuestAgent
@@ -37,7 +37,7 @@ async def _add(monitor: Monitor, nic: Nic) -> None:
         async with placing(monitor):
             place = await free_port(monitor, f"interface {nic.name!r}")
             await monitor.execute("netdev_add", await _backend(monitor, nic))
-            await monitor.execute("device_add", argv.nic_device(nic, place=place))
+            await monitor.execute("device_add", devices.nic_device(nic, place=place))
         if not nic.link_up:
             await set_link(monitor, nic.name, up=False)
     except QmpError as error:
@@ -76,12 +76,12 @@ async def _visible(agent: GuestAgent, mac: str) -> None:
         return
 
 
-async def _backend(monitor: Monitor, nic: Nic) -> argv.Options:
+async def _backend(monitor: Monitor, nic: Nic) -> devices.Options:
     if not isinstance(nic.backend, Tap):
-        return argv.nic_backend(nic)
+        return devices.nic_backend(nic)
     tap = f"tap-{nic.name}"
     await monitor.get_fd(nic.backend.fd, name=tap)
-    backend = argv.nic_backend(structs.replace(nic, backend=Tap(nic.backend.fd))) | {"fd": tap}
+    backend = devices.nic_backend(structs.replace(nic, backend=Tap(nic.backend.fd))) | {"fd": tap}
     if nic.backend.vhost_fd is not None:
         await monitor.get_fd(nic.backend.vhost_fd, name=f"vhost-{nic.name}")
         backend |= {"vhost": True, "vhostfd": f"vhost-{nic.name}"}
