@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from hotvirt.api.quantity import parse_bytes
-from hotvirt.controllers import launcherpod, liveupdate
+from hotvirt.controllers import launcherpod, liveupdate, livevolumes
 from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.liveupdate import Room
 from hotvirt.controllers.placement import Demand
@@ -281,12 +281,12 @@ def test_a_volume_of_this_run_only_stays_until_the_machine_has_named_it(make):
     vm["spec"]["template"]["spec"], vmi["spec"] = copy.deepcopy(AT_START), has
 
     update = liveupdate.plan(vm, vmi, AT_START, facts=FACTS, settings=Settings())
-    assert (update.patch, update.refusals, liveupdate.adopted(vm, vmi)) == ({}, (), {})
+    assert (update.patch, update.refusals, livevolumes.adopted(vm, vmi)) == ({}, (), {})
 
     attach()(vm["spec"]["template"]["spec"])
     update = liveupdate.plan(vm, vmi, AT_START, facts=FACTS, settings=Settings())
     assert (update.patch, update.refusals) == ({}, ())
-    assert liveupdate.adopted(vm, vmi) == {"hotvirt.io/temporary-volumes": "more"}
+    assert livevolumes.adopted(vm, vmi) == {"hotvirt.io/temporary-volumes": "more"}
 
 
 def test_an_ejected_disc_leaves_its_drive(make):

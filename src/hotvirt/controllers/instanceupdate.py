@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from msgspec import structs
 
-from hotvirt.controllers import launcherpod, livecards, liveupdate, newinstance
+from hotvirt.controllers import launcherpod, livecards, liveupdate, livevolumes, newinstance
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.liveupdate import Room, Update
@@ -55,7 +55,7 @@ class InstanceUpdate:
         update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
         generation = self._newer_generation(vm, vmi, update)
-        notes = liveupdate.adopted(vm, vmi) | ({} if generation is None else {specs.GENERATION: generation})
+        notes = livevolumes.adopted(vm, vmi) | ({} if generation is None else {specs.GENERATION: generation})
         if not update.patch and not notes:
             return vmi, update
         if room is not None:

@@ -1,7 +1,7 @@
 """An edited VM against its running instance: what goes through while it runs, and what has to wait for a restart. Pure.
 
 Live are memory, sockets, what is declared as the most of them (as far as QEMU has room), the requests and limits that
-follow them, hotpluggable volumes with their disks, cards (see `livecards`), and where a machine may run. Each is asked
+follow them, volumes with their disks (`livevolumes`), cards (`livecards`), and where a machine may run. Each is asked
 of `preconditions`; one that may not be made, and every other field that differs from what the machine was started with,
 becomes a `Refusal`. Refusals never hold back what is live: both come from the same edit. What its node or a
 quota has no room for waits, and is said to (`Update.held`).
@@ -12,9 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import format_bytes, format_cpu, parse_bytes, parse_cpu
-from hotvirt.controllers import launcherpod, livecards
+from hotvirt.controllers import launcherpod, livecards, livevolumes
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.placement import Demand, demand, requested, shortage
@@ -27,8 +26,6 @@ from hotvirt.preconditions import (
     Facts,
     MemoryChange,
     MemoryLimit,
-    VolumeAdd,
-    VolumeRemove,
     blockers,
     check,
     space,
@@ -40,7 +37,6 @@ TEMPLATE = "spec.template.spec"
 MOST_REASONS = 10
 PLACEMENT = ("nodeSelector", "affinity", "tolerations")
 AT_START_ONLY = ("startStrategy",)
-SOURCES = {"persistentVolumeClaim": "claimName", "dataVolume": "name"}
 HINTS = (
     ("domain.cpu.cores", "only sockets change while it runs"),
     ("domain.cpu.threads", "only sockets change while it runs"),
@@ -136,8 +132,14 @@ def _plan(
         refusals += _sockets(new, wanted, vmi, facts)
     _keep_within(new, has)
     _resources(new, wanted, started or has, cpu_ratio=settings.cpu_allocation_ratio, untouched=untouched)
-    waits, refused = _volumes(new, wanted, vmi, facts)
-    refusals += refused + _cards(new, wanted, vmi, facts)
+
+    def judge(change: Change, field: str, old: str, target: str) -> bool:
+        refused = _judged(change, vmi, facts, field=field, old=old, new=target)
+        refusals.extend(refused)
+        return not refused
+
+    waits = livevolumes.plan(new, wanted, vmi, judge)
+    livecards.plan(new, wanted, vmi, judge)
     if live:
         for field in PLACEMENT:
             _put(new, field, wanted.get(field))
@@ -291,91 +293,6 @@ def _resources(
         new["domain"]["resources"] = resources
 
 
-def _volumes(new: Document, wanted: Document, vmi: Document, facts: Facts) -> tuple[bool, list[Refusal]]:
-    """Hotpluggable volumes by name. One whose source changed goes first, and comes when it has left the guest."""
-    named = {volume["name"]: volume for volume in wanted.get("volumes") or ()}
-    hot = {name: volume for name, volume in named.items() if _is_hotpluggable(volume)}
-    has = {volume["name"]: volume for volume in new.get("volumes") or ()}
-    leaving = {entry["name"] for entry in (vmi.get("status") or {}).get("volumeStatus") or ()} - has.keys()
-    refusals: list[Refusal] = []
-    waits = False
-    for name, volume in list(has.items()):
-        changed = name in hot and _source(hot[name]) != _source(volume)
-        if not _is_hotpluggable(volume) or (name in named and not changed):
-            continue
-        if name not in named and name in api_disks.temporary(vmi):
-            continue  # the machine was never to have it
-        old, target = shown(_source(volume)), shown(_source(hot[name])) if changed else "unset"
-        refused = _judged(VolumeRemove(name=name), vmi, facts, field=f"volumes[{name}]", old=old, new=target)
-        refusals += refused
-        if not refused:
-            _unplug(new, name)
-            waits = waits or changed
-    for name, volume in hot.items():
-        if name in has:
-            continue
-        if name in leaving:
-            waits = True
-            continue
-        disk = _disk(wanted, name)
-        if disk.get("cdrom") is not None and all(known["name"] != name for known in _disks(new)):
-            continue  # its drive comes with a start, and that is said of the disk
-        refused = _judged(
-            VolumeAdd(volume=volume, disk=disk), vmi, facts,
-            field=f"volumes[{name}]", old="unset", new=shown(_source(volume)),
-        )  # fmt: skip
-        refusals += refused
-        if not refused:
-            _plug(new, volume, disk)
-    return waits, refusals
-
-
-def adopted(vm: Document, vmi: Document) -> Document:
-    """The annotations that say so when the machine has come to name volumes that only its instance had."""
-    has, named = api_disks.temporary(vmi), {volume["name"] for volume in specs.template_spec(vm).get("volumes") or ()}
-    left = [name for name in has if name not in named]
-    return {} if len(left) == len(has) else api_disks.temporary_note(left)
-
-
-def _cards(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
-    refusals: list[Refusal] = []
-
-    def judge(change: Change, field: str, old: str, target: str) -> bool:
-        refused = _judged(change, vmi, facts, field=field, old=old, new=target)
-        refusals.extend(refused)
-        return not refused
-
-    livecards.plan(new, wanted, vmi, judge)
-    return refusals
-
-
-def _plug(new: Document, volume: Document, disk: Document) -> None:
-    new["volumes"] = [*(new.get("volumes") or ()), volume]
-    disks = _disks(new)
-    if all(known["name"] != disk["name"] for known in disks):  # an empty CD-ROM drive is there already
-        _set_disks(new, [*disks, disk])
-
-
-def _unplug(new: Document, name: str) -> None:
-    new["volumes"] = [volume for volume in new["volumes"] if volume["name"] != name]
-    _set_disks(new, [disk for disk in _disks(new) if disk["name"] != name or disk.get("cdrom")])
-
-
-def _disk(wanted: Document, name: str) -> Document:
-    """The volume's disk. SCSI unless said otherwise: PCI slots are scarce, and a SCSI disk needs none."""
-    disk: Document = next((disk for disk in _disks(wanted) if disk["name"] == name), {"name": name})
-    kind = next((kind for kind in ("disk", "lun", "cdrom") if disk.get(kind) is not None), "disk")
-    return {**disk, kind: {"bus": "scsi"} | dict(disk.get(kind) or {})}
-
-
-def _disks(spec: Document) -> list[Document]:
-    return list((specs.domain(spec).get("devices") or {}).get("disks") or ())
-
-
-def _set_disks(new: Document, disks: list[Document]) -> None:
-    new["domain"]["devices"] = {**(new["domain"].get("devices") or {}), "disks": disks}
-
-
 # Why not
 
 
@@ -403,8 +320,7 @@ def _other_differences(started: Document, wanted: Document, *, live: bool) -> li
 def _without_live(spec: Document, both: set[str], limits: list[tuple[str, str]], *, live: bool) -> Document:
     """The spec without what the functions above look after."""
     left = {key: value for key, value in spec.items() if key not in AT_START_ONLY and not (live and key in PLACEMENT)}
-    hot = {volume["name"] for volume in spec.get("volumes") or () if _is_hotpluggable(volume)}
-    left["volumes"] = [volume for volume in spec.get("volumes") or () if volume["name"] not in hot]
+    left["volumes"], disks = livevolumes.without(spec)
     domain = dict(specs.domain(spec))
     _trim(domain, "memory", ("guest", *(field for block, field in limits if block == "memory")))
     _trim(domain, "cpu", ("sockets", *(field for block, field in limits if block == "cpu")))
@@ -413,10 +329,9 @@ def _without_live(spec: Document, both: set[str], limits: list[tuple[str, str]],
         for kind in ("requests", "limits"):
             _trim(domain["resources"], kind, ("memory", "cpu"))
         _trim(domain, "resources", ())
-    if disks := _disks(spec):
-        kept = [disk for disk in disks if disk["name"] not in hot or disk.get("cdrom")]
-        domain["devices"] = {**domain["devices"], "disks": kept}
-        _trim(domain, "devices", () if kept else ("disks",))
+    if (domain.get("devices") or {}).get("disks"):
+        domain["devices"] = {**domain["devices"], "disks": disks}
+        _trim(domain, "devices", () if disks else ("disks",))
     networks, cards = livecards.without(spec, both)
     if "networks" in left:
         left["networks"] = networks
@@ -436,14 +351,6 @@ def _trim(where: Document, block: str, fields: tuple[str, ...]) -> None:
 
 def _names_guest(spec: Document) -> bool:
     return (specs.domain(spec).get("memory") or {}).get("guest") is not None
-
-
-def _is_hotpluggable(volume: Document) -> bool:
-    return any((volume.get(kind) or {}).get("hotpluggable") for kind in SOURCES)
-
-
-def _source(volume: Document) -> str:
-    return next((str(volume[kind].get(field)) for kind, field in SOURCES.items() if volume.get(kind)), "")
 
 
 def _followed(resource: str, amount: Any, *, before: int, after: int, each: int) -> Any:
