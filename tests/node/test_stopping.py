@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hotvirt.node import guest as guests
+from hotvirt.node import stopping
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import PodPlace
+from hotvirt.node.unhealthy import Note
 from hotvirt.qemu.errors import QemuTimeout
 
 pytestmark = pytest.mark.looptime
@@ -79,7 +81,7 @@ async def stop(tmp_path, monkeypatch):
         killed.append(outcome)
         place.outcome.write_text(outcome)
 
-    monkeypatch.setattr(guests, "kill", kill)
+    monkeypatch.setattr(stopping, "kill", kill)
 
     async def run(qemu, *asked, else_="Succeeded"):
         guest = Guest(PodPlace(tmp_path), qemu, uid="u", accelerator="tcg", poke=lambda: None)
@@ -88,7 +90,7 @@ async def stop(tmp_path, monkeypatch):
         began = asyncio.get_running_loop().time()
         for at, seconds in asked:
             await asyncio.sleep(began + at - asyncio.get_running_loop().time())
-            guest.shut_down(seconds=seconds, else_=else_)
+            stopping.shut_down(guest, seconds=seconds, else_=else_)
         await asyncio.wait([guest.stopping])
         took = asyncio.get_running_loop().time() - began
         noted = guest.place.outcome.read_text() if guest.place.outcome.exists() else ""
@@ -132,6 +134,37 @@ async def test_a_paused_guest_goes_on_to_hear_of_it_and_one_that_never_ran_is_di
 
 async def test_a_qemu_that_hangs_is_killed(stop):
     took, noted, cut_off, killed = await stop(Qemu(hangs=True), (0, 20), else_="Failed")
-    assert took <= 20 + guests.KILL_AFTER
+    assert took <= 20 + stopping.KILL_AFTER
     assert (noted, killed) == ("Failed", ["Failed"])
     assert cut_off
+
+
+# How long it has
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)
+
+
+def obj(*, going=None, **spec):
+    at = None if going is None else (NOW + timedelta(seconds=going)).isoformat()
+    return {"metadata": {"deletionTimestamp": at}, "spec": spec}
+
+
+def left(vmi, pod=None, note=None):
+    return stopping.seconds_left(vmi, pod, note, now=NOW)
+
+
+async def test_a_guest_that_is_not_to_stop_has_all_its_time():
+    assert left(obj()) is left(obj(), obj()) is None
+
+
+async def test_a_guest_has_what_is_left_of_its_grace():
+    assert [left(obj(going=-10)), left(obj(going=-100)), left(obj(going=5))] == [20, 0, 30]
+    assert [left(obj(going=-10, terminationGracePeriodSeconds=each)) for each in (0, 60)] == [0, 50]
+
+
+async def test_a_guest_whose_pod_goes_has_what_the_pod_has_less_what_its_end_takes():
+    assert [left(obj(), obj(going=each)) for each in (90, 10)] == [60, 0]
+
+
+async def test_a_guest_whose_probe_failed_has_its_grace_from_then_on():
+    assert left(obj(), None, Note(NOW - timedelta(seconds=10), "it hangs")) == 20

@@ -18,7 +18,7 @@ from hotvirt.kube.events import EventKind, Recorder
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, PODS, SERVICE_ACCOUNTS, VMIS, VOLUMES
-from hotvirt.kube.times import Clock, parse
+from hotvirt.kube.times import Clock
 from hotvirt.node import (
     attachments,
     cards,
@@ -31,10 +31,11 @@ from hotvirt.node import (
     power,
     start,
     status,
+    stopping,
     unhealthy,
 )
 from hotvirt.node.cgroups import Cgroups
-from hotvirt.node.guest import Guest, kill
+from hotvirt.node.guest import Guest
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
 from hotvirt.node.ownwrites import OwnWrites
@@ -53,8 +54,6 @@ log = logging.getLogger(__name__)
 
 FINAL = ("Succeeded", "Failed")
 BY_CLAIM, BY_UID = "node-claim", "uid"
-STOP_MARGIN = 30
-"""Seconds that a pod may live longer than its guest is given to shut down (as the launcher pod is rendered)."""
 RETRY_START = 15.0
 RETRY_CARD = 3.0
 """Seconds between looks for a network that a card waits for, which no event tells of."""
@@ -155,7 +154,7 @@ class NodeAgent:
                     return DONE
                 if not place.launch.exists():  # QEMU runs, and its monitor does not answer
                     if self._time_to_stop(vmi, uid) == 0:
-                        kill(place)
+                        stopping.kill(place)
                     return await self._is_silent(vmi, error)
         if not self._lives(place) or _is_going(vmi):
             return DONE  # the pod's end is the pod runner's to tell
@@ -243,7 +242,7 @@ class NodeAgent:
             elif guest.stopping is None:
                 self._recorder.event(vmi, "Normal", "Deleted", "Signaled Deletion")
             # First, as a QEMU that hangs answers no question. A guest that has only lost its pod was not to end.
-            guest.shut_down(seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
+            stopping.shut_down(guest, seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
         noted = guest.noted() if seconds is None else None
         try:
             observed = noted or await guest.look()
@@ -335,18 +334,8 @@ class NodeAgent:
 
     def _time_to_stop(self, vmi: Document, uid: str) -> float | None:
         """Seconds the guest still has, when it is to stop; None when it is not."""
-        now = self._clock()
-        grace = vmi["spec"].get("terminationGracePeriodSeconds")
-        grace = 30 if grace is None else int(grace)
-        if (asked := parse(vmi["metadata"].get("deletionTimestamp"))) is not None:
-            left = grace - (now - asked).total_seconds()
-            return max(0.0, min(left, float(grace)))
-        pod = self._pod(vmi["metadata"]["namespace"], uid)
-        if pod is not None and (end := parse(pod["metadata"].get("deletionTimestamp"))) is not None:
-            return max(0.0, (end - now).total_seconds() - STOP_MARGIN)
-        if (note := unhealthy.read(self._places.pod(uid))) is not None:
-            return min(float(grace), max(0.0, grace - (now - note.since).total_seconds()))
-        return None
+        pod, note = self._pod(vmi["metadata"]["namespace"], uid), unhealthy.read(self._places.pod(uid))
+        return stopping.seconds_left(vmi, pod, note, now=self._clock())
 
     def _pod(self, namespace: str, uid: str) -> Document | None:
         found = self._pods.by_index(BY_UID, uid)
@@ -357,7 +346,7 @@ class NodeAgent:
         end = self._judged(vmi, guest.place, end)
         guest.place.outcome.write_text(end.phase)
         await self._finish(vmi, end)
-        await guest.quit(end.phase)
+        await stopping.dismiss(guest, end.phase)
         await self._let_go(key)
 
     async def _ended(self, key: Key, vmi: Document, place: PodPlace, why: str) -> None:

@@ -7,7 +7,6 @@ anew, which every qemu function allows. `poke` is called whenever something may 
 
 import asyncio
 import logging
-import signal
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,14 +16,12 @@ from msgspec import Struct, structs
 from hotvirt.node import clock, guestkernel
 from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podrunner import read_identity
 from hotvirt.qemu import state
 from hotvirt.qemu.errors import AgentError, AgentRefused, HotplugError, QemuError, QemuTimeout
 from hotvirt.qemu.guestagent import AgentInfo, GuestAgent
 from hotvirt.qemu.machine import AcceleratorKind
-from hotvirt.qemu.process import Process
 from hotvirt.qemu.progress import Progress, Report, pauses
-from hotvirt.qemu.qmp import Monitor, Subscription
+from hotvirt.qemu.qmp import Monitor
 from hotvirt.qemu.state import DiskState, Observed
 
 T = TypeVar("T")
@@ -36,11 +33,7 @@ AGENT_PORT = "agent-port"
 RETRY = 20.0
 RETRIES = {"GuestUses": 3.0, "NetworkNotFound": 3.0, "GuestNeedsMemory": 5.0, "MemoryInUse": 300.0}
 """Seconds by the reason: what a person may end at any moment, and what was tried long enough."""
-PRESS_AGAIN = 3.0
 LOOK = 10.0
-HASTENED = 1.0
-KILL_AFTER = 10.0
-"""Seconds beyond the guest's own for QEMU to end."""
 SETTLES = (1.0, 4.0, 15.0, 60.0)
 """Pauses between looks at a guest that has just started."""
 RECOUNT_EVERY = 5.0
@@ -110,14 +103,16 @@ class Guest:
         self.is_freezing = False
         """Whether it is being asked to freeze its filesystems."""
         self.stopping: asyncio.Task[None] | None = None
+        """Sees to its end, once that was asked for (`hotvirt.node.stopping`)."""
         self.poke = poke
+        self.stops_by = 0.0
         self._greeting: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
         self._recounting: asyncio.Task[None] | None = None
         self._stood_still = False
         """Whether its clock is slow by the time that it stood still, as far as nobody has told its agent."""
         self._clock: asyncio.Task[None] | None = None
-        self._recount_at = self._stops_by = 0.0
+        self._recount_at = 0.0
         self._tasks = [asyncio.create_task(self._follow(), name=f"guest-events {uid}")]
         self._look_again_at = asyncio.get_running_loop().call_later(GREETING, self._count_as_heard)
         self.greet()
@@ -374,66 +369,6 @@ class Guest:
             log.info("%s of %s: %s", kind, self.monitor.name, job.error)
         self.poke()
 
-    def shut_down(self, *, seconds: float, else_: str = "Succeeded") -> None:
-        """Ask the guest to power off; after `seconds` its power is cut, and a QEMU that does not even take that is
-        killed: then its outcome is `else_`. It shows as run state `shutdown`, or as the end of QEMU. Asked again with
-        less time, that counts."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        if self.stopping is not None and not self.stopping.done():
-            if deadline > self._stops_by - HASTENED:
-                return
-            self.stopping.cancel()
-        self._stops_by = deadline
-        self.stopping = asyncio.create_task(self._shut_down(seconds, else_), name=f"guest-stop {self.uid}")
-
-    async def _shut_down(self, seconds: float, else_: str) -> None:
-        try:
-            async with asyncio.timeout(seconds + KILL_AFTER):
-                if not await self._powers_off(seconds):
-                    self.place.cut_off.touch()
-                    await self.quit(else_)
-                    await asyncio.wait([self.monitor.closed])
-        except TimeoutError:
-            log.warning("QEMU of %s does not answer and has to go: killing it", self.monitor.name)
-            kill(self.place, else_)
-        except (QemuError, FileNotFoundError):
-            pass  # it is gone, or even its pod's directory: that is what was wanted
-        finally:
-            self.poke()
-
-    async def _powers_off(self, seconds: float) -> bool:
-        """Whether the guest did so by itself."""
-        try:
-            with self.monitor.events("SHUTDOWN") as events:
-                status = await state.read_status(self.monitor)
-                if status == "paused":
-                    await self.monitor.execute("cont")
-                return status in ("running", "paused") and await self._goes_down(events, seconds)
-        except QemuTimeout:
-            return False
-
-    async def _goes_down(self, events: Subscription, seconds: float) -> bool:
-        """Whether the guest powered off in time. Asked again and again: a guest that still boots hears nothing yet."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        if seconds and self.view is not None and self.view.frozen:
-            await _thaw(self.agent)  # or it cannot write what it has to
-        while (left := deadline - loop.time()) > 0:
-            await self.monitor.execute("system_powerdown")
-            if (agent := self.answering) is not None:
-                await _ask_agent(agent)
-            if await events.get_within(min(left, PRESS_AGAIN)) is not None:
-                return True
-        return False
-
-    async def quit(self, outcome: str) -> None:
-        """End QEMU. The outcome is noted first: whoever looks later must know how it ended."""
-        self.place.outcome.write_text(outcome)
-        try:
-            await self.monitor.execute("quit", timeout=5)
-        except QemuError as error:
-            log.debug("quit: %s", error)
-
     async def close(self) -> None:
         helpers = [*self._tasks, self._greeting, self._settling, self._recounting, self._clock, self.stopping]
         for task in [*helpers, *(job.task for job in self.jobs.values())]:
@@ -450,33 +385,8 @@ def fresh(guest: Guest, kind: str, observed: Observed) -> Observed | None:
     return None if observed.is_noted or (job is not None and job.is_running) else observed
 
 
-def kill(place: PodPlace, outcome: str = "Succeeded") -> None:
-    """End a pod's process that was to stop. Its pod is told of it by whoever watches the process."""
-    identity = read_identity(place.pid)
-    process = Process.open(identity) if identity else None
-    if process is not None:
-        with process:
-            place.cut_off.touch()
-            place.outcome.write_text(outcome)
-            process.send(signal.SIGKILL)
-
-
 async def _unless_refused(call: Awaitable[T]) -> T | None:
     try:
         return await call
     except AgentRefused:
         return None
-
-
-async def _thaw(agent: GuestAgent) -> None:
-    try:
-        await agent.fsfreeze_thaw()
-    except AgentError as error:
-        log.debug("guest-fsfreeze-thaw: %s", error)
-
-
-async def _ask_agent(agent: GuestAgent) -> None:
-    try:
-        await agent.shutdown()
-    except AgentError as error:
-        log.debug("guest-shutdown: %s", error)

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 from hotvirt.kube.errors import Conflict, InternalError
 from hotvirt.kube.times import parse, stamp
-from hotvirt.node.guest import PRESS_AGAIN, Guest
+from hotvirt.node.guest import Guest
 from hotvirt.node.places import PodPlace
 from hotvirt.node.status import STOPPED
+from hotvirt.node.stopping import PRESS_AGAIN
 from hotvirt.qemu.errors import AgentError, QemuError, QemuTimeout
 
 REBOOT_WITHIN = timedelta(seconds=90)
