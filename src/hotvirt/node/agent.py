@@ -10,24 +10,24 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from hotvirt.api import configuration, disks, quantity
+from hotvirt.api import configuration, quantity
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
-from hotvirt.kube.events import EventKind, Recorder
+from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result
-from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, PODS, SERVICE_ACCOUNTS, VMIS, VOLUMES
+from hotvirt.kube.resources import VMIS
 from hotvirt.kube.times import Clock
 from hotvirt.node import (
     attachments,
     cards,
     changes,
     consolelog,
-    contents,
     freezing,
     holding,
     keptmemory,
+    newstatus,
     power,
     start,
     status,
@@ -44,6 +44,7 @@ from hotvirt.node.podrunner import read_identity, read_outcome
 from hotvirt.node.pulls import REASONS as PULL_REASONS
 from hotvirt.node.pulls import Pulls
 from hotvirt.node.seen import Seen
+from hotvirt.node.surroundings import Surroundings, instance_of
 from hotvirt.node.volumes import IN_USE, VolumeError, Volumes
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import QemuError, QemuTimeout
@@ -53,7 +54,6 @@ from hotvirt.qemu.state import Observed
 log = logging.getLogger(__name__)
 
 FINAL = ("Succeeded", "Failed")
-BY_CLAIM, BY_UID = "node-claim", "uid"
 RETRY_START = 15.0
 RETRY_CARD = 3.0
 """Seconds between looks for a network that a card waits for, which no event tells of."""
@@ -70,25 +70,21 @@ class NodeAgent:
         self._console_logs = consolelog.ConsoleLogs()
         self._client, self._facts, self._places = client, facts, places
         self._network, self._recorder, self._clock = network, recorder, clock
-        self._vmis, self._pods = informers.of(VMIS), informers.of(PODS)
-        self._claims, self._pvs = informers.of(CLAIMS), informers.of(VOLUMES)
-        self._kubevirts = informers.of(KUBEVIRTS)
+        self._around = Surroundings(client, informers, has_guest=lambda key: key in self.guests)
+        self._vmis = self._around.vmis
         pulls = Pulls(places.images, say=recorder.event, wake=lambda vmi: self._poked(key_of(vmi)))
         self._volumes = Volumes(places, pulls)
         self.guests: dict[Key, Guest] = {}
         self._moved = asyncio.Event()  # replaced whenever it is set
-        self._vmis.add_index(BY_CLAIM, _claim_keys)
-        self._pods.add_index(BY_UID, lambda pod: [pod["metadata"]["uid"]])
         self.controller = Controller("node-agent", self.reconcile, workers=16)
         self._own = OwnWrites(self.controller.queue.add)
         """Writes of a status that change nothing of what is to be done."""
         self.controller.watch(self._vmis, when=lambda change: not self._own.is_own(change))
-        self.controller.watch(self._pods, _instance_of, when=lambda change: change.new is None or _is_going(change.new))
-        self.controller.watch(self._pods, self._waiting_for, when=_has_ended)
-        self.controller.watch(
-            self._claims, lambda claim: map(key_of, self._vmis.by_index(BY_CLAIM, str(key_of(claim))))
-        )
-        self.controller.watch(self._pvs, self._using)
+        pods = self._around.pods
+        self.controller.watch(pods, instance_of, when=lambda change: change.new is None or _is_going(change.new))
+        self.controller.watch(pods, self._around.users_of_its_claims, when=_has_ended)
+        self.controller.watch(self._around.claims, self._around.users_of_claim)
+        self.controller.watch(self._around.volumes, self._around.users_of_volume)
 
     async def close(self) -> None:
         """Let go of all guests; they run on."""
@@ -116,7 +112,7 @@ class NodeAgent:
 
     def address_of(self, guest: Guest, namespace: str) -> str:
         """Of its pod, "" when the pod has none (any more)."""
-        return str(((self._pod(namespace, guest.uid) or {}).get("status") or {}).get("podIP") or "")
+        return self._around.address(namespace, guest.uid)
 
     def _tell_waiting(self) -> None:
         self._moved.set()
@@ -161,9 +157,7 @@ class NodeAgent:
         return await self._start(key, vmi, place, uid)
 
     async def _start(self, key: Key, vmi: Document, place: PodPlace, uid: str) -> Result:
-        pod = self._pod(key.namespace, uid)
-        address = ((pod or {}).get("status") or {}).get("podIP")
-        if not address:
+        if not (address := self._around.address(key.namespace, uid)):
             return DONE  # the pods' cache lags; its next event brings this up again
         for image in self._volumes.to_build(vmi):
             message = f"building image {image} on this machine before its first use, which can take minutes"
@@ -171,9 +165,9 @@ class NodeAgent:
         try:
             said = await start.start(
                 vmi, place, uid=uid, address=address, facts=self._facts, network=self._network,
-                attachment=self._attachment(vmi), volumes=self._volumes, lookup=self._lookup(key, uid),
+                attachment=self._around.attachment(vmi), volumes=self._volumes, lookup=self._around.lookup(key, uid),
                 now=self._clock(), cgroups=self._cgroups,
-                smbios=configuration.of(self._kubevirt()).get("smbios"), console_log=self._console_log(vmi),
+                smbios=configuration.of(self._around.kubevirt()).get("smbios"), console_log=self._console_log(vmi),
             )  # fmt: skip
             if said:
                 self._recorder.event(vmi, "Warning", "MemoryNotResumed", f"the guest boots from its disks: {said}")
@@ -279,23 +273,21 @@ class NodeAgent:
             guest.recount()
             changes.memory(vmi, guest, observed, now=self._clock())
             changes.vcpus(vmi, guest, observed, now=self._clock())
-            lookup = self._lookup(key_of(vmi), guest.uid)
+            lookup = self._around.lookup(key_of(vmi), guest.uid)
             waiting = await attachments.volumes(vmi, guest, observed, self._volumes, lookup)
-            unplugged = await cards.cards(vmi, guest, observed, self._network, self._attachment(vmi))
+            unplugged = await cards.cards(vmi, guest, observed, self._network, self._around.attachment(vmi))
         seen = Seen(
             observed=observed, view=guest.view, vcpus=guest.vcpus if guest.has_parked else None,
             settled=guest.settled, jobs=guest.jobs, volume_errors=waiting, kernel=guest.kernel,
-            claims=self._claims_of(vmi), links=guest.links, card_errors=unplugged, unheard=guest.is_unheard,
+            claims=self._around.claims_of(vmi), links=guest.links, card_errors=unplugged, unheard=guest.is_unheard,
             held=holding.held(guest.place),
         )  # fmt: skip
-        pod = self._pod(vmi["metadata"]["namespace"], guest.uid) or {}
+        pod = self._around.pod(vmi["metadata"]["namespace"], guest.uid) or {}
         ready = conditions.is_true((pod.get("status") or {}).get("conditions"), "Ready")
         patch = status.running(vmi, seen, self._facts, now=self._clock(), pod_ready=ready)
         if patch is not None:
-            if patch["status"].get("phase") == "Running":
-                self._recorder.event(vmi, "Normal", "Created", "VirtualMachineInstance defined.")
-                self._recorder.event(vmi, "Normal", "Started", "VirtualMachineInstance started.")
-            self._tell(vmi, patch)
+            for event in newstatus.events(vmi, patch):
+                self._recorder.event(vmi, *event)
             await self._patch(vmi, patch)
         again = [job.retry_at for job in guest.jobs.values() if job.error is not None and not job.is_running]
         moment = asyncio.get_running_loop().time()
@@ -306,40 +298,12 @@ class NodeAgent:
         again += [moment + seconds for seconds in later if seconds is not None]
         return Result(requeue_after=max(0.1, min(again) - moment)) if again else DONE
 
-    def _tell(self, vmi: Document, patch: Document) -> None:
-        """Events for a guest that stands still or goes on, and for volumes that came to a new phase, as KubeVirt
-        records them."""
-        was, new = (vmi.get("status") or {}).get("conditions"), patch["status"].get("conditions")
-        if new is not None and (still := conditions.is_true(new, "Paused")) != conditions.is_true(was, "Paused"):
-            said = ("Paused", "the guest stands still") if still else ("Resumed", "the guest goes on")
-            self._recorder.event(vmi, "Normal", *said)
-        old = {v["name"]: v for v in (vmi.get("status") or {}).get("volumeStatus") or ()}
-        after = {v["name"]: v for v in patch["status"].get("volumeStatus", ())}
-        for name, entry in after.items():
-            before = old.get(name) or {}
-            phase, reason = entry.get("phase"), entry.get("reason")
-            if phase and (phase, reason) != (before.get("phase"), before.get("reason")):
-                refused = phase == "Failed" or (phase == "Detaching" and reason != "Detaching")
-                kind: EventKind = "Warning" if refused else "Normal"
-                self._recorder.event(vmi, kind, reason or phase, f"volume {name}: {entry.get('message', phase)}")
-            if 0 < (had := before.get("size") or 0) < (has := entry.get("size") or 0):
-                words = f"volume {name} grew from {quantity.format_bytes(had)} to {quantity.format_bytes(has)}"
-                self._recorder.event(vmi, "Normal", "VolumeGrown", words)
-        if "volumeStatus" in patch["status"]:
-            for name, before in old.items():
-                if name not in after and before.get("phase") is not None:
-                    self._recorder.event(vmi, "Normal", "VolumeUnplugged", f"volume {name} was taken from the guest")
-
     # Ends
 
     def _time_to_stop(self, vmi: Document, uid: str) -> float | None:
         """Seconds the guest still has, when it is to stop; None when it is not."""
-        pod, note = self._pod(vmi["metadata"]["namespace"], uid), unhealthy.read(self._places.pod(uid))
+        pod, note = self._around.pod(vmi["metadata"]["namespace"], uid), unhealthy.read(self._places.pod(uid))
         return stopping.seconds_left(vmi, pod, note, now=self._clock())
-
-    def _pod(self, namespace: str, uid: str) -> Document | None:
-        found = self._pods.by_index(BY_UID, uid)
-        return found[0] if found and found[0]["metadata"]["namespace"] == namespace else None
 
     async def _over(self, key: Key, vmi: Document, guest: Guest, end: status.End) -> None:
         """The guest has stopped and QEMU waits to be dismissed."""
@@ -361,7 +325,7 @@ class NodeAgent:
                 place.outcome.write_text(end.phase)
             except FileNotFoundError:
                 pass  # the pod was cleaned up already
-        pod = self._pod(key.namespace, place.directory.name)
+        pod = self._around.pod(key.namespace, place.directory.name)
         if not noted and not _is_going(vmi) and (pod is None or _is_going(pod)):
             end = status.WITHOUT_POD
         await self._finish(vmi, self._judged(vmi, place, end))
@@ -386,71 +350,9 @@ class NodeAgent:
         identity = read_identity(place.pid)
         return identity is not None and alive(identity)
 
-    def _kubevirt(self) -> Document | None:
-        return next(iter(self._kubevirts.list()), None)
-
     def _console_log(self, vmi: Document) -> Callable[[PodPlace], int] | None:
-        options = configuration.of(self._kubevirt()).get("virtualMachineOptions") or {}
+        options = configuration.of(self._around.kubevirt()).get("virtualMachineOptions") or {}
         return self._console_logs.writer if consolelog.is_wanted(vmi["spec"], options) else None
-
-    def _lookup(self, key: Key, uid: str) -> Callable[[str, str], "asyncio.Future[Document | None]"]:
-        namespace = key.namespace
-
-        async def look(kind: str, name: str) -> Document | None:
-            if kind == "user":
-                return next((vmi for vmi in self._users_of(namespace, name) if key_of(vmi) != key), None)
-            if kind == "claim":
-                return self._claims.get(name, namespace)
-            if kind == "volume":
-                return self._pvs.get(name)
-            if kind == "kubevirt":
-                return self._kubevirt()
-            pod = self._pod(namespace, uid)
-            if kind == "pod":
-                return pod
-            try:
-                if kind == "token":
-                    request = contents.token_request(pod)
-                    made = await self._client.post(SERVICE_ACCOUNTS, name, "token", request, namespace)
-                    return dict(made["status"])
-                return await self._client.get(contents.OBJECTS[kind], name, namespace)
-            except NotFound:
-                return None
-
-        return look  # type: ignore[return-value]
-
-    def _users_of(self, namespace: str, claim: str) -> list[Document]:
-        """Instances that name a claim, those with a guest first."""
-        found = self._vmis.by_index(BY_CLAIM, str(Key(namespace, claim)))
-        return sorted(found, key=lambda vmi: key_of(vmi) not in self.guests)
-
-    def _attachment(self, vmi: Document) -> cards.Attachment:
-        async def look(name: str) -> Document | None:
-            try:
-                return await self._client.get(ATTACHMENTS, name, vmi["metadata"]["namespace"])
-            except NotFound:
-                return None
-
-        return look
-
-    def _claims_of(self, vmi: Document) -> dict[str, Document]:
-        """Volume name -> its claim, of those there are."""
-        namespace = vmi["metadata"]["namespace"]
-        named = {v["name"]: disks.claim(v) for v in vmi["spec"].get("volumes") or ()}
-        found = {name: self._claims.get(claim, namespace) for name, claim in named.items() if claim}
-        return {name: claim for name, claim in found.items() if claim is not None}
-
-    def _using(self, volume: Document) -> list[Key]:
-        """Instances with the claim that a PersistentVolume is for."""
-        reference = volume["spec"].get("claimRef") or {}
-        claim = Key(reference.get("namespace") or "", reference.get("name") or "")
-        return [key_of(vmi) for vmi in self._vmis.by_index(BY_CLAIM, str(claim))]
-
-    def _waiting_for(self, pod: Document) -> set[Key]:
-        """Instances that name a claim of a pod."""
-        claims = [(v.get("persistentVolumeClaim") or {}).get("claimName") for v in pod["spec"].get("volumes") or ()]
-        namespace = pod["metadata"]["namespace"]
-        return {key_of(vmi) for claim in claims if claim for vmi in self._users_of(namespace, claim)}
 
     async def _patch(self, vmi: Document, patch: Document) -> None:
         metadata, key = vmi["metadata"], key_of(vmi)
@@ -484,20 +386,6 @@ def is_awaited(vmi: Document | None, guest: Guest | None, *, answering: bool) ->
 
 def _is_going(obj: Document) -> bool:
     return bool(obj["metadata"].get("deletionTimestamp"))
-
-
-def _instance_of(pod: Document) -> list[Key]:
-    metadata = pod["metadata"]
-    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), None)
-    if owner is None or owner.get("kind") != "VirtualMachineInstance":
-        return []
-    return [Key(metadata["namespace"], owner["name"])]
-
-
-def _claim_keys(vmi: Document) -> list[str]:
-    namespace = vmi["metadata"].get("namespace") or ""
-    names = [disks.claim(volume) for volume in vmi["spec"].get("volumes") or ()]
-    return [str(Key(namespace, name)) for name in names if name]
 
 
 def _addressed(vmi: Document, address: str) -> Document:

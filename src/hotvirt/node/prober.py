@@ -18,12 +18,13 @@ from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Change, Informer, Key, key_of
 from hotvirt.kube.times import Clock, parse
 from hotvirt.node import probes, unhealthy
-from hotvirt.node.agent import BY_UID, NodeAgent
+from hotvirt.node.agent import NodeAgent
 from hotvirt.node.network import of_the_pod
 from hotvirt.node.places import Places
 from hotvirt.node.podrunner import COMPUTE
 from hotvirt.node.probes import Answer, Probe, Track
 from hotvirt.node.probing import Way, ask
+from hotvirt.node.surroundings import BY_UID
 
 log = logging.getLogger(__name__)
 

@@ -39,13 +39,14 @@ from hotvirt.kube.resources import (
 from hotvirt.kube.times import Clock, parse, stamp
 from hotvirt.node import instants, keptmemory, machinestate
 from hotvirt.node import snapshotcopies as copies
-from hotvirt.node.agent import BY_CLAIM, NodeAgent
+from hotvirt.node.agent import NodeAgent
 from hotvirt.node.directoryclaims import KEEP_FREE
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import Places
 from hotvirt.node.snapshotcopies import Source
 from hotvirt.node.snapshotfiles import About, DiskAbout, Group, allocated, by_handle, found, handle, root
 from hotvirt.node.snapshotobjects import PROTECTION, content_name, group_of, members, volume_snapshot_content
+from hotvirt.node.surroundings import BY_CLAIM
 from hotvirt.node.volumes import CLAIM_FILES, OWNED, PROVISIONER
 from hotvirt.qemu import backup, locks
 from hotvirt.qemu.errors import HotplugError, QemuError
