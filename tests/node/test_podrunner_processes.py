@@ -17,7 +17,8 @@ from hotvirt.kube.resources import PODS
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.network import UserNetwork
 from hotvirt.node.places import Places
-from hotvirt.node.podrunner import PodRunner, read_identity
+from hotvirt.node.podprocess import read_identity
+from hotvirt.node.podrunner import PodRunner
 from hotvirt.qemu.process import alive
 
 _path = Path(__file__).parents[1] / "kube" / "memory_api.py"

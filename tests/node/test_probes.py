@@ -8,7 +8,7 @@ import pytest
 
 from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Change, Key
-from hotvirt.node import podrunner, probes, probing, status, unhealthy
+from hotvirt.node import podstatus, probes, probing, status, unhealthy
 from hotvirt.node.places import Places
 from hotvirt.node.prober import Prober
 from hotvirt.node.probes import Answer, Exec, Http, Ping, Probe, Tcp, Track
@@ -228,22 +228,22 @@ def test_the_pod_is_ready_as_its_probe_says():
         "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "compute", "readinessProbe": {"exec": {}}}]},
     }  # fmt: skip
-    assert podrunner.is_ready(pod, None) is False
-    assert podrunner.is_ready({**pod, "spec": {"containers": [{"name": "compute"}]}}, None) is True
-    pod["status"] = podrunner.running(pod, "10.0.0.2", NOW, ready=False)
+    assert podstatus.is_ready(pod, None) is False
+    assert podstatus.is_ready({**pod, "spec": {"containers": [{"name": "compute"}]}}, None) is True
+    pod["status"] = podstatus.running(pod, "10.0.0.2", NOW, ready=False)
     found = {c["type"]: (c["status"], c.get("reason")) for c in pod["status"]["conditions"]}
     assert found["Ready"] == found["ContainersReady"] == ("False", "ContainersNotReady")
     assert [(c["ready"], c["started"]) for c in pod["status"]["containerStatuses"]] == [(False, True)]
-    assert podrunner.readiness(pod, NOW + timedelta(seconds=9), ready=False) is None
+    assert podstatus.readiness(pod, NOW + timedelta(seconds=9), ready=False) is None
 
-    now = podrunner.readiness(pod, NOW, ready=True)
+    now = podstatus.readiness(pod, NOW, ready=True)
     assert {c["type"]: c["status"] for c in now["conditions"]}["Ready"] == "True"
     assert now["containerStatuses"][0]["ready"] is True
     pod["status"] |= now
-    assert podrunner.is_ready(pod, None) is True  # as an earlier home was told
-    assert podrunner.is_ready(pod, False) is False
-    assert podrunner.readiness(pod, NOW, ready=True) is None
-    assert podrunner.readiness(pod, NOW, ready=False)["containerStatuses"][0]["ready"] is False
+    assert podstatus.is_ready(pod, None) is True  # as an earlier home was told
+    assert podstatus.is_ready(pod, False) is False
+    assert podstatus.readiness(pod, NOW, ready=True) is None
+    assert podstatus.readiness(pod, NOW, ready=False)["containerStatuses"][0]["ready"] is False
 
 
 def test_the_end_of_a_guest_that_was_not_alive():

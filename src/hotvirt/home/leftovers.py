@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podrunner import holders, read_identity
+from hotvirt.node.podprocess import holders, read_identity
 from hotvirt.qemu.errors import QemuError
 from hotvirt.qemu.process import Identity, Process
 from hotvirt.qemu.qmp import Monitor, Subscription

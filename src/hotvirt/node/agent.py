@@ -40,7 +40,7 @@ from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
 from hotvirt.node.ownwrites import OwnWrites
 from hotvirt.node.places import Places, PodPlace
-from hotvirt.node.podrunner import read_identity, read_outcome
+from hotvirt.node.podprocess import read_identity, read_outcome
 from hotvirt.node.pulls import REASONS as PULL_REASONS
 from hotvirt.node.pulls import Pulls
 from hotvirt.node.seen import Seen

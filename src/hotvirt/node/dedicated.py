@@ -24,7 +24,7 @@ from hotvirt.node import render
 from hotvirt.node.agent import NodeAgent
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import Places, PodPlace
-from hotvirt.node.podrunner import holders, read_identity
+from hotvirt.node.podprocess import holders, read_identity
 from hotvirt.preconditions.room import FINAL, SHARED_CPUS
 from hotvirt.qemu.errors import QemuError
 from hotvirt.qemu.process import alive

@@ -23,7 +23,7 @@ from hotvirt.api import disks as api_disks
 from hotvirt.kube.client import Document
 from hotvirt.node import contents, helper, servedfiles
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podrunner import holders
+from hotvirt.node.podprocess import holders
 from hotvirt.node.volumes import IN_USE, OWNED, PROVISIONER, Lookup, VolumeError, Volumes
 from hotvirt.qemu import launch, receiver
 from hotvirt.qemu.errors import LaunchError

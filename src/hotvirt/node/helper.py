@@ -1,6 +1,6 @@
 """A process beside a guest's QEMU (its TPM, the server of one of its file systems), started as QEMU is: by a launch
 receiver, so that it has its own user, no rights to gain, and none of the home's descriptors. It outlives the home, ends
-by itself when QEMU's end of its socket closes, and is killed with its pod in any case (`podrunner.holders`).
+by itself when QEMU's end of its socket closes, and is killed with its pod in any case (`podprocess.holders`).
 """
 
 import asyncio

@@ -27,7 +27,7 @@ from hotvirt.kube.podstreams import Command, Output
 from hotvirt.node import oom, podexec_child
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podrunner import read_identity
+from hotvirt.node.podprocess import read_identity
 from hotvirt.qemu.process import Identity, alive
 
 CHUNK = 32 << 10

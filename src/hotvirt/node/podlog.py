@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podrunner import read_identity
+from hotvirt.node.podprocess import read_identity
 from hotvirt.qemu.process import Process
 
 CHUNK = 32 << 10

@@ -11,32 +11,28 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
 from typing import NoReturn
 
-from msgspec import DecodeError, json
+from msgspec import json
 
-from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.informer import Change, Informer, Key
 from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import PODS
-from hotvirt.kube.times import Clock, parse, stamp
-from hotvirt.node import oom
+from hotvirt.kube.times import Clock, parse
+from hotvirt.node import oom, podstatus
 from hotvirt.node.cgroups import Cgroups, Limits, limits, requested
 from hotvirt.node.network import Network
-from hotvirt.node.places import Places, PodPlace
+from hotvirt.node.places import Places
+from hotvirt.node.podprocess import holders, read_identity, read_outcome
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import QemuError
-from hotvirt.qemu.process import Identity, Process
+from hotvirt.qemu.process import Process
 
 log = logging.getLogger(__name__)
 
 LAUNCHER = "virt-launcher"
-COMPUTE = "compute"
-UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
 FINAL = ("Succeeded", "Failed")
 TEND = 60.0
 
@@ -103,10 +99,10 @@ class PodRunner:
             self._cgroups.join(uid, process.identity.pid, millis=requested(pod))
             self._limits[uid] = Limits()
         held = self._confine(pod, process)
-        ready = is_ready(pod, self.readiness(uid))
+        ready = podstatus.is_ready(pod, self.readiness(uid))
         if status.get("phase") != "Running":
-            await self._patch_status(pod, running(pod, self._address(pod), self._clock(), ready=ready))
-        elif (found := readiness(pod, self._clock(), ready=ready)) is not None:
+            await self._patch_status(pod, podstatus.running(pod, self._address(pod), self._clock(), ready=ready))
+        elif (found := podstatus.readiness(pod, self._clock(), ready=ready)) is not None:
             await self._patch_status(pod, found, version=pod["metadata"]["resourceVersion"])
         return DONE if held else Result(requeue_after=TEND)
 
@@ -205,7 +201,7 @@ class PodRunner:
     async def _finish(self, pod: Document) -> None:
         uid = pod["metadata"]["uid"]
         place = self._places.pod(uid)
-        patch = ended(
+        patch = podstatus.ended(
             pod, outcome=read_outcome(place), code=self._exits.get(uid), log_tail=launch.read_log(place.log),
             now=self._clock(), ran_out_of_memory=self._cgroups.ran_out_of_memory(uid),
         )  # fmt: skip
@@ -261,144 +257,3 @@ class PodRunner:
             if (change.old or {}).get("spec", {}).get("nodeName") == self._node:
                 self._gone.setdefault(Key(metadata["namespace"], metadata["name"]), set()).add(metadata["uid"])
                 self.controller.queue.add(Key(metadata["namespace"], metadata["name"]))
-
-
-def read_identity(path: Path) -> Identity | None:
-    try:
-        return json.decode(path.read_bytes(), type=Identity)
-    except (FileNotFoundError, DecodeError):
-        return None
-
-
-def read_outcome(place: PodPlace) -> str:
-    try:
-        return place.outcome.read_text().strip()
-    except FileNotFoundError:
-        return ""
-
-
-def holders(place: PodPlace, *, of: tuple[Path, ...] = ()) -> list[int]:
-    """Processes that have one of the pod's logs open (`of`: one of these): every one that was ever started for it,
-    noted or not."""
-    wanted, found = {str(log) for log in of or (place.log, *place.helper_logs)}, []
-    if not place.log.exists():
-        return []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                if os.readlink(process / "fd" / "2") in wanted:
-                    found.append(int(process.name))
-            except OSError:
-                continue
-    return found
-
-
-def is_ready(pod: Document, probed: bool | None) -> bool:
-    """Whether the pod's container is, by what its readiness probe says: without one it is, and before it said anything
-    it is as it was told to be."""
-    if probed is not None or "readinessProbe" not in pod["spec"]["containers"][0]:
-        return probed is not False
-    return any(
-        each.get("name") == COMPUTE and each.get("ready")
-        for each in (pod.get("status") or {}).get("containerStatuses") or ()
-    )
-
-
-def running(pod: Document, address: str, now: datetime, *, ready: bool = True) -> Document:
-    """Status of a pod whose process waits or runs. Pure."""
-    found = (pod.get("status") or {}).get("conditions")
-    for kind in ("PodScheduled", "Initialized", *gates(pod)):
-        found = conditions.put(found, kind, True, now=now)
-    for kind in ("ContainersReady", "Ready"):
-        found = conditions.put(found, kind, ready, now=now, **_unready(ready))
-    return {
-        "phase": "Running",
-        "podIP": address,
-        "podIPs": [{"ip": address}],
-        "hostIP": "127.0.0.1",
-        "startTime": stamp(now),
-        "conditions": found,
-        "containerStatuses": [{**_container(pod), **_started(now), "ready": ready}],
-        **_beside(pod, _started(now)),
-    }
-
-
-def _started(now: datetime) -> Document:
-    return {"ready": True, "started": True, "state": {"running": {"startedAt": stamp(now)}}}
-
-
-def _beside(pod: Document, state: Document) -> Document:
-    """Statuses of what runs beside the first container: nothing of its own, the home does its work."""
-    found = pod["spec"].get("initContainers") or ()
-    return {"initContainerStatuses": [{**_status_of(each), **state} for each in found]} if found else {}
-
-
-def gates(pod: Document) -> list[str]:
-    """Readiness gates that are open until a guest is paused. Others are for those who set them."""
-    found = [each.get("conditionType") for each in pod["spec"].get("readinessGates") or ()]
-    return [each for each in found if each == UNPAUSED]
-
-
-def readiness(pod: Document, now: datetime, *, ready: bool = True) -> Document | None:
-    """The status of a running pod with its container ready or not, and `Ready` as that and its readiness gates have it;
-    None when it is so. Pure."""
-    status = pod.get("status") or {}
-    found = list(status.get("conditions") or ())
-    asked = [str(each.get("conditionType")) for each in pod["spec"].get("readinessGates") or ()]
-    closed = [each for each in asked if not conditions.is_true(found, each)]
-    why = _unready(ready)
-    new = conditions.put(found, "ContainersReady", ready, now=now, **why)
-    if ready and closed:
-        words = f"these readiness gates are not True: {', '.join(closed)}"
-        why = {"reason": "ReadinessGatesNotReady", "message": words}
-    if conditions.is_true(found, "Ready") is not (ready and not closed) or not ready:
-        new = conditions.put(new, "Ready", ready and not closed, now=now, **why)
-    if new == found:
-        return None
-    old = status.get("containerStatuses") or ()
-    said = [{**each, "ready": ready} if each.get("name") == COMPUTE else each for each in old]
-    return {"conditions": new, **({"containerStatuses": said} if said != list(old) else {})}
-
-
-def _unready(ready: bool) -> dict[str, str]:
-    """Why a pod is not ready by its container, as a kubelet words it."""
-    if ready:
-        return {}
-    return {"reason": "ContainersNotReady", "message": f"containers with unready status: [{COMPUTE}]"}
-
-
-def ended(
-    pod: Document, *, outcome: str, code: int | None, log_tail: str, now: datetime, ran_out_of_memory: bool = False
-) -> Document:
-    """Status of a pod whose process is gone. What the node agent noted counts, else the exit status. Pure."""
-    phase = outcome or ("Succeeded" if code == 0 else "Failed")
-    found = (pod.get("status") or {}).get("conditions")
-    for kind in ("ContainersReady", "Ready"):
-        found = conditions.put(
-            found, kind, False, now=now, reason="PodCompleted" if phase == "Succeeded" else "PodFailed"
-        )
-    # As a kubelet has it: 137 for what ended while nobody looked.
-    exit_code = 137 if code is None and not outcome else code or 0
-    finished = {
-        "exitCode": 0 if phase == "Succeeded" else exit_code if exit_code >= 0 else 128 - exit_code,
-        "reason": "Completed" if phase == "Succeeded" else "OOMKilled" if ran_out_of_memory else "Error",
-        "message": log_tail[-1024:],
-        "finishedAt": stamp(now),
-    }
-    if code is not None and code < 0:
-        finished["signal"] = -code
-    return {
-        "phase": phase,
-        "conditions": found,
-        "containerStatuses": [{**_container(pod), "ready": False, "started": False, "state": {"terminated": finished}}],
-        **_beside(pod, {"ready": False, "started": False, "state": {"terminated": {
-            "exitCode": 0, "reason": "Completed", "finishedAt": finished["finishedAt"]}}}),
-    }  # fmt: skip
-
-
-def _container(pod: Document) -> Document:
-    return _status_of(pod["spec"]["containers"][0])
-
-
-def _status_of(container: Document) -> Document:
-    return {"name": container["name"], "image": container.get("image", ""), "imageID": "", "restartCount": 0}

@@ -21,7 +21,7 @@ from hotvirt.node import probes, unhealthy
 from hotvirt.node.agent import NodeAgent
 from hotvirt.node.network import of_the_pod
 from hotvirt.node.places import Places
-from hotvirt.node.podrunner import COMPUTE
+from hotvirt.node.podstatus import COMPUTE
 from hotvirt.node.probes import Answer, Probe, Track
 from hotvirt.node.probing import Way, ask
 from hotvirt.node.surroundings import BY_UID

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.node.guest import Guest
-from hotvirt.node.podrunner import read_identity
+from hotvirt.node.podprocess import read_identity
 from hotvirt.qemu import ids
 from hotvirt.qemu.errors import AgentError, QemuError
 from hotvirt.qemu.guestagent import GuestAgent

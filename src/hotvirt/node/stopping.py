@@ -13,7 +13,7 @@ from hotvirt.kube.client import Document
 from hotvirt.kube.times import parse
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podrunner import read_identity
+from hotvirt.node.podprocess import read_identity
 from hotvirt.node.unhealthy import Note
 from hotvirt.qemu import state
 from hotvirt.qemu.errors import AgentError, QemuError, QemuTimeout

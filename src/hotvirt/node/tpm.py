@@ -1,7 +1,7 @@
 """A guest's TPM 2.0: one swtpm process beside its QEMU, joined to it by a socket pair that nobody else can reach.
 
 swtpm ends by itself when QEMU's end of the socket closes, however QEMU ended and whether or not a home is there; the
-pod's cleaning up kills one that does not (it holds a log in the pod's directory, see `podrunner.holders`). It is
+pod's cleaning up kills one that does not (it holds a log in the pod's directory, see `podprocess.holders`). It is
 started as QEMU is, by a launch receiver, so that it has its own user, no rights to gain, and none of the home's
 descriptors. Its state is a directory that it is handed opened, and needs no path to.
 """
@@ -18,7 +18,7 @@ from msgspec import Struct
 from hotvirt.kube.client import Document
 from hotvirt.node import helper
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podrunner import holders
+from hotvirt.node.podprocess import holders
 from hotvirt.qemu.launch import Descriptors, Request
 
 PROGRAM, PACKAGE = "swtpm", "swtpm"

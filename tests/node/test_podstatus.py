@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hotvirt.node import podrunner
+from hotvirt.node import podprocess, podstatus
 from hotvirt.node.places import Places, PodPlace
 from hotvirt.qemu.process import Identity
 
@@ -18,7 +18,7 @@ POD = {
 
 
 def test_running():
-    found = podrunner.running(POD, "10.213.0.2", NOW)
+    found = podstatus.running(POD, "10.213.0.2", NOW)
     conditions = {c["type"]: (c["status"], c["lastTransitionTime"]) for c in found.pop("conditions")}
     assert conditions == {
         "PodScheduled": ("True", "earlier"), "Initialized": ("True", T), "ContainersReady": ("True", T),
@@ -54,7 +54,7 @@ ENDS = {
 
 @pytest.mark.parametrize(("outcome", "code", "phase", "exit_code", "signal"), ENDS.values(), ids=ENDS)
 def test_ended(outcome, code, phase, exit_code, signal):
-    found = podrunner.ended(POD, outcome=outcome, code=code, log_tail="qemu: no", now=NOW)
+    found = podstatus.ended(POD, outcome=outcome, code=code, log_tail="qemu: no", now=NOW)
     assert found["phase"] == phase
     finished = found["containerStatuses"][0]["state"]["terminated"]
     assert (finished["exitCode"], finished.get("signal")) == (exit_code, signal)
@@ -68,32 +68,32 @@ def test_ended(outcome, code, phase, exit_code, signal):
 
 GATED = {
     **POD,
-    "spec": {**POD["spec"], "readinessGates": [{"conditionType": podrunner.UNPAUSED}, {"conditionType": "x/y"}]},
+    "spec": {**POD["spec"], "readinessGates": [{"conditionType": podstatus.UNPAUSED}, {"conditionType": "x/y"}]},
 }
 
 
 def test_a_running_pod_is_ready_as_its_gates_are():
     def pod(**gates):
-        found = {"ContainersReady": "True", "Ready": "True", podrunner.UNPAUSED: "True", "x/y": "True"} | gates
+        found = {"ContainersReady": "True", "Ready": "True", podstatus.UNPAUSED: "True", "x/y": "True"} | gates
         return {**GATED, "status": {"conditions": [{"type": kind, "status": is_} for kind, is_ in found.items()]}}
 
-    assert podrunner.readiness(pod(), NOW) is None
-    for gate in (podrunner.UNPAUSED, "x/y"):
-        found = {c["type"]: c for c in podrunner.readiness(pod(**{gate: "False"}), NOW)["conditions"]}["Ready"]
+    assert podstatus.readiness(pod(), NOW) is None
+    for gate in (podstatus.UNPAUSED, "x/y"):
+        found = {c["type"]: c for c in podstatus.readiness(pod(**{gate: "False"}), NOW)["conditions"]}["Ready"]
         assert (found["status"], found["reason"]) == ("False", "ReadinessGatesNotReady")
         assert gate in found["message"]
-    assert podrunner.readiness(pod(Ready="False", **{"x/y": "False"}), NOW) is None
-    again = {c["type"]: c for c in podrunner.readiness(pod(Ready="False"), NOW)["conditions"]}["Ready"]
+    assert podstatus.readiness(pod(Ready="False", **{"x/y": "False"}), NOW) is None
+    again = {c["type"]: c for c in podstatus.readiness(pod(Ready="False"), NOW)["conditions"]}["Ready"]
     assert (again["status"], again.get("reason")) == ("True", None)
 
 
 def test_the_gate_of_pausing_is_open_from_the_start_and_others_are_not_ours():
-    found = {c["type"]: c["status"] for c in podrunner.running(GATED, "10.0.0.1", NOW)["conditions"]}
-    assert (found[podrunner.UNPAUSED], found.get("x/y")) == ("True", None)
+    found = {c["type"]: c["status"] for c in podstatus.running(GATED, "10.0.0.1", NOW)["conditions"]}
+    assert (found[podstatus.UNPAUSED], found.get("x/y")) == ("True", None)
 
 
 def test_a_long_log_is_cut_to_its_end():
-    found = podrunner.ended(POD, outcome="", code=1, log_tail="x" * 5000 + "the end", now=NOW)
+    found = podstatus.ended(POD, outcome="", code=1, log_tail="x" * 5000 + "the end", now=NOW)
     message = found["containerStatuses"][0]["state"]["terminated"]["message"]
     assert len(message) == 1024
     assert message.endswith("the end")
@@ -113,28 +113,28 @@ def test_a_places_sockets_stay_short(place):
 
 
 def test_an_identity_is_read_or_none(place):
-    assert podrunner.read_identity(place.pid) is None
+    assert podprocess.read_identity(place.pid) is None
     place.pid.write_text('{"pid": 12, "start_ti')
-    assert podrunner.read_identity(place.pid) is None
+    assert podprocess.read_identity(place.pid) is None
     place.pid.write_text("[]")
-    assert podrunner.read_identity(place.pid) is None
+    assert podprocess.read_identity(place.pid) is None
     from msgspec import json
 
     identity = Identity(12, 345)
     place.pid.write_bytes(json.encode(identity))
-    assert podrunner.read_identity(place.pid) == identity
+    assert podprocess.read_identity(place.pid) == identity
 
 
 def test_an_outcome_is_read_or_empty(place):
-    assert podrunner.read_outcome(place) == ""
+    assert podprocess.read_outcome(place) == ""
     place.outcome.write_text("Failed\n")
-    assert podrunner.read_outcome(place) == "Failed"
+    assert podprocess.read_outcome(place) == "Failed"
 
 
 def test_nobody_holds_the_log_of_a_pod_that_never_was(place):
-    assert podrunner.holders(place) == []
+    assert podprocess.holders(place) == []
     place.log.write_text("")
-    assert podrunner.holders(place) == []
+    assert podprocess.holders(place) == []
 
 
 def test_removing_a_place_twice_removes_it_once(place):
