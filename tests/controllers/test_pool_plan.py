@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from hotvirt.controllers import pool_plan
+from hotvirt.controllers import pool_objects, pool_plan
 from hotvirt.controllers.pool_plan import Seen
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -19,10 +19,10 @@ def make_pool(count=2, **spec):
 
 def vm(at, *, created="2026-01-01T00:00:00Z", labels=None, nodes=None, status=None, leaving=False, **metadata):
     if leaving:
-        metadata |= {"deletionTimestamp": "now", "finalizers": [pool_plan.FINALIZER]}
+        metadata |= {"deletionTimestamp": "now", "finalizers": [pool_objects.FINALIZER]}
     return {
         "metadata": {"name": f"web-{at}", "uid": f"u{at}", "creationTimestamp": created, "generation": 1,
-                     "labels": {pool_plan.REVISION: "web-2", **(labels or {})}, **metadata},
+                     "labels": {pool_objects.REVISION: "web-2", **(labels or {})}, **metadata},
         "spec": {"runStrategy": "Always", "template": {"spec": {"nodeSelector": nodes or {}}}},
         "status": {"desiredGeneration": 1, "observedGeneration": 1, **(status or {})},
     }  # fmt: skip
@@ -30,7 +30,7 @@ def vm(at, *, created="2026-01-01T00:00:00Z", labels=None, nodes=None, status=No
 
 def vmi(at, *, ready=True, revision="web-1", **metadata):
     return {
-        "metadata": {"name": f"web-{at}", "labels": {pool_plan.REVISION: revision}, **metadata},
+        "metadata": {"name": f"web-{at}", "labels": {pool_objects.REVISION: revision}, **metadata},
         "status": {"conditions": [{"type": "Ready", "status": str(ready)}]},
     }
 
@@ -118,11 +118,11 @@ STUCK = {"observedGeneration": 0, "conditions": [{"type": "RestartRequired", "st
 UNSEEN = {**STUCK, "desiredGeneration": 0}
 ONE = {"maxUnavailable": 1, "updateStrategy": ASCENDING}
 UPDATES = {
-    "a machine that is behind is written": (make_pool(), [vm(0, labels={pool_plan.REVISION: "web-1"})], [vmi(0)],
+    "a machine that is behind is written": (make_pool(), [vm(0, labels={pool_objects.REVISION: "web-1"})], [vmi(0)],
                                             (["web-0"], [], [], [])),
-    "one without a label too": (make_pool(), [vm(0, labels={pool_plan.REVISION: ""})], [], (["web-0"], [], [], [])),
+    "one without a label too": (make_pool(), [vm(0, labels={pool_objects.REVISION: ""})], [], (["web-0"], [], [], [])),
     "not when updates are unmanaged": (
-        make_pool(updateStrategy={"unmanaged": {}}), [vm(0, labels={pool_plan.REVISION: "web-1"})], [vmi(0)],
+        make_pool(updateStrategy={"unmanaged": {}}), [vm(0, labels={pool_objects.REVISION: "web-1"})], [vmi(0)],
         ([], [], [], [])),
     "a guest that has it all is labelled": (make_pool(), [vm(0)], [vmi(0)], ([], [], ["web-0"], [])),
     "a guest of this revision is done": (make_pool(), [vm(0)], [vmi(0, revision="web-2")], ([], [], [], [])),
@@ -177,9 +177,9 @@ def test_what_is_a_machines_own_has_its_number():
     spec = {"dataVolumeTemplates": [{"metadata": {"name": "root"}}], "template": {"spec": {"volumes": volumes}}}
     pool = make_pool(virtualMachineTemplate={"spec": spec},
                      nameGeneration={"appendIndexToConfigMapRefs": True, "appendIndexToSecretRefs": True})  # fmt: skip
-    made = pool_plan.render(pool, 3, "web-2")["spec"]
+    made = pool_objects.render(pool, 3, "web-2")["spec"]
     assert made["dataVolumeTemplates"][0]["metadata"]["name"] == "root-3"
-    assert made["template"]["metadata"]["labels"] == {pool_plan.REVISION: "web-2"}
+    assert made["template"]["metadata"]["labels"] == {pool_objects.REVISION: "web-2"}
     assert made["template"]["spec"]["volumes"] == [
         {"name": "root", "dataVolume": {"name": "root-3"}},
         {"name": "same", "persistentVolumeClaim": {"claimName": "root-3"}},
@@ -190,7 +190,7 @@ def test_what_is_a_machines_own_has_its_number():
             "secretRef": {"name": "init-3"}, "networkDataSecretRef": {"name": "net-3"}}},
     ]  # fmt: skip
     del pool["spec"]["nameGeneration"]
-    made = pool_plan.render(pool, 3, "web-2")["spec"]["template"]["spec"]["volumes"]
+    made = pool_objects.render(pool, 3, "web-2")["spec"]["template"]["spec"]["volumes"]
     assert (made[3]["configMap"]["name"], made[4]["secret"]["secretName"]) == ("config", "key")
     assert spec["dataVolumeTemplates"][0]["metadata"]["name"] == "root", "the pool's own stay"
 
@@ -200,10 +200,10 @@ def test_a_machine_keeps_who_it_is_when_it_is_rewritten():
     machine["spec"]["template"]["spec"] = {"domain": {"firmware": {"uuid": "u", "serial": "s"}, "cpu": {"cores": 2}}}
     new = {"metadata": {"labels": {"app": "web"}}, "spec": {"runStrategy": "Always", "template": {"spec": {
         "domain": {"cpu": {"cores": 4}}}}}}  # fmt: skip
-    patch = pool_plan.rewritten(make_pool(virtualMachineTemplate=new), machine, "web-3",
+    patch = pool_objects.rewritten(make_pool(virtualMachineTemplate=new), machine, "web-3",
                                 old={"metadata": {"labels": {"old": "x"}}})  # fmt: skip
     assert patch == {
-        "metadata": {"labels": {"old": None, "app": "web", pool_plan.REVISION: "web-3"}, "annotations": {}},
-        "spec": {"template": {"metadata": {"labels": {pool_plan.REVISION: "web-3"}},
+        "metadata": {"labels": {"old": None, "app": "web", pool_objects.REVISION: "web-3"}, "annotations": {}},
+        "spec": {"template": {"metadata": {"labels": {pool_objects.REVISION: "web-3"}},
                               "spec": {"domain": {"cpu": {"cores": 4}}}}},
     }  # fmt: skip

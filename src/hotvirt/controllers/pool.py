@@ -8,9 +8,10 @@ refers to it.
 from datetime import datetime
 from functools import partial
 
-from hotvirt.controllers import pool_plan, replicas
+from hotvirt.controllers import pool_objects, pool_plan, replicas
 from hotvirt.controllers import spec as specs
-from hotvirt.controllers.pool_plan import FINALIZER, Seen
+from hotvirt.controllers.pool_objects import FINALIZER
+from hotvirt.controllers.pool_plan import Seen
 from hotvirt.controllers.replicas import BY_CONTROLLER, Failure
 from hotvirt.controllers.replicaset import notes
 from hotvirt.kube.client import Client, Document
@@ -102,7 +103,7 @@ class PoolController:
         found = {vm["metadata"]["name"]: self._vmis.get(vm["metadata"]["name"], namespace) for vm in members}
         return Seen(
             pool=pool,
-            vms=tuple(sorted(members, key=pool_plan.number)),
+            vms=tuple(sorted(members, key=pool_objects.number)),
             vmis={vm["metadata"]["name"]: vmi for vm in members
                   if (vmi := found[vm["metadata"]["name"]]) is not None and specs.owns(vm, vmi)},
             revisions={
@@ -125,7 +126,7 @@ class PoolController:
         taken = {key_of(vm).name for vm in self._vms.list(namespace)}
         name = await self._revision(pool)
         numbers = pool_plan.free_numbers(pool["metadata"]["name"], taken, count)
-        return await replicas.at_once([self._make(pool, pool_plan.render(pool, each, name)) for each in numbers])
+        return await replicas.at_once([self._make(pool, pool_objects.render(pool, each, name)) for each in numbers])
 
     async def _make(self, pool: Document, wanted: Document) -> None:
         name = wanted["metadata"]["name"]
@@ -153,10 +154,10 @@ class PoolController:
 
     async def _let_out(self, pool: Document, vm: Document) -> None:
         """A machine on its way out keeps what is to outlast it."""
-        if pool_plan.preserves(pool):
-            for resource, name in pool_plan.disks(vm):
+        if pool_objects.preserves(pool):
+            for resource, name in pool_objects.disks(vm):
                 await self._disown(resource, name, vm)
-        await self._patch(VMS, vm, pool_plan.unmarked(vm))
+        await self._patch(VMS, vm, pool_objects.unmarked(vm))
 
     async def _disown(self, resource: str, name: str, vm: Document) -> None:
         kind = CLAIMS if resource == "claim" else DATA_VOLUMES
@@ -169,9 +170,9 @@ class PoolController:
 
     async def _rewrite(self, pool: Document, vm: Document, revision: str) -> None:
         name = vm["metadata"]["name"]
-        old = (self._see(pool).revisions.get(pool_plan.revision_of(vm)) or {}).get("virtualMachineTemplate")
+        old = (self._see(pool).revisions.get(pool_objects.revision_of(vm)) or {}).get("virtualMachineTemplate")
         try:
-            await self._patch(VMS, vm, pool_plan.rewritten(pool, vm, revision, old=old))
+            await self._patch(VMS, vm, pool_objects.rewritten(pool, vm, revision, old=old))
         except ApiError as error:
             if not isinstance(error, Conflict):
                 self._recorder.event(pool, "Warning", "FailedUpdate", f"{name}: {error.message}")
@@ -190,35 +191,35 @@ class PoolController:
         self._recorder.event(pool, "Normal", "SuccessfulUpdate", f"Restarted machine {metadata['name']} to update it")
 
     async def _relabel(self, vmi: Document, revision: str) -> None:
-        await self._patch(VMIS, vmi, {"metadata": {"labels": {pool_plan.REVISION: revision}}})
+        await self._patch(VMIS, vmi, {"metadata": {"labels": {pool_objects.REVISION: revision}}})
 
     async def _release(self, pool: Document, vm: Document) -> None:
         patch = replicas.released(vm, pool["metadata"]["uid"])
-        await self._patch(VMS, vm, {"metadata": {**pool_plan.unmarked(vm)["metadata"], **patch["metadata"]}})
+        await self._patch(VMS, vm, {"metadata": {**pool_objects.unmarked(vm)["metadata"], **patch["metadata"]}})
 
     # The pool itself
 
     async def _marked(self, pool: Document) -> Document:
         """Pool and machines with our finalizer while disks are to outlast machines, and without it else."""
-        wanted = pool_plan.preserves(pool)
+        wanted = pool_objects.preserves(pool)
         for vm in self._see(pool).vms:
-            if wanted != pool_plan.is_marked(vm) and not specs.is_deleting(vm):
-                await self._patch(VMS, vm, pool_plan.marked(vm) if wanted else pool_plan.unmarked(vm))
-        if wanted == pool_plan.is_marked(pool):
+            if wanted != pool_objects.is_marked(vm) and not specs.is_deleting(vm):
+                await self._patch(VMS, vm, pool_objects.marked(vm) if wanted else pool_objects.unmarked(vm))
+        if wanted == pool_objects.is_marked(pool):
             return pool
-        return await self._patch(POOLS, pool, pool_plan.marked(pool) if wanted else pool_plan.unmarked(pool))
+        return await self._patch(POOLS, pool, pool_objects.marked(pool) if wanted else pool_objects.unmarked(pool))
 
     async def _let_go(self, pool: Document) -> None:
         """A pool on its way out holds up no machine."""
-        marked = [vm for vm in self._members(pool) if pool_plan.is_marked(vm)]
-        error = await replicas.at_once([self._patch(VMS, vm, pool_plan.unmarked(vm)) for vm in marked])
+        marked = [vm for vm in self._members(pool) if pool_objects.is_marked(vm)]
+        error = await replicas.at_once([self._patch(VMS, vm, pool_objects.unmarked(vm)) for vm in marked])
         if error is not None:
             raise error
-        if pool_plan.is_marked(pool):
-            await self._patch(POOLS, pool, pool_plan.unmarked(pool))
+        if pool_objects.is_marked(pool):
+            await self._patch(POOLS, pool, pool_objects.unmarked(pool))
 
     async def _revision(self, pool: Document) -> str:
-        wanted = pool_plan.revision(pool)
+        wanted = pool_objects.revision(pool)
         name: str = wanted["metadata"]["name"]
         if self._revisions.get(name, pool["metadata"]["namespace"]) is None:
             make = partial(self._client.create, CONTROLLER_REVISIONS, wanted, pool["metadata"]["namespace"])
