@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from hotvirt.images import reference, registry, unpack
+from hotvirt.images import pulled, reference, registry, unpack
 from hotvirt.images.errors import CorruptImage, ImageError, UnsafeImage
 
 MIB = 1 << 20
@@ -268,18 +268,18 @@ def keep(cache, digest, *, size, age):
 def test_what_was_unused_for_longest_goes_first(tmp_path):
     for name, age in (("a", 9000), ("b", 8000), ("c", 7000)):
         keep(tmp_path, name, size=MIB, age=age)
-    total = sum(each.size_on_disk for each in registry.kept(tmp_path))
-    assert [each.name for each in registry.prune(tmp_path, limit=total - 1)] == ["r.io/a"]
+    total = sum(each.size_on_disk for each in pulled.kept(tmp_path))
+    assert [each.name for each in pulled.prune(tmp_path, limit=total - 1)] == ["r.io/a"]
     assert not (tmp_path / "registry" / "a").exists()
-    assert registry.prune(tmp_path, limit=total) == []
-    assert [each.name for each in registry.prune(tmp_path)] == ["r.io/b", "r.io/c"]
+    assert pulled.prune(tmp_path, limit=total) == []
+    assert [each.name for each in pulled.prune(tmp_path)] == ["r.io/b", "r.io/c"]
 
 
 def test_what_is_in_use_stays(tmp_path, monkeypatch):
     keep(tmp_path, "a", size=MIB, age=9000)
     keep(tmp_path, "new", size=MIB, age=1)
-    monkeypatch.setattr(registry, "in_use", lambda image: image.name == "r.io/a")
-    assert registry.prune(tmp_path) == []
+    monkeypatch.setattr(pulled, "in_use", lambda image: image.name == "r.io/a")
+    assert pulled.prune(tmp_path) == []
 
 
 # A real registry
@@ -372,15 +372,15 @@ async def test_pulls_from_a_registry(server, tmp_path):
     assert (pulled.digest, pulled.disk_format, pulled.virtual_size) == (digest, "qcow2", 8 * MIB)
     assert pulled.disk.read_bytes() == disk
     assert pulled.disk.stat().st_mode & 0o777 == 0o444
-    assert registry.find(name, (), tmp_path) == pulled
-    assert registry.find(f"{host}/good@{digest}", (), tmp_path).disk == pulled.disk, "whatever it was pulled by"
-    assert registry.find(name, ("/other",), tmp_path) is None
+    assert pulled.find(name, (), tmp_path) == pulled
+    assert pulled.find(f"{host}/good@{digest}", (), tmp_path).disk == pulled.disk, "whatever it was pulled by"
+    assert pulled.find(name, ("/other",), tmp_path) is None
 
     # Another image under the same name is another image; the first stays for those who use it.
     second = push(server, "good:1", layer(("disk/a.qcow2", disk), ("boot/vmlinuz", b"kernel")))
     again = await registry.pull(name, (), tmp_path)
     assert (again.digest, again.disk != pulled.disk, pulled.disk.exists()) == (second, True, True)
-    kernel = await registry.pull(name, (registry.KERNEL, "/boot/vmlinuz"), tmp_path)
+    kernel = await registry.pull(name, (pulled.KERNEL, "/boot/vmlinuz"), tmp_path)
     assert (kernel.disk, kernel.files["/boot/vmlinuz"].read_bytes()) == (None, b"kernel")
     assert sorted(each.name for each in (tmp_path / "registry").iterdir() if each.name.startswith(".build")) == []
 
@@ -403,5 +403,5 @@ async def test_what_a_registry_may_not_bring(server, tmp_path):
             await registry.pull(f"{host}/{name}", (), tmp_path)
     with pytest.raises(ImageError, match="connection refused"):
         await registry.pull("127.0.0.1:1/x", (), tmp_path)
-    assert registry.kept(tmp_path) == []
+    assert pulled.kept(tmp_path) == []
     assert [each.name for each in (tmp_path / "registry").iterdir() if each.name.startswith(".build")] == []

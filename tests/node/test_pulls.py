@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotvirt.images import registry
+from hotvirt.images import pulled, registry
 from hotvirt.images.errors import ImageError
 from hotvirt.node import pulls
 from hotvirt.node.pulls import NotHere, Pulls
@@ -22,7 +22,7 @@ class Registry:
         self.folder, self.pulled, self.here = folder, [], None
         self.go, self.fault = asyncio.Event(), None
         monkeypatch.setattr(registry, "pull", self.pull)
-        monkeypatch.setattr(registry, "find", lambda *_: self.here)
+        monkeypatch.setattr(pulled, "find", lambda *_: self.here)
 
     async def pull(self, name, wanted, cache, *, auths, progress):
         self.pulled.append((name, tuple(wanted), auths))
@@ -35,7 +35,7 @@ class Registry:
     def image(self):
         path = self.folder / "file-1"
         path.touch()
-        return registry.Pulled(NAME, "sha256:1", {"/disk/a": path}, path, "raw", 512)
+        return pulled.Pulled(NAME, "sha256:1", {"/disk/a": path}, path, "raw", 512)
 
 
 @pytest.fixture

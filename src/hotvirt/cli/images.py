@@ -114,9 +114,9 @@ def prune(*, output: str | None, home: str | None) -> None:
     """
     from msgspec import to_builtins
 
-    from hotvirt.images import registry
+    from hotvirt.images import pulled
 
-    removed = registry.prune(paths.here(home).images, fresh=JUST_PULLED)
+    removed = pulled.prune(paths.here(home).images, fresh=JUST_PULLED)
     if output:
         click.echo(tables.document(to_builtins(removed, enc_hook=str), output))
         return

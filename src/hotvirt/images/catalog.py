@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from hotvirt.images import debian, disks, publish, registry, tiny
+from hotvirt.images import debian, disks, publish, pulled, tiny
 from hotvirt.images.errors import ImageError, ImageNotFound
 from hotvirt.images.inspect import inspect
 from hotvirt.images.tools import Progress, no_progress
@@ -135,9 +135,7 @@ def list_images(cache: Path) -> list[ImageEntry]:
                 size_on_disk=sum(_allocated(file) for file in path.parent.iterdir()),
             )  # fmt: skip
         entries.append(entry)
-    return (
-        entries + [_local_entry(path) for path in local_files(cache)] + [_kept(each) for each in registry.kept(cache)]
-    )
+    return entries + [_local_entry(path) for path in local_files(cache)] + [_kept(each) for each in pulled.kept(cache)]
 
 
 async def import_local(path: Path, name: str, cache: Path, progress: Progress | None = None) -> ImageFiles:
@@ -199,7 +197,7 @@ def _local_entry(path: Path) -> ImageEntry:
     )
 
 
-def _kept(image: registry.Kept) -> ImageEntry:
+def _kept(image: pulled.Kept) -> ImageEntry:
     """A pulled image. Its name may mean another one by now, see its directory."""
     return ImageEntry(
         name=image.name, description=f"Pulled ({image.digest[:19]})",

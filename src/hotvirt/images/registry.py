@@ -1,7 +1,4 @@
-"""Disks and kernels out of images of an OCI registry, kept once for any number of machines.
-
-    <cache>/registry/<digest>/<what is wanted>/   the files, never changed, and what they are (manifest.json)
-    <cache>/registry/names/<hash>.json            which digest a name had when it was last pulled
+"""Disks and kernels out of images of an OCI registry, pulled to where they are kept (`pulled`).
 
 skopeo fetches, and every byte is checked again here: the manifest against its digest, each layer against the
 manifest's. Layers are read in a process of their own (`unpack.py`); a disk is looked into (`inspect.py`) before
@@ -15,32 +12,22 @@ import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.api import quantity
-from hotvirt.images import inspect, publish
+from hotvirt.images import inspect, publish, pulled
 from hotvirt.images.errors import CorruptImage, ImageError, ToolFailed, UnsafeImage
-from hotvirt.images.reference import Reference, parse
+from hotvirt.images.pulled import FOLDER, KERNEL, LONGEST_PULL, Pulled
+from hotvirt.images.reference import Reference
 from hotvirt.images.tools import MIB, Progress, no_progress, run
-from hotvirt.qemu import locks
 
-FOLDER = "registry"
-KERNEL = "kernel"
-"""First of `wanted` for what is booted and not a disk."""
-NAMES = "names"
-LIMIT_VARIABLE, USUAL_LIMIT = "HOTVIRT_IMAGE_LIMIT", 64 << 30
-"""What the pulled images may take together before those unused for longest go."""
 MOST_UNPACKED = 1 << 40
 MARGIN = 1 << 30
 """Bytes that a pull leaves free on the filesystem."""
-FRESH = 600.0
-"""Seconds after its last use in which an image is not removed by itself: a guest may be about to open it."""
-_QUESTION, _PULL = 60.0, 3600.0
+_QUESTION = 60.0
 _MOST_LAYERS = 128
 _LARGEST_MANIFEST = 4 << 20
 _LISTS = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -51,29 +38,6 @@ _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"?')
 
 Auths = Mapping[str, Mapping[str, str]]
 """Registry -> its credentials, as in a docker config's `auths`."""
-
-
-class Pulled(Struct, frozen=True):
-    """`files` by their paths in the image. With a disk, its format and size."""
-
-    name: str
-    digest: str
-    files: dict[str, Path]
-    disk: Path | None = None
-    disk_format: str = ""
-    virtual_size: int = 0
-
-
-class Kept(Struct, frozen=True):
-    """One image in the cache, for lists and clean-up."""
-
-    name: str
-    digest: str
-    directory: Path
-    size_on_disk: int
-    used_at: float
-    disk_format: str = ""
-    virtual_size: int = 0
 
 
 class Manifest(Struct, frozen=True):
@@ -88,7 +52,7 @@ class Manifest(Struct, frozen=True):
 
 async def look_up(name: str, *, auths: Auths | None, cache: Path) -> Manifest:
     """What the registry has under this name now."""
-    reference = _reference(name)
+    reference = pulled.reference_of(name)
     with publish.build_directory(cache / FOLDER) as work:
         raw = await _raw_manifest(reference, reference.at(), auths=auths, work=work)
         digest = digest_of(raw)
@@ -108,30 +72,20 @@ async def pull(
     """The files of what the registry has under this name now; fetched unless that very image is here. `wanted` are
     absolute paths in it, none for its disk."""
     folder = cache / FOLDER
-    async with publish.build_lock(folder, f"pull-{_short(name)}"):
+    async with publish.build_lock(folder, f"pull-{pulled.short(name)}"):
         progress("asking the registry", None)
         manifest = await look_up(name, auths=auths, cache=cache)
-        if (found := _at(name, manifest.digest, wanted, cache)) is None:
+        if (found := pulled.at(name, manifest.digest, wanted, cache)) is None:
             async with publish.build_lock(folder, f"blob-{manifest.digest[7:23]}"):
-                found = _at(name, manifest.digest, wanted, cache)
+                found = pulled.at(name, manifest.digest, wanted, cache)
                 if found is None:
                     await _fetch(name, manifest, wanted, cache, auths=auths, progress=progress)
-                    found = _at(name, manifest.digest, wanted, cache)
+                    found = pulled.at(name, manifest.digest, wanted, cache)
         if found is None:
             raise ImageError(f"{name} was pulled and is not in {folder}: something removes files there")
-        _remember(name, manifest.digest, cache)
-    await asyncio.to_thread(prune, cache, limit=limit())
+        pulled.remember(name, manifest.digest, cache)
+    await asyncio.to_thread(pulled.prune, cache, limit=pulled.limit())
     return found
-
-
-def find(name: str, wanted: Sequence[str], cache: Path) -> Pulled | None:
-    """The files of an image as it was last pulled by this name."""
-    reference = _reference(name)
-    try:
-        digest = str(json.loads(_name_file(name, cache).read_bytes())["digest"])
-    except (OSError, ValueError, KeyError):
-        digest = reference.digest  # pulled by another name
-    return _at(name, digest, wanted, cache) if digest else None
 
 
 # Fetching
@@ -140,7 +94,7 @@ def find(name: str, wanted: Sequence[str], cache: Path) -> Pulled | None:
 async def _fetch(
     name: str, manifest: Manifest, wanted: Sequence[str], cache: Path, *, auths: Auths | None, progress: Progress
 ) -> None:
-    folder, reference = cache / FOLDER, _reference(name)
+    folder, reference = cache / FOLDER, pulled.reference_of(name)
     room = shutil.disk_usage(folder).free - MARGIN
     if manifest.size > room:
         raise ImageError(
@@ -154,14 +108,14 @@ async def _fetch(
         try:
             source = f"docker://{reference.at(manifest.digest)}"
             options = ["copy", "--quiet", "--retry-times", "2", *_access(reference, auths, work, "src-")]
-            await _skopeo([*options, source, f"dir:{layout}"], deadline=_PULL, work=work, name=name)
+            await _skopeo([*options, source, f"dir:{layout}"], deadline=LONGEST_PULL, work=work, name=name)
         finally:
             watch.cancel()
         progress("unpacking", None)
         files = await _unpack(name, manifest, wanted, layout=layout, built=built)
         shutil.rmtree(layout, ignore_errors=True)
         facts: dict[str, Any] = {"name": name, "digest": manifest.digest, "files": files}
-        facts |= await _disk_facts(name, built, files) if is_disk(wanted) else {}
+        facts |= await _disk_facts(name, built, files) if pulled.is_disk(wanted) else {}
         target = folder / manifest.digest[7:]
         target.mkdir(exist_ok=True)
         for path in built.iterdir():
@@ -170,7 +124,7 @@ async def _fetch(
         (built / publish.MANIFEST).write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         built.chmod(0o755)
         publish.sync_path(built)
-        built.rename(target / _key(wanted))
+        built.rename(target / pulled.key(wanted))
         publish.sync_path(target)
 
 
@@ -187,8 +141,8 @@ async def _unpack(name: str, manifest: Manifest, wanted: Sequence[str], *, layou
     argv = [sys.executable, "-P", "-m", "hotvirt.images.unpack", json.dumps(asked)]
     try:
         output = await run(
-            argv, deadline=_PULL, memory=1024 * MIB, cpu_seconds=int(_PULL), file_size=max(room, 64 * MIB),
-            what="unpacking it",
+            argv, deadline=LONGEST_PULL, memory=1024 * MIB, cpu_seconds=int(LONGEST_PULL),
+            file_size=max(room, 64 * MIB), what="unpacking it",
         )  # fmt: skip
     except ToolFailed as error:
         raise CorruptImage(f"image {name} is refused: {error}") from error
@@ -299,117 +253,3 @@ def _json(raw: bytes, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CorruptImage(f"image {name}: the registry sent no manifest")
     return found
-
-
-def _reference(name: str) -> Reference:
-    try:
-        return parse(name)
-    except ValueError as error:
-        raise ImageError(str(error)) from error
-
-
-def is_disk(wanted: Sequence[str]) -> bool:
-    """Kernels come by their paths, with a mark; a disk is all else."""
-    return not wanted or wanted[0] != KERNEL
-
-
-# What is kept
-
-
-def kept(cache: Path) -> list[Kept]:
-    """All pulled images, the one unused for longest first."""
-    found = []
-    for path in (cache / FOLDER).glob(f"*/*/{publish.MANIFEST}"):
-        try:
-            facts = json.loads(path.read_bytes())
-            size = sum(file.stat().st_blocks * 512 for file in path.parent.iterdir())
-            found.append(
-                Kept(
-                    str(facts["name"]), str(facts["digest"]), path.parent, size, path.stat().st_mtime,
-                    str(facts.get("format") or ""), int(facts.get("virtualSize") or 0),
-                )
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError):
-            continue
-    return sorted(found, key=lambda each: each.used_at)
-
-
-def limit() -> int:
-    try:
-        return quantity.parse_bytes(os.environ[LIMIT_VARIABLE])
-    except (KeyError, quantity.QuantityError):
-        return USUAL_LIMIT
-
-
-def prune(cache: Path, *, limit: int = 0, fresh: float = FRESH) -> list[Kept]:
-    """Remove images that no guest has open, those unused for longest first, until the rest is within `limit`. Returns
-    the removed."""
-    images = kept(cache)
-    total, removed = sum(each.size_on_disk for each in images), []
-    for each in images:
-        if total <= limit:
-            break
-        if time.time() - each.used_at < fresh or in_use(each):
-            continue
-        gone = each.directory.with_name(f".gone-{each.directory.name}")
-        try:
-            each.directory.rename(gone)  # all at once: nobody finds half an image
-        except OSError:
-            continue
-        shutil.rmtree(gone, ignore_errors=True)
-        _without_error(each.directory.parent)
-        removed.append(each)
-        total -= each.size_on_disk
-    for path in (cache / FOLDER).glob(".build-*"):
-        if time.time() - path.stat().st_mtime > 2 * _PULL:  # of a home that was killed
-            publish.remove_tree(path)
-    return removed
-
-
-def in_use(image: Kept) -> bool:
-    """Whether a guest has a file of it open."""
-    try:
-        return any(locks.taken(path, read_only=False, shareable=False) for path in image.directory.glob("file-*"))
-    except OSError:
-        return True
-
-
-def _without_error(directory: Path) -> None:
-    try:
-        directory.rmdir()
-    except OSError:
-        pass  # other files of the same image
-
-
-def _at(name: str, digest: str, wanted: Sequence[str], cache: Path) -> Pulled | None:
-    directory = cache / FOLDER / digest.removeprefix("sha256:") / _key(wanted)
-    try:
-        facts = json.loads((directory / publish.MANIFEST).read_bytes())
-        os.utime(directory / publish.MANIFEST)  # it is in use again
-    except (OSError, ValueError):
-        return None
-    files = {path: directory / file for path, file in facts["files"].items()}
-    return Pulled(
-        name, digest, files, directory / facts["disk"] if facts.get("disk") else None, str(facts.get("format") or ""),
-        int(facts.get("virtualSize") or 0),
-    )  # fmt: skip
-
-
-def _remember(name: str, digest: str, cache: Path) -> None:
-    file = _name_file(name, cache)
-    file.parent.mkdir(exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"name": name, "digest": digest}))
-    temporary.rename(file)
-
-
-def _name_file(name: str, cache: Path) -> Path:
-    return cache / FOLDER / NAMES / f"{_short(_reference(name).at())}.json"
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _key(wanted: Sequence[str]) -> str:
-    return _short(json.dumps([*wanted])) if wanted else "disk"

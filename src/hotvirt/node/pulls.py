@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hotvirt.images import reference, registry
+from hotvirt.images import pulled, registry
 from hotvirt.images.errors import ImageError
-from hotvirt.images.registry import Pulled
+from hotvirt.images.pulled import Pulled
 from hotvirt.kube.backoff import Backoff
 from hotvirt.kube.client import Document
 
@@ -62,15 +62,12 @@ class Pulls:
     ) -> Pulled:
         """The image of a containerDisk or kernel of a registry, for the guest of the pod `uid`."""
         name = str(source["image"])
-        try:
-            policy = source.get("imagePullPolicy") or reference.parse(name).policy
-        except ValueError as error:
-            raise ImageError(str(error)) from error
+        policy = source.get("imagePullPolicy") or pulled.reference_of(name).policy
         what = json.dumps([name, *wanted, auths])
         if (found := self._served.get((uid, what))) is not None and found.files and _are_there(found):
             return found
         if policy != "Always":
-            here = await asyncio.to_thread(registry.find, name, wanted, self._images)
+            here = await asyncio.to_thread(pulled.find, name, wanted, self._images)
             if here is not None:
                 return self._serve(vmi, uid, what, here, f'Container image "{name}" already present on machine')
         if policy == "Never":

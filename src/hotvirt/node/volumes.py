@@ -15,7 +15,7 @@ from msgspec import Struct, structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api import quantity
-from hotvirt.images import bases, catalog, disks, inspect, reference, registry, seed
+from hotvirt.images import bases, catalog, disks, inspect, pulled, reference, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
 from hotvirt.node import contents, devicetags, firmware, hostdisks, pulls, sshkeys
@@ -184,7 +184,7 @@ class Volumes:
 
     async def _pulled(
         self, what: str, vmi: Document, source: Document, place: PodPlace, lookup: Lookup, *, wanted: list[str]
-    ) -> registry.Pulled:
+    ) -> pulled.Pulled:
         """A registry's image, once it is here; VolumeError while it is not."""
         auths = None
         if secret_name := source.get("imagePullSecret"):
@@ -324,7 +324,7 @@ class Volumes:
     ) -> Kernel | None:
         container = boot["container"]
         kernel, initrd = container.get("kernelPath"), container.get("initrdPath")
-        wanted = [registry.KERNEL, *(path for path in (kernel, initrd) if path)]
+        wanted = [pulled.KERNEL, *(path for path in (kernel, initrd) if path)]
         try:
             found = await self._pulled(field, vmi, container, place, lookup, wanted=wanted)
         except ImageError as error:
