@@ -5,11 +5,10 @@ last as long as its guest; claims' files are the provisioner's. A volume that ca
 names it. Calls for different guests may overlap.
 """
 
-import base64
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from msgspec import Struct, structs
 
@@ -18,9 +17,9 @@ from hotvirt.api import quantity
 from hotvirt.images import bases, catalog, disks, inspect, pulled, reference, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
-from hotvirt.node import contents, devicetags, firmware, hostdisks, pulls, sshkeys
+from hotvirt.node import cloudinit, contents, firmware, hostdisks, pulls
 from hotvirt.node.places import Places, PodPlace
-from hotvirt.node.shown import disk_of, empty_drives, first_disks, is_hotplugged, machine_disk, shown
+from hotvirt.node.shown import disk_of, empty_drives, is_hotplugged, machine_disk, shown
 from hotvirt.qemu import locks
 from hotvirt.qemu.launch import Descriptors
 from hotvirt.qemu.machine import BlockSize, Disk, File, Kernel, Layer
@@ -152,18 +151,16 @@ class Volumes:
     async def _disc(self, vmi: Document, volume: Document, place: PodPlace, lookup: Lookup) -> Path:
         """The file of a volume that is a small disc made on the spot."""
         name, path = volume["name"], place.disk(volume["name"])
-        for kind in seed.KINDS:
-            if source := volume.get(kind):
-                seed.write(path, await self._seed(name, vmi, source, lookup, kind=kind))
-                return path
         try:
-            content = await contents.of(volume, lookup)
+            disc = await cloudinit.disc(vmi, volume, lookup)
+            if disc is None and (content := await contents.of(volume, lookup)) is not None:
+                disc = seed.disc(content.label, content.files)
         except contents.ContentError as error:
             raise VolumeError("FailedVolume", f"volume {name!r}: {error}") from error
-        if content is not None:
-            seed.write(path, seed.disc(content.label, content.files))
-            return path
-        raise VolumeError("FailedVolume", f"volume {name!r} has a source that is not supported: use a claim")
+        if disc is None:
+            raise VolumeError("FailedVolume", f"volume {name!r} has a source that is not supported: use a claim")
+        seed.write(path, disc)
+        return path
 
     async def _image_disk(
         self, name: str, vmi: Document, source: Document, place: PodPlace, lookup: Lookup
@@ -257,42 +254,6 @@ class Volumes:
         if bases.backing(file) is None:
             await inspect.inspect(file, "qcow2")
         return tuple(bases.chain(file, self._places.volumes))
-
-    async def _seed(self, name: str, vmi: Document, source: Document, lookup: Lookup, *, kind: str) -> bytes:
-        metadata, spec = vmi["metadata"], vmi["spec"]
-        hostname = str(spec.get("hostname") or metadata["name"])
-        user = await self._cloud_data(name, source, "userData", "secretRef", lookup)
-        network = await self._cloud_data(name, source, "networkData", "networkDataSecretRef", lookup)
-        identity = f"{metadata['name']}.{metadata['namespace']}"
-        tagged = devicetags.devices(vmi, first_disks(spec))
-        more = {"devices": tagged} if tagged else {}
-        try:
-            more |= sshkeys.metadata(await sshkeys.of_seed(spec, kind, lookup), kind)
-        except sshkeys.KeysError as error:
-            raise VolumeError("FailedVolume", f"volume {name!r}: {error}") from error
-        if kind == "cloudInitConfigDrive":
-            return seed.config_drive(
-                instance_id=identity, hostname=hostname, user_data=user, network_data=network, meta_data=more
-            )
-        return seed.render(
-            instance_id=identity, hostname=hostname, user_data=user, network_config=network, meta_data=more
-        )
-
-    async def _cloud_data(self, name: str, source: Document, what: str, ref: str, lookup: Lookup) -> bytes:
-        if text := source.get(what):
-            return str(text).encode()
-        if encoded := source.get(f"{what}Base64"):
-            return base64.b64decode(encoded)
-        if not (secret_name := (source.get(ref) or {}).get("name")):
-            return b""
-        secret = await lookup("secret", secret_name)
-        data: dict[str, Any] = (secret or {}).get("data") or {}
-        # KubeVirt reads both spellings.
-        value = data.get(what.lower()) or data.get(what)
-        if value is None:
-            problem = "does not exist" if secret is None else f"has no key {what.lower()}"
-            raise VolumeError("FailedVolume", f"volume {name!r}: {ref} is {secret_name!r}, but that Secret {problem}")
-        return base64.b64decode(value)
 
     async def _kernel(
         self, vmi: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
