@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hotvirt.server import cel_rules
+from hotvirt.server import cel_rule_checks, cel_rules
 from hotvirt.server.crd import check as check_crd
 from hotvirt.server.schema import Schema, compile_schema
 
@@ -27,7 +27,7 @@ def ruled(schema: Doc, *rules: str | Doc) -> Doc:
 
 
 def compiled(openapi: Doc) -> Schema:
-    assert cel_rules.check(openapi, "f") == []
+    assert cel_rule_checks.check(openapi, "f") == []
     return compile_schema(openapi, evaluator=cel_rules.evaluator(openapi))
 
 
@@ -198,7 +198,7 @@ def test_what_was_stored_before_a_rule_is_let_through_until_it_is_changed() -> N
 
 
 def bad(spec: Doc) -> list[tuple[str, str]]:
-    return [(c.field.removeprefix("f.properties[spec]."), c.message) for c in cel_rules.check(root(spec), "f")]
+    return [(c.field.removeprefix("f.properties[spec]."), c.message) for c in cel_rule_checks.check(root(spec), "f")]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import Resource
-from hotvirt.server import cel_rules, jsonpaths
+from hotvirt.server import cel_rule_checks, jsonpaths
 from hotvirt.server.crd_shape import CRD_SCHEMA
 from hotvirt.server.crd_structural import check_structural
 from hotvirt.server.schema import compile_schema
@@ -126,7 +126,7 @@ def _check_versions(versions: list[dict[str, Any]]) -> list[Cause]:
 
 
 def _check_schema(openapi: Any, at: str) -> list[Cause]:
-    return check_structural(openapi, at) or cel_rules.check(openapi, at)
+    return check_structural(openapi, at) or cel_rule_checks.check(openapi, at)
 
 
 def _check_columns(version: dict[str, Any], at: str) -> list[Cause]:
