@@ -109,3 +109,23 @@ async def test_copies_leave_holes_out_and_appear_when_they_are_whole(tmp_path):
     with pytest.raises(ImageError, match="exists already"):
         await copying.copy_disk(source, target)
     assert {path.name for path in tmp_path.iterdir()} == {"source", "target"}
+
+
+@pytest.mark.parametrize("size", [1000, 64 * KIB, 64 * KIB + 1, 255_199, 5 * MIB])
+def test_pieces_of_any_size_make_the_same_file_with_its_holes(tmp_path, size):
+    pieces, at = copying.Pieces(), 0
+    with (tmp_path / "file").open("wb") as file:
+        for begin in range(0, len(DATA), size):
+            if pieces.add(DATA[begin : begin + size]):
+                at = copying.append(file.fileno(), pieces.taken(), at)
+        at = copying.append(file.fileno(), pieces.taken(), at)
+    assert at == len(DATA)
+    assert (tmp_path / "file").read_bytes() == DATA
+    assert (tmp_path / "file").stat().st_blocks * 512 < len(DATA) - MIB
+
+
+def test_pieces_are_bounded_by_their_bytes_and_by_their_number():
+    pieces = copying.Pieces()
+    assert [pieces.add(bytes(MIB)) for _ in range(4)] == [False, False, False, True]
+    assert (len(pieces.taken()), pieces.size, pieces.taken()) == (4, 0, [])
+    assert [pieces.add(b"x") for _ in range(copying.Pieces.MOST)].index(True) == copying.Pieces.MOST - 1

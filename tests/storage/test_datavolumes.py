@@ -358,7 +358,8 @@ def test_uploads(shared, packed, tmp_path):
     home, _ = shared
     home.apply(data_volume("u-one", {"upload": {}}))
     home.apply(data_volume("u-two", {"upload": {}}))
-    for name in ("u-one", "u-two"):
+    home.apply(data_volume("u-three", {"upload": {}}))
+    for name in ("u-one", "u-two", "u-three"):
         home.wait(f"dv/{name}", "jsonpath={.status.phase}=UploadReady")
     token = token_of(home, "u-one")
     assert upload(home, "none", packed["qcow2"])[0] == 401
@@ -374,8 +375,11 @@ def test_uploads(shared, packed, tmp_path):
     assert content(home, "u-one") == packed["raw"]
     assert upload(home, token, packed["qcow2"])[0] == 503, "there is nothing to upload into any more"
     assert upload(home, token_of(home, "u-two"), packed["raw.gz"], path="upload-async") == (200, "")
-    done(home, "u-two")
-    assert content(home, "u-two") == packed["raw"]
+    in_chunks = (packed["raw"][begin : begin + 50_000] for begin in range(0, SIZE, 50_000))
+    assert upload(home, token_of(home, "u-three"), in_chunks) == (200, ""), "its size is not said beforehand"
+    done(home, "u-two", "u-three")
+    for name in ("u-two", "u-three"):
+        assert content(home, name) == packed["raw"]
     home.apply_claim("u-none", "1Mi")
     path = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/default/uploadtokenrequests"
     asked = {"spec": {"pvcName": "u-none"}}

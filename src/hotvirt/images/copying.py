@@ -13,7 +13,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -125,14 +125,46 @@ def _data(source: int, target: int, progress: Told, stop: threading.Event) -> No
     progress(1.0)
 
 
+class Pieces:
+    """What arrives from elsewhere, kept as it came until there is enough of it to be worth a write.
+
+    Nothing is joined: fresh memory for a copy costs more than the write. `ENOUGH` bounds the bytes and `MOST` the
+    pieces, so that a sender of single bytes has no more memory than another."""
+
+    ENOUGH = 4 << 20
+    MOST = 4096
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> bool:
+        """Whether there is enough now."""
+        self._pieces.append(piece)
+        self.size += len(piece)
+        return self.size >= self.ENOUGH or len(self._pieces) >= self.MOST
+
+    def taken(self) -> list[bytes]:
+        pieces, self._pieces, self.size = self._pieces, [], 0
+        return pieces
+
+
+def append(target: int, pieces: Iterable[bytes], at: int) -> int:
+    """Write at the end of a file of `at` bytes. Returns the new end."""
+    for chunk in pieces:
+        write_sparse(target, chunk, at)
+        at += len(chunk)
+    os.ftruncate(target, at)
+    return at
+
+
 def write_sparse(target: int, chunk: bytes, at: int) -> None:
     """Write a chunk at its place in a file that is blank there, leaving out blocks of zeros. The file's size must be
-    set beforehand."""
+    set beforehand, or afterwards."""
     view, begin = memoryview(chunk), None
     for offset in range(0, len(chunk), _BLOCK):
-        # Slices of bytes are compared as memory, those of a view item by item.
-        block = chunk[offset : offset + _BLOCK]
-        if block == (_ZEROS if len(block) == _BLOCK else _ZEROS[: len(block)]):
+        # Compared as memory and in place: a slice would be a copy, and a view is compared item by item.
+        if chunk.startswith(_ZEROS[: len(chunk) - offset], offset):
             if begin is not None:
                 _all(target, view[begin:offset], at + begin)
                 begin = None

@@ -112,7 +112,8 @@ async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell:
         headers["Authorization"] = f"Basic {code}"  # a redirect to another server does not take it along
     name = shown(source.url)
     try:
-        connector = aiohttp.TCPConnector(ssl=_trust(source.authorities))
+        # Reading the machine's authorities takes some 0.03 s, which others of this loop would stand still for.
+        connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(_trust, source.authorities))
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
             session.get(source.url, headers=headers, max_redirects=_REDIRECTS, read_bufsize=_CHUNK) as answer,
@@ -149,33 +150,30 @@ async def _save(
         os.ftruncate(descriptor, has)
         note.size = note.synced = has
         _write(file, note)
-        at, waiting, loop = has, bytearray(), asyncio.get_running_loop()
+        at, pieces, loop = has, copying.Pieces(), asyncio.get_running_loop()
         due = loop.time() + _SYNC_EVERY
         try:
-            async for chunk in answer.content.iter_any():
-                waiting += chunk
-                if len(waiting) >= _CHUNK:
-                    data, waiting = bytes(waiting), bytearray()
-                    at = await asyncio.to_thread(_append, descriptor, data, at, digest)
+            async for chunk, _ in answer.content.iter_chunks():
+                if pieces.add(chunk):
+                    at = await asyncio.to_thread(_append, descriptor, pieces.taken(), at, digest)
                     tell(at, total or 0)
                     if loop.time() > due:
                         await asyncio.to_thread(_sync, descriptor, file, note, at)
                         due = loop.time() + _SYNC_EVERY
         except (TimeoutError, OSError, aiohttp.ClientError):
-            _append(descriptor, bytes(waiting), at, digest)  # what came is not asked for again
+            _append(descriptor, pieces.taken(), at, digest)  # what came is not asked for again
             raise
-        at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at, digest)
+        at = await asyncio.to_thread(_append, descriptor, pieces.taken(), at, digest)
         tell(at, total or at)
     finally:
         os.close(descriptor)
 
 
-def _append(descriptor: int, data: bytes, at: int, digest: Any) -> int:
+def _append(descriptor: int, pieces: list[bytes], at: int, digest: Any) -> int:
     if digest is not None:
-        digest.update(data)
-    copying.write_sparse(descriptor, data, at)
-    os.ftruncate(descriptor, at + len(data))
-    return at + len(data)
+        for each in pieces:
+            digest.update(each)
+    return copying.append(descriptor, pieces, at)
 
 
 def _sync(descriptor: int, file: Path, note: _Note, at: int) -> None:

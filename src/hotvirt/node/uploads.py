@@ -122,17 +122,16 @@ class Uploads:
         file.unlink(missing_ok=True)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            at, waiting = 0, bytearray()
+            at, pieces = 0, copying.Pieces()
             async for chunk in self._body(request):
-                waiting += chunk
-                if at + len(waiting) > limit:
+                is_enough = pieces.add(chunk)
+                if at + pieces.size > limit:
                     raise web.HTTPRequestEntityTooLarge(
-                        max_size=limit, actual_size=at + len(waiting), text="it is far larger than its claim\n"
+                        max_size=limit, actual_size=at + pieces.size, text="it is far larger than its claim\n"
                     )
-                if len(waiting) >= _CHUNK:
-                    at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at)
-                    waiting.clear()
-            at = await asyncio.to_thread(_append, descriptor, bytes(waiting), at)
+                if is_enough:
+                    at = await asyncio.to_thread(copying.append, descriptor, pieces.taken(), at)
+            at = await asyncio.to_thread(copying.append, descriptor, pieces.taken(), at)
             if not at:
                 raise web.HTTPBadRequest(text="nothing was sent: send the image as the body\n")
         except BaseException as error:
@@ -151,22 +150,17 @@ class Uploads:
         if "form" not in request.path:
             while True:
                 async with asyncio.timeout(self._stall):
-                    chunk = await request.content.readany()
-                if not chunk:
+                    chunk, is_chunk_end = await request.content.readchunk()
+                if chunk:
+                    yield chunk
+                elif not is_chunk_end:
                     return
-                yield chunk
         async for part in await request.multipart():
             if isinstance(part, BodyPartReader) and part.name == "file":
                 while chunk := await part.read_chunk(1 << 20):
                     yield chunk
                 return
         raise web.HTTPBadRequest(text="the form has no field named file\n")
-
-
-def _append(descriptor: int, data: bytes, at: int) -> int:
-    copying.write_sparse(descriptor, data, at)
-    os.ftruncate(descriptor, at + len(data))
-    return at + len(data)
 
 
 async def _health(_request: web.Request) -> web.Response:
