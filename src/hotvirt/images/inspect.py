@@ -2,7 +2,7 @@
 
 A qcow2 header can name any file of the host as its backing or data file, and QEMU would open it. So no image is given
 to QEMU or qemu-img unseen, and neither is ever left to guess a format. The parsing (oslo.utils' format inspector, made
-for this) runs in a short-lived process of its own, `probe.py`, under limits: it costs some 0.15 s once per file, keeps
+for this) runs in a short-lived process of its own, `probe.py`, under limits: it costs some 0.1 s once per file, keeps
 16 MiB out of the home's memory, and a parser bug cannot reach the home.
 
 `inspect` may be called concurrently; what was seen is remembered by the file's identity, size and times.
