@@ -28,7 +28,7 @@ def test_leftovers_go_and_disks_stay(tmp_path):
     directory(volumes, "pvc-gone", "work/download", "work/download.json")
     directory(volumes, "pvc-retained", "disk.img")
     directory(volumes, "pvc-filling", "work/download")
-    directory(volumes, "pvc-bound", "disk.img", ".copy-disk.img.1234")
+    directory(volumes, "pvc-bound", "disk.img", ".copy-disk.img.1234", "work/download")
     directory(volumes, "by-hand", "work/download")
     version = {"resourceVersion": "1"}
     for resource, obj in (

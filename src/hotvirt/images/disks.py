@@ -51,11 +51,9 @@ async def grow(path: Path, size: int, format: str) -> None:  # noqa: A002
         if size < current:
             raise ImageError(f"{path} has {current} bytes and can't shrink to {size}: ask for at least what it has")
         os.truncate(path, size)
-        publish.sync_path(path)
-        return
-    # Without --shrink, qemu-img itself refuses to make it smaller.
-    await _qemu_img("resize", "-q", "-f", format, str(path), str(size))
-    publish.sync_path(path)
+    else:  # without --shrink, qemu-img itself refuses to make it smaller
+        await _qemu_img("resize", "-q", "-f", format, str(path), str(size))
+    await asyncio.to_thread(publish.sync_path, path)  # all that was written to it lately goes to disk with it
 
 
 async def convert(

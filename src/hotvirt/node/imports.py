@@ -100,6 +100,8 @@ class Imports:
                 continue
             copying.sweep(directory)
             bases.mend(directory)
+            if bases.disk_in(directory) is not None:
+                taking.clear(directory / WORK)
         bases.collect(self._places.volumes)
 
     async def reconcile(self, key: Key) -> Result:
@@ -171,7 +173,6 @@ class Imports:
             async with self._turns:
                 await self._say(job.claim, phase="Running", running="true", reason="Pod is running", ready="true")
                 await self._filling.fill(job, self._teller(job, running))
-            await asyncio.to_thread(taking.clear, job.work)
         except asyncio.CancelledError:
             raise
         except NotYet as waits:
@@ -263,11 +264,12 @@ class Imports:
         writer.add_done_callback(self._writers.discard)
 
     async def _succeeded(self, job: Job) -> None:
-        await asyncio.to_thread(taking.clear, job.work)
         await self._say(
             job.claim, phase="Succeeded", running="false", reason="Completed", message="", progress="100.0%",
             ready="false",
         )  # fmt: skip
+        # Afterwards, as letting go of a large download takes a while; what a kill leaves of it goes with `_sweep`.
+        await asyncio.to_thread(taking.clear, job.work)
 
     def _event(self, claim: Document, reason: str, message: str) -> None:
         """Once for each thing that it waits for."""
