@@ -44,7 +44,7 @@ CLOSING = 40
 WARM_UP = 5
 NOISE = 1.5
 """MiB by which a home's least memory differs while nothing grows: allocators take and give it in large pieces."""
-SAMPLES = 16
+SAMPLES = 20
 
 
 # Machines
