@@ -1,7 +1,7 @@
 """Keeps the APIServices of what is served: built in, by CRDs, and mounted beside them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hotvirt.kube.admission import User
@@ -23,19 +23,15 @@ class ApiServiceKeeper:
     def __init__(self, verbs: Verbs, user: User, groups: Sequence[AggregatedGroup]) -> None:
         self._verbs, self._user, self._groups = verbs, user, groups
         self._worker: Worker[str] = Worker("API services", self._bring)
-        self._ends: list[Callable[[], object]] = []
 
     def start(self) -> None:
-        self._ends = [
+        self._worker.add("")
+        self._worker.start(
             self._verbs.store.listen(STORE, self._hear),
             self._verbs.registry.on_change(lambda: self._worker.add("")),
-        ]
-        self._worker.add("")
-        self._worker.start()
+        )
 
     async def stop(self) -> None:
-        for end in self._ends:
-            end()
         await self._worker.stop()
 
     def _hear(self, event: Event) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 
 from hotvirt.kube.admission import User
 from hotvirt.kube.errors import NotFound
@@ -24,21 +23,17 @@ class EventExpiry:
         self._due: OrderedDict[Key, float] = OrderedDict()  # all are kept equally long: the first is due first
         self._timer: asyncio.TimerHandle | None = None
         self._worker: Worker[Key] = Worker("event expiry", self._remove)
-        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for entry in self._verbs.store.entries(EVENTS):
             self._expect(entry.key)
-        self._end = self._verbs.store.listen(EVENTS, self._hear)
-        self._worker.start()
+        self._worker.start(self._verbs.store.listen(EVENTS, self._hear))
 
     def __len__(self) -> int:
         """How many events wait for their end."""
         return len(self._due)
 
     async def stop(self) -> None:
-        if self._end:
-            self._end()
         if self._timer:
             self._timer.cancel()
         await self._worker.stop()

@@ -55,7 +55,6 @@ class GarbageCollector:
         self._owners: dict[Key, tuple[_Reference, ...]] = {}
         self._dependents: dict[str, set[Key]] = {}
         self._worker: Worker[Key] = Worker("garbage collector", self._look_at)
-        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         store = self._verbs.store
@@ -66,12 +65,9 @@ class GarbageCollector:
                 self._note_owners(entry.key, head.ownerReferences)
                 if head.ownerReferences or (head.deletionTimestamp and head.finalizers):
                     self._worker.add(entry.key)
-        self._end = store.listen(None, self._hear)
-        self._worker.start()
+        self._worker.start(store.listen(None, self._hear))
 
     async def stop(self) -> None:
-        if self._end:
-            self._end()
         await self._worker.stop()
 
     def _hear(self, event: Event) -> None:

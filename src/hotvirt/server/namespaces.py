@@ -4,7 +4,6 @@ Also empties custom resources of a CRD that is deleted, which is the same work. 
 here polls. A create that slipped in while its namespace went is found by its own event and deleted.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from hotvirt.kube.admission import User
@@ -28,18 +27,14 @@ class NamespaceKeeper:
     def __init__(self, verbs: Verbs, user: User, *, ca: str) -> None:
         self._verbs, self._user, self._ca = verbs, user, ca
         self._worker: Worker[Key] = Worker("namespaces", self._look_at)
-        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for resource in (NAMESPACES, customresources.STORE):
             for entry in self._verbs.store.entries(resource):
                 self._worker.add(entry.key)
-        self._end = self._verbs.store.listen(None, self._hear)
-        self._worker.start()
+        self._worker.start(self._verbs.store.listen(None, self._hear))
 
     async def stop(self) -> None:
-        if self._end:
-            self._end()
         await self._worker.stop()
 
     def _hear(self, event: Event) -> None:

@@ -5,7 +5,7 @@ the last place. Namespaces without quotas pay nothing.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -99,17 +99,13 @@ class QuotaKeeper:
     def __init__(self, verbs: "Verbs", user: User) -> None:
         self._verbs, self._user = verbs, user
         self._worker: Worker[str] = Worker("quotas", self._count)
-        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for entry in self._verbs.store.entries(QUOTAS):
             self._worker.add(entry.key.namespace)
-        self._end = self._verbs.store.listen(None, self._hear)
-        self._worker.start()
+        self._worker.start(self._verbs.store.listen(None, self._hear))
 
     async def stop(self) -> None:
-        if self._end:
-            self._end()
         await self._worker.stop()
 
     def _hear(self, event: Event) -> None:

@@ -1,6 +1,5 @@
 """ClusterRoles with an aggregationRule hold the rules of all the roles that it selects."""
 
-from collections.abc import Callable
 from typing import Any
 
 from hotvirt.kube.admission import User
@@ -21,19 +20,15 @@ class RoleKeeper:
         self._verbs, self._user = verbs, user
         self._aggregating: set[Key] = set()
         self._worker: Worker[Key] = Worker("role aggregation", self._aggregate)
-        self._end: Callable[[], object] | None = None
 
     def start(self) -> None:
         for entry in self._verbs.store.entries(ROLES):
             if self._verbs.store.doc(entry).get("aggregationRule"):
                 self._aggregating.add(entry.key)
                 self._worker.add(entry.key)
-        self._end = self._verbs.store.listen(ROLES, self._hear)
-        self._worker.start()
+        self._worker.start(self._verbs.store.listen(ROLES, self._hear))
 
     async def stop(self) -> None:
-        if self._end:
-            self._end()
         await self._worker.stop()
 
     def _hear(self, event: Event) -> None:

@@ -5,7 +5,6 @@ They go with their account.
 """
 
 import base64
-from collections.abc import Callable
 from typing import Any
 
 from hotvirt.kube.admission import User
@@ -30,20 +29,16 @@ class TokenSecretKeeper:
     def __init__(self, verbs: Verbs, tokens: Tokens, user: User, *, ca: str) -> None:
         self._verbs, self._tokens, self._user, self._ca = verbs, tokens, user, ca
         self._worker: Worker[Key] = Worker("token secrets", self._look_at)
-        self._ends: list[Callable[[], object]] = []
 
     def start(self) -> None:
         for entry in self._verbs.store.entries(SECRETS):
             self._worker.add(entry.key)
-        self._ends = [
+        self._worker.start(
             self._verbs.store.listen(SECRETS, self._hear_secret),
             self._verbs.store.listen(ACCOUNTS, self._hear_account),
-        ]
-        self._worker.start()
+        )
 
     async def stop(self) -> None:
-        for end in self._ends:
-            end()
         await self._worker.stop()
 
     def _hear_secret(self, event: Event) -> None:

@@ -24,11 +24,16 @@ class Worker(Generic[K]):
         self._timers: set[asyncio.TimerHandle] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._ends: tuple[Callable[[], object], ...] = ()
 
-    def start(self) -> None:
+    def start(self, *ends: Callable[[], object]) -> None:
+        """`ends` end the listening that adds keys: called when this stops."""
+        self._ends = ends
         self._task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
 
     async def stop(self) -> None:
+        for end in self._ends:
+            end()
         for timer in self._timers:
             timer.cancel()
         if self._task is not None:
