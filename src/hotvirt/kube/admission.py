@@ -63,3 +63,10 @@ class Admission(Protocol):
         ...
 
     async def validate(self, request: AdmissionRequest) -> Verdict: ...
+
+
+class OnlyJudges:
+    """The half of an `Admission` that sets no defaults."""
+
+    def mutate(self, request: AdmissionRequest) -> dict[str, Any] | None:  # noqa: ARG002
+        return None

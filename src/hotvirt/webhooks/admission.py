@@ -17,7 +17,7 @@ from hotvirt.api import (
     validation_volumes,
 )
 from hotvirt.api.defaults import ClusterSettings
-from hotvirt.kube.admission import Admission, AdmissionRequest, Read, Verdict
+from hotvirt.kube.admission import Admission, AdmissionRequest, OnlyJudges, Read, Verdict
 from hotvirt.kube.errors import Cause
 from hotvirt.kube.resources import KUBEVIRTS, VMIS, VMS, Resource
 from hotvirt.webhooks import livewarnings, snapshots
@@ -123,11 +123,8 @@ class Instances:
         return Verdict(causes=_reserved(obj, (old.get("metadata") or {}).get("labels") or {}))
 
 
-class KubeVirts:
+class KubeVirts(OnlyJudges):
     resources: tuple[Resource, ...] = (KUBEVIRTS,)
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         if request.obj is None or request.subresource:

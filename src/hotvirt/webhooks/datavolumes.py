@@ -10,7 +10,7 @@ from typing import Any
 
 from hotvirt.api import datavolumes, schemas
 from hotvirt.api.faults import Fault, invalid, required
-from hotvirt.kube.admission import Admission, AdmissionRequest, Verdict
+from hotvirt.kube.admission import Admission, AdmissionRequest, OnlyJudges, Verdict
 from hotvirt.kube.client import Client
 from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, POOLS, VMS, VOLUMES, Resource
 from hotvirt.webhooks import callers
@@ -25,14 +25,11 @@ def admissions(client: Callable[[], Client]) -> tuple[Admission, ...]:
     return DataVolumes(client), Templates(client), Protection()
 
 
-class DataVolumes:
+class DataVolumes(OnlyJudges):
     resources: tuple[Resource, ...] = (DATA_VOLUMES,)
 
     def __init__(self, client: Callable[[], Client]) -> None:
         self._client = client
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         obj, old = request.obj, request.old
@@ -52,16 +49,13 @@ class DataVolumes:
         return await _may_copy(self._client(), request, [spec])
 
 
-class Templates:
+class Templates(OnlyJudges):
     """`spec.dataVolumeTemplates` of machines, and of those that pools make."""
 
     resources: tuple[Resource, ...] = (VMS, POOLS)
 
     def __init__(self, client: Callable[[], Client]) -> None:
         self._client = client
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         obj, old = request.obj, request.old

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hotvirt.kube import conditions
-from hotvirt.kube.admission import AdmissionRequest, Read, Verdict
+from hotvirt.kube.admission import AdmissionRequest, OnlyJudges, Read, Verdict
 from hotvirt.kube.client import Client
 from hotvirt.kube.errors import NotFound
 from hotvirt.kube.resources import PODS, VMIS, Resource
@@ -23,7 +23,7 @@ Document = dict[str, Any]
 FINAL = ("Succeeded", "Failed")
 
 
-class Evictions:
+class Evictions(OnlyJudges):
     """`client` gives, once the API runs, a client that may write instances. For an eviction, `obj` is the Eviction and
     `old` the pod."""
 
@@ -31,9 +31,6 @@ class Evictions:
 
     def __init__(self, read: Read, client: Callable[[], Client]) -> None:
         self._read, self._client = read, client
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         pod = request.old

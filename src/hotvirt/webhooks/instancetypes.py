@@ -12,7 +12,7 @@ from hotvirt.api import validation, validation_instancetype, validation_sets
 from hotvirt.api.faults import Fault
 from hotvirt.api.instancetype_matchers import Matcher
 from hotvirt.api.validation import Checked
-from hotvirt.kube.admission import AdmissionRequest, Read, Verdict
+from hotvirt.kube.admission import AdmissionRequest, OnlyJudges, Read, Verdict
 from hotvirt.kube.resources import (
     CLAIMS,
     CLUSTER_INSTANCETYPES,
@@ -89,13 +89,10 @@ class Sizes:
         return self._read(_SOURCES[kind], name, namespace)
 
 
-class SizeKinds:
+class SizeKinds(OnlyJudges):
     """The four kinds themselves."""
 
     resources: tuple[Resource, ...] = tuple(RESOURCES.values())
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         if request.obj is None:

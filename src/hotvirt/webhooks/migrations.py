@@ -11,7 +11,7 @@ from hotvirt.api import quantity
 from hotvirt.api.faults import Fault, invalid, required
 from hotvirt.api.quantity import QuantityError
 from hotvirt.kube import conditions
-from hotvirt.kube.admission import AdmissionRequest, Read, Verdict
+from hotvirt.kube.admission import AdmissionRequest, OnlyJudges, Read, Verdict
 from hotvirt.kube.resources import MIGRATION_POLICIES, MIGRATIONS, VMIS, Resource
 from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.lifecycle import FINAL_PHASES
@@ -19,16 +19,13 @@ from hotvirt.webhooks.lifecycle import FINAL_PHASES
 Document = dict[str, Any]
 
 
-class Migrations:
+class Migrations(OnlyJudges):
     """VirtualMachineInstanceMigrations."""
 
     resources: tuple[Resource, ...] = (MIGRATIONS,)
 
     def __init__(self, read: Read) -> None:
         self._read = read
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         obj, old = request.obj, request.old
@@ -65,11 +62,8 @@ def _obstacle(vmi: Document | None, name: str) -> str:
     return f"Cannot migrate VMI, Reason: {reason}, Message: {message}"
 
 
-class MigrationPolicies:
+class MigrationPolicies(OnlyJudges):
     resources: tuple[Resource, ...] = (MIGRATION_POLICIES,)
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         if request.obj is None or request.subresource:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hotvirt.api import validation_sets
-from hotvirt.kube.admission import AdmissionRequest, Verdict
+from hotvirt.kube.admission import AdmissionRequest, OnlyJudges, Verdict
 from hotvirt.kube.resources import POOLS, REPLICA_SETS, Resource
 from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.instancetypes import Sizes
@@ -11,16 +11,13 @@ from hotvirt.webhooks.instancetypes import Sizes
 Document = dict[str, Any]
 
 
-class Sets:
+class Sets(OnlyJudges):
     """A spec that did not change is not judged again, as with VMs."""
 
     resources: tuple[Resource, ...] = (REPLICA_SETS, POOLS)
 
     def __init__(self, sizes: Sizes) -> None:
         self._sizes = sizes
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         obj, old = request.obj, request.old

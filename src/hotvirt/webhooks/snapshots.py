@@ -10,7 +10,7 @@ from hotvirt.api import memorysnapshots
 from hotvirt.api import validation_snapshots as validation
 from hotvirt.api.faults import Fault, invalid
 from hotvirt.kube import conditions
-from hotvirt.kube.admission import Admission, AdmissionRequest, Read, Verdict
+from hotvirt.kube.admission import Admission, AdmissionRequest, OnlyJudges, Read, Verdict
 from hotvirt.kube.resources import CLONES, EXPORTS, RESTORES, SNAPSHOTS, VMIS, VMS, Resource
 from hotvirt.webhooks.callers import is_ours
 from hotvirt.webhooks.causes import causes
@@ -26,15 +26,12 @@ def admissions(read: Read) -> tuple[Admission, ...]:
     )  # fmt: skip
 
 
-class Fixed:
+class Fixed(OnlyJudges):
     """A kind that is judged once, and cannot be changed then."""
 
     def __init__(self, resource: Resource, check: Checks) -> None:
         self.resources: tuple[Resource, ...] = (resource,)
         self._check = check
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         obj, old = request.obj, request.old
@@ -87,13 +84,10 @@ class Restores(Fixed):
         return restore is None or bool(status.get("complete")) or conditions.of(restore, "Failure") is not None
 
 
-class LockedMachines:
+class LockedMachines(OnlyJudges):
     """A machine's disks stay what they are while a snapshot of it is taken, and it stays off while one is restored."""
 
     resources: tuple[Resource, ...] = (VMS,)
-
-    def mutate(self, request: AdmissionRequest) -> Document | None:  # noqa: ARG002
-        return None
 
     async def validate(self, request: AdmissionRequest) -> Verdict:
         obj, old = request.obj, request.old
