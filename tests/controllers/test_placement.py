@@ -88,6 +88,16 @@ def test_node_affinity(make, operator, values, fits):
 
 
 @pytest.mark.parametrize(
+    ("operator", "bound", "fits"),
+    [("Gt", "4", True), ("Gt", "8", False), ("Lt", "9", True), ("Gt", "many", False), ("Lt", "", False)],
+)
+def test_node_affinity_by_a_number(make, operator, bound, fits):
+    term = {"matchExpressions": [{"key": "cores", "operator": operator, "values": [bound]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+    assert (place(pod(make, affinity=affinity), [make.node(labels={"cores": "8"})], {}) == "one") is fits
+
+
+@pytest.mark.parametrize(
     ("toleration", "fits"),
     [
         ({"key": "k", "value": "v"}, True),

@@ -1,10 +1,10 @@
 """Which node a pod fits on, whether it may grow there, or in numbers why not. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api import labelselectors
 from hotvirt.api.quantity import parse_bytes
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
@@ -183,26 +183,10 @@ def _term_fits(term: Document, node: Document) -> bool:
     fields = {"metadata.name": node["metadata"]["name"]}
     by_label, by_field = term.get("matchExpressions") or (), term.get("matchFields") or ()
     return bool(by_label or by_field) and all(
-        _fits(expression, known)
+        labelselectors.fits(expression, known)
         for expressions, known in ((by_label, labels), (by_field, fields))
         for expression in expressions
     )
-
-
-def _fits(expression: Document, known: Mapping[str, Any]) -> bool:
-    value, values = known.get(expression["key"]), expression.get("values") or []
-    match expression.get("operator"):
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" as way if str(value).lstrip("-").isdigit() and values:
-            return int(str(value)) > int(values[0]) if way == "Gt" else int(str(value)) < int(values[0])
-    return False
 
 
 def _unsupported(pod: Document) -> str:
