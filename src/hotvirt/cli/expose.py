@@ -10,6 +10,7 @@ from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.cli.targets import connected
 from hotvirt.cli.verbs import verb
+from hotvirt.kube import owners
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import REPLICA_SETS, SERVICES, VMIS, VMS, Resource
 
@@ -82,10 +83,7 @@ def service(resource: Resource, obj: Document, wanted: Wanted) -> Document:
     ports = [_port(wanted)] if wanted.port else declared_ports(_machine_spec(resource, obj))
     if not ports:
         raise CliError(f"{name} declares no ports on the pod network; name one: --port=80")
-    owner = {
-        "apiVersion": resource.api_version, "kind": resource.kind, "name": name, "uid": obj["metadata"]["uid"],
-        "controller": True, "blockOwnerDeletion": False,
-    }  # fmt: skip
+    owner = owners.reference(resource, obj, blocks=False)
     spec: Document = {"type": wanted.type, "selector": _selector(resource, obj), "ports": ports}
     if wanted.cluster_ip:
         spec["clusterIP"] = wanted.cluster_ip

@@ -11,6 +11,7 @@ from hotvirt.cli import tables
 from hotvirt.cli.api import Api
 from hotvirt.cli.targets import connected, from_root
 from hotvirt.cli.verbs import verb
+from hotvirt.kube import owners
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import EVENTS, NODES, VMIS, VMS
 
@@ -90,7 +91,7 @@ def vm_facts(vm: Document, vmi: Document | None, news: dict[str, str] | None = N
 
 def vmi_facts(vmi: Document) -> Document:
     """Of a guest that no VM owns."""
-    owner = _owner(vmi)
+    owner = owners.controller_of(vmi) or {}
     return {
         "namespace": vmi["metadata"]["namespace"],
         "name": vmi["metadata"]["name"],
@@ -184,10 +185,6 @@ def _cpus(cpu: Document) -> int:
 def _pair(of: Document) -> str:
     has = "-" if of["has"] is None else of["has"]
     return f"{of['asked'] or '-'} / {has}"
-
-
-def _owner(obj: Document) -> Document:
-    return next((each for each in obj["metadata"].get("ownerReferences") or () if each.get("controller")), {})
 
 
 def _key(obj: Document) -> tuple[str, str]:

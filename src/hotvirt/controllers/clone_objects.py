@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from hotvirt.controllers import replicas
+from hotvirt.kube import owners
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import CLONES, RESTORES, SNAPSHOTS
 
@@ -36,7 +36,7 @@ def restore(clone: Document, of: str, patches: list[str]) -> Document:
 def _owned(clone: Document, resource: Any, name: str, spec: Document) -> Document:
     metadata = {
         "name": name, "namespace": clone["metadata"]["namespace"],
-        "ownerReferences": [replicas.reference(CLONES, clone)],
+        "ownerReferences": [owners.reference(CLONES, clone)],
     }  # fmt: skip
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
 

@@ -3,8 +3,8 @@
 One that is gone is made again, unless its claim is still there: then the data is, and nothing is to be put into it.
 """
 
-from hotvirt.controllers import newinstance
 from hotvirt.controllers import spec as specs
+from hotvirt.kube import owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict
 from hotvirt.kube.events import Recorder
@@ -58,7 +58,7 @@ def render(vm: Document, template: Document) -> Document:
             "namespace": vm["metadata"]["namespace"],
             "labels": labels,
             "annotations": dict(given.get("annotations") or {}),
-            "ownerReferences": [newinstance.owner(vm)],
+            "ownerReferences": [owners.reference(VMS, vm)],
         },
         "spec": template["spec"],
     }

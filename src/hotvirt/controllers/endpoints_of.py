@@ -10,8 +10,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Document
+from hotvirt.kube.resources import SERVICES
 
 MANAGED_SLICE = "endpointslice.kubernetes.io/managed-by"
 MANAGED_ENDPOINTS = "endpoints.kubernetes.io/managed-by"
@@ -171,10 +172,7 @@ def _slice(service: Document, number: int, ports: Ports, group: Iterable[Member]
         "metadata": {
             "name": slice_name(service, number), "namespace": metadata["namespace"],
             "labels": _labels(service, **{SERVICE_NAME: metadata["name"], MANAGED_SLICE: SLICES_BY}),
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "Service", "name": metadata["name"], "uid": metadata["uid"],
-                 "controller": True, "blockOwnerDeletion": True}
-            ],
+            "ownerReferences": [owners.reference(SERVICES, service)],
         },
         "addressType": "IPv4",
         "endpoints": [_endpoint(service, member) for member in group],

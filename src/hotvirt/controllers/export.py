@@ -15,8 +15,7 @@ from hotvirt.api import disks as api_disks
 from hotvirt.api import exports
 from hotvirt.api.exports import Disk
 from hotvirt.api.validation_sets import seconds
-from hotvirt.controllers import replicas
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
@@ -131,7 +130,7 @@ class ExportController:
                 return f"Secret {name} does not exist: create it, with a `token`"
             made = {
                 "apiVersion": "v1", "kind": "Secret", "stringData": {"token": secrets.token_hex(TOKEN_BYTES)},
-                "metadata": {"name": name, "ownerReferences": [replicas.reference(EXPORTS, export)]},
+                "metadata": {"name": name, "ownerReferences": [owners.reference(EXPORTS, export)]},
             }  # fmt: skip
             with suppress(AlreadyExists):
                 await self._client.create(SECRETS, made, metadata["namespace"])

@@ -17,9 +17,8 @@ from hotvirt.controllers import launcherpod
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.newinstance import REVISION
 from hotvirt.controllers.printable import DATA_VOLUME_ERROR, WAITS_FOR_CLAIM
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Document
-from hotvirt.kube.reconciler import owner_reference
 
 NODE_LABEL = "kubevirt.io/nodeName"
 NO_CLAIM = "FailedPvcNotFound"
@@ -159,7 +158,7 @@ def _no_claim(vmi: Document, claim: specs.Claim) -> str:
 
 def _above(vmi: Document) -> str:
     """Where a person finds the instance's spec: in its VM, if it has one."""
-    owner = owner_reference(vmi)
+    owner = owners.controller_of(vmi)
     return "spec.template.spec" if owner and owner.get("kind") == "VirtualMachine" else "spec"
 
 

@@ -14,10 +14,11 @@ from hotvirt.api import instancetype_matchers as matchers
 from hotvirt.api.instancetype_matchers import INSTANCETYPE, PREFERENCE, Matcher
 from hotvirt.controllers.templatediff import merge_patch
 from hotvirt.controllers.virtualmachine_status import Fault
+from hotvirt.kube import owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.informer import Key, SharedInformers, key_of
-from hotvirt.kube.reconciler import Controller, Mapper, owner_reference
+from hotvirt.kube.reconciler import Controller, Mapper
 from hotvirt.kube.resources import (
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
@@ -205,16 +206,7 @@ def revision(vm: Document, obj: Document) -> Document:
                 f"{LABEL}-uid": metadata["uid"],
                 f"{LABEL}-version": version,
             },
-            "ownerReferences": [
-                {
-                    "apiVersion": VMS.api_version,
-                    "kind": VMS.kind,
-                    "name": vm["metadata"]["name"],
-                    "uid": vm["metadata"]["uid"],
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
+            "ownerReferences": [owners.reference(VMS, vm)],
         },
         "data": {
             "apiVersion": f"{group}/{version}",
@@ -253,7 +245,7 @@ def _names(vm: Document) -> list[str]:
 
 
 def _is_owned(obj: Document, vm: Document) -> bool:
-    return bool((owner_reference(obj) or {}).get("uid") == vm["metadata"]["uid"])
+    return bool((owners.controller_of(obj) or {}).get("uid") == vm["metadata"]["uid"])
 
 
 def _missing(each: Matcher, revision_name: str) -> str:

@@ -14,9 +14,9 @@ from hotvirt.api import configuration
 from hotvirt.api.quantity import format_bytes, parse_bytes, parse_cpu
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.newinstance import REVISION
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Document
-from hotvirt.kube.resources import PODS
+from hotvirt.kube.resources import PODS, VMIS
 from hotvirt.preconditions.room import DEDICATES
 
 MIB = 1 << 20
@@ -131,7 +131,7 @@ def render(vmi: Document, settings: Settings) -> Document:
             "namespace": metadata["namespace"],
             "labels": _labels(vmi),
             "annotations": _annotations(vmi),
-            "ownerReferences": [_owner(vmi)],
+            "ownerReferences": [owners.reference(VMIS, vmi)],
         },
         "spec": {
             "restartPolicy": "Never",
@@ -177,17 +177,6 @@ def _labels(vmi: Document) -> Document:
         "kubevirt.io/created-by": metadata["uid"],
         "vm.kubevirt.io/name": metadata["name"],
         "vmi.kubevirt.io/id": metadata["name"],
-    }
-
-
-def _owner(vmi: Document) -> Document:
-    return {
-        "apiVersion": vmi["apiVersion"],
-        "kind": vmi["kind"],
-        "name": vmi["metadata"]["name"],
-        "uid": vmi["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
     }
 
 

@@ -1,9 +1,9 @@
 """What a VM's start makes: the instance from the template, and the revision that remembers what it was. Pure."""
 
 from hotvirt.controllers import spec as specs
+from hotvirt.kube import owners
 from hotvirt.kube.client import Document
-from hotvirt.kube.reconciler import owner_reference
-from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMIS
+from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMIS, VMS
 
 REVISION = "hotvirt.io/start-revision"
 """Annotation of an instance: the name of its start revision."""
@@ -19,7 +19,8 @@ def revision(vm: Document) -> Document:
         "apiVersion": CONTROLLER_REVISIONS.api_version,
         "kind": CONTROLLER_REVISIONS.kind,
         "metadata": {
-            "name": revision_name(vm), "namespace": vm["metadata"]["namespace"], "ownerReferences": [owner(vm)],
+            "name": revision_name(vm), "namespace": vm["metadata"]["namespace"],
+            "ownerReferences": [owners.reference(VMS, vm)],
         },
         "data": {"spec": vm["spec"]},
         "revision": int(vm["metadata"].get("generation") or 1),
@@ -54,7 +55,7 @@ def render(vm: Document, *, paused: bool = False) -> Document:
             "labels": {**(given.get("labels") or {}), "kubevirt.io/vm": metadata["name"]},
             "annotations": annotations,
             "finalizers": [specs.VMI_FINALIZER],
-            "ownerReferences": [owner(vm)],
+            "ownerReferences": [owners.reference(VMS, vm)],
         },
         "spec": spec,
     }
@@ -62,12 +63,12 @@ def render(vm: Document, *, paused: bool = False) -> Document:
 
 def is_adoptable(vm: Document, vmi: Document) -> bool:
     """Nobody's instance of the machine's name becomes the machine's."""
-    return owner_reference(vmi) is None and not (specs.is_deleting(vm) or specs.is_deleting(vmi))
+    return owners.controller_of(vmi) is None and not (specs.is_deleting(vm) or specs.is_deleting(vmi))
 
 
 def adoption(vm: Document, vmi: Document) -> Document:
     """Metadata of an instance that becomes the machine's. What the generation said was about another one."""
-    references = [*(vmi["metadata"].get("ownerReferences") or ()), owner(vm)]
+    references = [*(vmi["metadata"].get("ownerReferences") or ()), owners.reference(VMS, vm)]
     labels = {"kubevirt.io/vm": vm["metadata"]["name"]}
     return {"ownerReferences": references, "labels": labels, "annotations": {specs.GENERATION: "0"}}
 
@@ -83,14 +84,3 @@ def dependence(vmi: Document) -> Document:
 def switched_on(vm: Document) -> Document:
     """The spec of a halted machine that is to be kept running, in the field that its owner uses."""
     return {"running": True} if "running" in (vm.get("spec") or {}) else {"runStrategy": "Always"}
-
-
-def owner(vm: Document) -> Document:
-    return {
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachine",
-        "name": vm["metadata"]["name"],
-        "uid": vm["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }

@@ -14,11 +14,12 @@ from hotvirt.controllers.pool_objects import FINALIZER
 from hotvirt.controllers.pool_plan import Seen
 from hotvirt.controllers.replicas import BY_CONTROLLER, Failure
 from hotvirt.controllers.replicaset import notes
+from hotvirt.kube import owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers, key_of
-from hotvirt.kube.reconciler import DONE, Controller, Result, owner, owner_reference
+from hotvirt.kube.reconciler import DONE, Controller, Result, owner
 from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, DATA_VOLUMES, POOLS, VMIS, VMS, Resource
 from hotvirt.kube.times import Clock
 
@@ -113,7 +114,7 @@ class PoolController:
         )  # fmt: skip
 
     def _pool_of_instance(self, vmi: Document) -> list[Key]:
-        reference = owner_reference(vmi)
+        reference = owners.controller_of(vmi)
         if reference is None or reference.get("kind") != VMS.kind:
             return []
         vm = self._vms.get(reference["name"], vmi["metadata"].get("namespace") or "")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from copy import deepcopy
 
-from hotvirt.controllers import replicas
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.templatediff import merge_patch
+from hotvirt.kube import owners
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import CONTROLLER_REVISIONS, POOLS, VMS
 
@@ -24,7 +24,7 @@ def revision(pool: Document) -> Document:
         "metadata": {
             "name": revision_name(pool),
             "namespace": pool["metadata"]["namespace"],
-            "ownerReferences": [replicas.reference(POOLS, pool)],
+            "ownerReferences": [owners.reference(POOLS, pool)],
         },
         "data": pool["spec"],
         "revision": int(pool["metadata"].get("generation") or 1),
@@ -47,7 +47,7 @@ def render(pool: Document, at: int, revision: str) -> Document:
             "namespace": metadata["namespace"],
             "labels": {**(given.get("labels") or {}), REVISION: revision},
             "annotations": dict(given.get("annotations") or {}),
-            "ownerReferences": [replicas.reference(POOLS, pool)],
+            "ownerReferences": [owners.reference(POOLS, pool)],
         },
         "spec": numbered(pool["spec"], at, revision),
     }

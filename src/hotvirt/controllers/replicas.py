@@ -11,11 +11,9 @@ from msgspec import Struct
 
 from hotvirt.api import labelselectors
 from hotvirt.controllers import spec as specs
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import ApiError, NotFound
-from hotvirt.kube.reconciler import owner_reference
-from hotvirt.kube.resources import Resource
 
 FAILURE, PAUSED = "ReplicaFailure", "ReplicaPaused"
 BURST = 50
@@ -46,7 +44,7 @@ def claim(owner: Document, objects: Iterable[Document], *, adopts: bool = True) 
     release: list[Document] = []
     for obj in objects:
         fits = labelselectors.matches(selector, obj["metadata"].get("labels"))
-        reference = owner_reference(obj)
+        reference = owners.controller_of(obj)
         if reference is None:
             over = specs.is_deleting(obj) or specs.is_final(obj) or specs.is_deleting(owner)
             if fits and adopts and not over:
@@ -58,24 +56,12 @@ def claim(owner: Document, objects: Iterable[Document], *, adopts: bool = True) 
 
 def controllers_of(obj: Document) -> list[str]:
     """Index values: the uid of an object's controller, or its namespace's nobody."""
-    reference = owner_reference(obj)
+    reference = owners.controller_of(obj)
     return [str(reference["uid"]) if reference else nobody(obj["metadata"].get("namespace") or "")]
 
 
 def nobody(namespace: str) -> str:
     return f"nobody in {namespace}"
-
-
-def reference(resource: Resource, owner: Document) -> Document:
-    """An owner reference that makes `owner`, of `resource`, an object's controller."""
-    return {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
 
 
 def adopted(obj: Document, owner: Document) -> Document:

@@ -14,12 +14,12 @@ from msgspec import Struct
 from hotvirt.controllers import replicas
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.replicas import BURST, BY_CONTROLLER, Claimed, Failure
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers, key_of
-from hotvirt.kube.reconciler import DONE, Controller, Result, owner, owner_reference
+from hotvirt.kube.reconciler import DONE, Controller, Result, owner
 from hotvirt.kube.resources import REPLICA_SETS, VMIS
 from hotvirt.kube.times import Clock
 
@@ -96,7 +96,7 @@ def render(owner: Document, suffix: str) -> Document:
             "labels": dict(given.get("labels") or {}),
             "annotations": dict(given.get("annotations") or {}),
             "finalizers": [specs.VMI_FINALIZER],
-            "ownerReferences": [replicas.reference(REPLICA_SETS, owner)],
+            "ownerReferences": [owners.reference(REPLICA_SETS, owner)],
         },
         "spec": template.get("spec") or {},
     }
@@ -147,7 +147,7 @@ class ReplicaSetController:
 
     async def _settle(self, found: Document, claimed: Claimed) -> ApiError | None:
         """Takes in those that match and are nobody's, lets go those that match no more."""
-        reference = replicas.reference(REPLICA_SETS, found)
+        reference = owners.reference(REPLICA_SETS, found)
         calls = [self._patch(vmi, replicas.adopted(vmi, reference)) for vmi in claimed.adopt]
         calls += [self._patch(vmi, replicas.released(vmi, found["metadata"]["uid"])) for vmi in claimed.release]
         return await replicas.at_once(calls)
@@ -203,7 +203,7 @@ class ReplicaSetController:
 
     def _could_be_of(self, vmi: Document) -> list[Key]:
         """Sets that a guest without an owner may join."""
-        if owner_reference(vmi) is not None:
+        if owners.controller_of(vmi) is not None:
             return []
         namespace = vmi["metadata"].get("namespace") or ""
         return [key_of(each) for each in self._sets.list(namespace) if replicas.claim(each, [vmi]).adopt]

@@ -10,15 +10,15 @@ from contextlib import suppress
 from datetime import timedelta
 
 from hotvirt.api import snapshots
-from hotvirt.controllers import machinestatus, replicas
+from hotvirt.controllers import machinestatus
 from hotvirt.controllers import restore_objects as objects
 from hotvirt.controllers.restore_objects import RestoreError
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from hotvirt.kube.events import Recorder
-from hotvirt.kube.informer import Key, SharedInformers, key_of
-from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.informer import Key, SharedInformers
+from hotvirt.kube.reconciler import DONE, Controller, Result, in_index
 from hotvirt.kube.resources import (
     CLAIMS,
     DATA_VOLUMES,
@@ -52,11 +52,10 @@ class RestoreController:
         self._restores.add_index(BY_CLAIM, _claims_of)
         self.controller = Controller("vmrestore", self.reconcile)
         self.controller.watch(self._restores)
-        self.controller.watch(self._vms, self._of_target)
-        self.controller.watch(self._vmis, self._of_target, when=lambda change: change.new is None or change.old is None)
-        self.controller.watch(
-            self._claims, lambda claim: map(key_of, self._restores.by_index(BY_CLAIM, str(key_of(claim))))
-        )
+        of_target = in_index(self._restores, BY_TARGET)
+        self.controller.watch(self._vms, of_target)
+        self.controller.watch(self._vmis, of_target, when=lambda change: change.new is None or change.old is None)
+        self.controller.watch(self._claims, in_index(self._restores, BY_CLAIM))
         self.controller.needs(self._snapshots, self._contents, self._volumes, self._classes)
 
     async def reconcile(self, key: Key) -> Result:
@@ -241,7 +240,7 @@ class RestoreController:
             raise RestoreError(f"VolumeSnapshot {entry['volumeSnapshotName']} was deleted: take another snapshot")
         is_ours = restore["spec"].get("volumeOwnershipPolicy") != "None" and not entry.get("dataVolumeName")
         owned = vm is not None and is_ours
-        owner = replicas.reference(VMS, vm) if owned and vm is not None else None
+        owner = owners.reference(VMS, vm) if owned and vm is not None else None
         size = (taken.get("status") or {}).get("restoreSize")
         made = objects.claim(restore, backup, entry, size=size, owner=owner)
         with suppress(AlreadyExists):
@@ -272,7 +271,7 @@ class RestoreController:
         claim = self._claims.get(name, vm["metadata"]["namespace"])
         if claim is None or claim["metadata"].get("ownerReferences"):
             return
-        patch = {"metadata": {"ownerReferences": [replicas.reference(VMS, vm)]}}
+        patch = {"metadata": {"ownerReferences": [owners.reference(VMS, vm)]}}
         with suppress(NotFound):
             await self._client.patch(CLAIMS, name, patch, vm["metadata"]["namespace"])
 
@@ -285,7 +284,7 @@ class RestoreController:
             "finalizers": [*(metadata.get("finalizers") or ()), snapshots.RESTORE_FINALIZER],
         }
         if vm is not None and not metadata.get("ownerReferences"):
-            patch["ownerReferences"] = [replicas.reference(VMS, vm)]
+            patch["ownerReferences"] = [owners.reference(VMS, vm)]
         written = await self._client.patch(RESTORES, metadata["name"], {"metadata": patch}, metadata["namespace"])
         self._restores.observe(written)
         return written
@@ -328,9 +327,6 @@ class RestoreController:
             return restore
         self._restores.observe(written)
         return written
-
-    def _of_target(self, obj: Document) -> list[Key]:
-        return [key_of(each) for each in self._restores.by_index(BY_TARGET, str(key_of(obj)))]
 
 
 def _target(restore: Document) -> Key:

@@ -12,11 +12,12 @@ from datetime import datetime
 from hotvirt.api import snapshots
 from hotvirt.controllers import machinestatus
 from hotvirt.controllers import snapshot_objects as objects
+from hotvirt.kube import owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
-from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.reconciler import DONE, Controller, Result, in_index
 from hotvirt.kube.resources import (
     CLAIMS,
     SNAPSHOT_CONTENTS,
@@ -50,17 +51,11 @@ class SnapshotController:
         self.controller.watch(self._snapshots)
         self.controller.watch(self._contents, _of_content)
         self.controller.watch(self._volumes, self._of_volume)
-        self.controller.watch(
-            self._vms, lambda vm: map(key_of, self._snapshots.by_index(BY_SOURCE, str(key_of(vm)))), when=_lock_moved
-        )
+        self.controller.watch(self._vms, in_index(self._snapshots, BY_SOURCE), when=_lock_moved)
         self.controller.needs(self._vmis, self._claims, self._storage, self._classes)
         self.statuses = Controller("volume-snapshot-statuses", self.reconcile_machine, workers=1)
         self.statuses.watch(self._vms, delay=UNHURRIED)  # who changed the machine waits for more than this
-        self.statuses.watch(
-            self._claims,
-            lambda claim: map(key_of, self._vms.by_index(BY_CLAIM, str(key_of(claim)))),
-            when=_came_or_went,
-        )
+        self.statuses.watch(self._claims, in_index(self._vms, BY_CLAIM), when=_came_or_went)
         self.statuses.watch(self._classes, lambda _: map(key_of, self._vms.list()))
         self.statuses.needs(self._storage)
 
@@ -276,7 +271,7 @@ class SnapshotController:
         }
 
     def _of_volume(self, volume: Document) -> list[Key]:
-        owner = next((o for o in volume["metadata"].get("ownerReferences") or () if o.get("controller")), None)
+        owner = owners.controller_of(volume)
         if owner is None or owner.get("kind") != SNAPSHOT_CONTENTS.kind:
             return []
         content = self._contents.get(owner["name"], volume["metadata"]["namespace"])

@@ -5,8 +5,7 @@ from typing import Literal
 
 from hotvirt.api import snapshots
 from hotvirt.api.validation_sets import seconds
-from hotvirt.controllers import replicas
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import SNAPSHOT_CONTENTS, VOLUME_SNAPSHOTS
 from hotvirt.kube.times import parse, stamp
@@ -98,7 +97,7 @@ def volume_snapshots(content: Document, *, classes: dict[str, str], freeze: floa
             "metadata": {
                 "name": backup["volumeSnapshotName"], "namespace": metadata["namespace"], "annotations": notes,
                 "labels": {snapshots.SOURCE_NAME: vm["name"][:63], snapshots.SOURCE_NAMESPACE: metadata["namespace"]},
-                "ownerReferences": [replicas.reference(SNAPSHOT_CONTENTS, content)],
+                "ownerReferences": [owners.reference(SNAPSHOT_CONTENTS, content)],
             },
             "spec": source,
         })  # fmt: skip

@@ -7,9 +7,8 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.api import defaults
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Document
-from hotvirt.kube.reconciler import owner_reference
 from hotvirt.kube.times import parse, stamp
 
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
@@ -61,7 +60,7 @@ def is_deleting(obj: Document) -> bool:
 
 
 def owns(owner: Document, obj: Document) -> bool:
-    reference = owner_reference(obj)
+    reference = owners.controller_of(obj)
     return reference is not None and reference.get("uid") == owner["metadata"]["uid"]
 
 

@@ -21,12 +21,12 @@ from hotvirt.controllers.instancetypes import Instancetypes
 from hotvirt.controllers.instanceupdate import InstanceUpdate
 from hotvirt.controllers.liveupdate import Update
 from hotvirt.controllers.virtualmachine_status import Fault, Outcome
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, owners
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers
-from hotvirt.kube.reconciler import DONE, Controller, Result, owner_reference
+from hotvirt.kube.reconciler import DONE, Controller, Result
 from hotvirt.kube.resources import CONTROLLER_REVISIONS, VMIS, VMS
 from hotvirt.kube.times import Clock
 
@@ -145,8 +145,8 @@ class VirtualMachineController:
     async def _adopt(self, vm: Document, vmi: Document) -> Document:
         """One that was left behind by a machine of this name, or made without one."""
         metadata = vmi["metadata"]
-        if (revision := self._revision_of(vmi)) is not None and owner_reference(revision) is None:
-            await self._own(revision, [newinstance.owner(vm)])
+        if (revision := self._revision_of(vmi)) is not None and owners.controller_of(revision) is None:
+            await self._own(revision, [owners.reference(VMS, vm)])
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], **newinstance.adoption(vm, vmi)}}
         adopted = await self._client.patch(VMIS, metadata["name"], patch, metadata["namespace"])
         self._vmis.observe(adopted)
@@ -312,7 +312,7 @@ def _held(update: Update | None) -> Fault | None:
 
 def _taken(vmi: Document) -> Fault:
     name = vmi["metadata"]["name"]
-    reference = owner_reference(vmi)
+    reference = owners.controller_of(vmi)
     whose = f"belongs to {reference['kind']} {reference['name']}" if reference else "belongs to no VM"
     return Fault(
         "FailedCreate",
@@ -326,5 +326,5 @@ def _fault(action: str, error: ApiError) -> Fault:
 
 
 def _owner_uid(obj: Document) -> list[str]:
-    reference = owner_reference(obj)
+    reference = owners.controller_of(obj)
     return [reference["uid"]] if reference else []

@@ -5,11 +5,11 @@ Attaching shows a guest's console, so it takes the permission that the console i
 
 from collections.abc import Callable
 
+from hotvirt.kube import owners
 from hotvirt.kube.admission import User
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import InternalError
 from hotvirt.kube.podstreams import Command, Dialled, PodStreams, Running
-from hotvirt.kube.reconciler import owner_reference
 from hotvirt.server.access import Access, Attributes
 
 
@@ -23,7 +23,7 @@ class HomePodStreams:
         return await self._there().exec(pod, command, user)
 
     async def attach(self, pod: Document, command: Command, user: User) -> Running:
-        owner = owner_reference(pod) or {}
+        owner = owners.controller_of(pod) or {}
         self._access().require(
             user,
             Attributes(

@@ -15,6 +15,7 @@ from msgspec import Struct
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import ApiError, Conflict, TooManyRequests, Unreachable
 from hotvirt.kube.informer import Change, Informer, Key, key_of
+from hotvirt.kube.owners import controller_of
 from hotvirt.kube.workqueue import LIVE, RELIST, WorkQueue
 
 log = logging.getLogger(__name__)
@@ -46,15 +47,16 @@ def owner(kind: str, group: str = "kubevirt.io") -> Mapper:
     """Maps an object to the controller that owns it, when that is of `kind`."""
 
     def mapper(obj: Document) -> Iterable[Key]:
-        found = owner_reference(obj)
+        found = controller_of(obj)
         if found and found["kind"] == kind and str(found["apiVersion"]).rpartition("/")[0] == group:
             yield Key(obj["metadata"].get("namespace") or "", found["name"])
 
     return mapper
 
 
-def owner_reference(obj: Document) -> Document | None:
-    return next((r for r in obj["metadata"].get("ownerReferences") or () if r.get("controller")), None)
+def in_index(informer: Informer, index: str) -> Mapper:
+    """Maps an object to those that the index of `informer` has under its key."""
+    return lambda obj: [key_of(each) for each in informer.by_index(index, str(key_of(obj)))]
 
 
 class Controller:

@@ -16,7 +16,7 @@ from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
-from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.reconciler import DONE, Controller, Result, in_index, owner
 from hotvirt.kube.resources import VMIS
 from hotvirt.kube.times import Clock
 from hotvirt.node import (
@@ -44,7 +44,7 @@ from hotvirt.node.podprocess import read_identity, read_outcome
 from hotvirt.node.pulls import REASONS as PULL_REASONS
 from hotvirt.node.pulls import Pulls
 from hotvirt.node.seen import Seen
-from hotvirt.node.surroundings import Surroundings, instance_of
+from hotvirt.node.surroundings import BY_CLAIM, Surroundings
 from hotvirt.node.volumes import IN_USE, VolumeError, Volumes
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import QemuError, QemuTimeout
@@ -81,9 +81,9 @@ class NodeAgent:
         """Writes of a status that change nothing of what is to be done."""
         self.controller.watch(self._vmis, when=lambda change: not self._own.is_own(change))
         pods = self._around.pods
-        self.controller.watch(pods, instance_of, when=lambda change: change.new is None or _is_going(change.new))
+        self.controller.watch(pods, owner(VMIS.kind), when=lambda change: change.new is None or _is_going(change.new))
         self.controller.watch(pods, self._around.users_of_its_claims, when=_has_ended)
-        self.controller.watch(self._around.claims, self._around.users_of_claim)
+        self.controller.watch(self._around.claims, in_index(self._vmis, BY_CLAIM))
         self.controller.watch(self._around.volumes, self._around.users_of_volume)
 
     async def close(self) -> None:

@@ -18,8 +18,8 @@ from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.events import Recorder
-from hotvirt.kube.informer import Key, SharedInformers, key_of
-from hotvirt.kube.reconciler import DONE, Controller, Result
+from hotvirt.kube.informer import Key, SharedInformers
+from hotvirt.kube.reconciler import DONE, Controller, Result, in_index
 from hotvirt.kube.resources import SECRETS, VMIS
 from hotvirt.kube.times import Clock
 from hotvirt.node import sshkeys
@@ -63,9 +63,7 @@ class Credentials:
         self._vmis.add_index(BY_SECRET, secret_keys)
         self.controller = Controller("access-credentials", self.reconcile, workers=2)
         self.controller.watch(self._vmis, when=lambda change: bool(_credentials(change.new or change.old or {})))
-        self.controller.watch(
-            self._secrets, lambda secret: map(key_of, self._vmis.by_index(BY_SECRET, str(key_of(secret))))
-        )
+        self.controller.watch(self._secrets, in_index(self._vmis, BY_SECRET))
 
     async def reconcile(self, key: Key) -> Result:
         vmi = self._vmis.get(key.name, key.namespace)

@@ -6,11 +6,11 @@ at a time, so one that is in use is not taken away, and a console opened later t
 
 import asyncio
 
+from hotvirt.kube import owners
 from hotvirt.kube.admission import User
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import BadRequest, Conflict, NotFound
 from hotvirt.kube.podstreams import Command, Dialled, Output
-from hotvirt.kube.reconciler import owner_reference
 from hotvirt.kube.resources import VMIS
 from hotvirt.node import podexec
 from hotvirt.node.access import LocalGuestAccess
@@ -69,7 +69,7 @@ class LocalPodStreams:
 
 
 def _instance_of(pod: Document) -> str:
-    owner = owner_reference(pod)
+    owner = owners.controller_of(pod)
     if owner is None or owner["kind"] != "VirtualMachineInstance":
         raise BadRequest(f"pod {pod['metadata']['name']} holds no virtual machine")
     return str(owner["name"])

@@ -86,9 +86,6 @@ class Surroundings:
 
     # Whom it concerns
 
-    def users_of_claim(self, claim: Document) -> list[Key]:
-        return [key_of(vmi) for vmi in self.vmis.by_index(BY_CLAIM, str(key_of(claim)))]
-
     def users_of_volume(self, volume: Document) -> list[Key]:
         """Instances with the claim that a PersistentVolume is for."""
         reference = volume["spec"].get("claimRef") or {}
@@ -111,12 +108,3 @@ def _claim_keys(vmi: Document) -> list[str]:
     namespace = vmi["metadata"].get("namespace") or ""
     names = [disks.claim(volume) for volume in vmi["spec"].get("volumes") or ()]
     return [str(Key(namespace, name)) for name in names if name]
-
-
-def instance_of(pod: Document) -> list[Key]:
-    """The instance that a launcher pod is for."""
-    metadata = pod["metadata"]
-    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), None)
-    if owner is None or owner.get("kind") != "VirtualMachineInstance":
-        return []
-    return [Key(metadata["namespace"], owner["name"])]
