@@ -66,6 +66,14 @@ def whole_blocks(size: int) -> int:
     return size // BLOCK * BLOCK
 
 
+def run_strategy(vm: Document) -> str:
+    """`spec.runStrategy`, or what the deprecated `spec.running` stands for."""
+    spec = vm.get("spec") or {}
+    if strategy := spec.get("runStrategy"):
+        return str(strategy)
+    return "Always" if spec.get("running") else "Halted"
+
+
 def guest_memory(domain: Document) -> int | None:
     """Bytes the guest is to see, in whole blocks: `memory.guest`, else requests, else limits. None when none says."""
     resources = domain.get("resources") or {}

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from msgspec import DecodeError, json
 
 from hotvirt.kube.client import Document
-from hotvirt.kube.errors import Unreachable, from_status
+from hotvirt.kube.errors import NotFound, Unreachable, from_status
 from hotvirt.kube.kubeconfig import Access
 from hotvirt.kube.resources import Resource
 from hotvirt.kube.tls import client_context
@@ -34,6 +34,13 @@ class Api:
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Document:
         return self.request("GET", resource.path(namespace, name))
+
+    def find(self, resource: Resource, name: str, namespace: str | None = None) -> Document | None:
+        """None when it is not there."""
+        try:
+            return self.get(resource, name, namespace)
+        except NotFound:
+            return None
 
     def list(self, resource: Resource, namespace: str | None = None, **query: str) -> list[Document]:
         items: list[Document] = self.request("GET", resource.path(namespace), query=query).get("items") or []

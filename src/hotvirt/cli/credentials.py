@@ -16,7 +16,6 @@ from hotvirt.cli.errors import CliError
 from hotvirt.cli.targets import Target, connected, machine, only_vm
 from hotvirt.cli.verbs import Verbs
 from hotvirt.kube.client import Document
-from hotvirt.kube.errors import NotFound
 from hotvirt.kube.resources import SECRETS, VMIS, VMS
 
 
@@ -110,9 +109,7 @@ def remove_ssh_key(
         click.echo(f"No secrets associated with user {user}")
         return
     for name in [_choose(secret, having)] if secret else having:
-        try:
-            found = api.get(SECRETS, name, api.namespace)
-        except NotFound:
+        if (found := api.find(SECRETS, name, api.namespace)) is None:
             continue
         _demand_owner(found, vm, force=force)
         if changed := without_key(_contents(found), key):
@@ -174,7 +171,7 @@ def _secrets(vm: Document, kind: str, suits: Callable[[Document], bool]) -> list
 
 def _create(api: Api, vm: Document, user: str, key: str, *, force: bool) -> None:
     name = vm["metadata"]["name"]
-    if not force and _runs(api, name):
+    if not force and api.find(VMIS, name, api.namespace) is not None:
         raise CliError(
             f"VM {name} runs, and would get a new secret only at its next start; if that will do, add --force"
         )
@@ -197,14 +194,6 @@ def _create(api: Api, vm: Document, user: str, key: str, *, force: bool) -> None
     }
     api.patch(VMS, name, patch, api.namespace)
     click.echo(f'Successfully added the key to secret "{secret}"')
-
-
-def _runs(api: Api, name: str) -> bool:
-    try:
-        api.get(VMIS, name, api.namespace)
-    except NotFound:
-        return False
-    return True
 
 
 def _key(file: Path | None, value: str | None) -> str:

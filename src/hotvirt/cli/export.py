@@ -67,9 +67,7 @@ def export(api: Api, machine: Target, *, ova: Path | None) -> None:
 def _source(api: Api, name: str, made: str, line: Line) -> tuple[Document, Document, bool]:
     """The machine, what to export, and whether that is a snapshot taken for it."""
     vm = api.get(VMS, name, api.namespace)
-    try:
-        api.get(VMIS, name, api.namespace)
-    except NotFound:
+    if api.find(VMIS, name, api.namespace) is None:
         return vm, downloads.source("vm", name), False
     line.say("taking a snapshot of the running guest")
     body = {

@@ -167,11 +167,7 @@ def _instance(api: Api, machine: Target, verb: str, *, dry_run: bool = False) ->
 
 def explain_if_off(api: Api, machine: Target) -> None:
     """Raises what to do when the instance is missing only because its VM is not running."""
-    if machine.resource is VMIS:
-        return
-    try:
-        api.get(VMS, machine.name, api.namespace)
-    except NotFound:
+    if machine.resource is VMIS or api.find(VMS, machine.name, api.namespace) is None:
         return
     raise CliError(f"VM {machine.name} is not running; start it with: hotvirt start {machine.name}")
 

@@ -20,7 +20,7 @@ from hotvirt.cli.errors import CliError
 from hotvirt.cli.targets import Target, connected, one_machine, only_vm
 from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
-from hotvirt.kube.errors import ApiError, NotFound
+from hotvirt.kube.errors import ApiError
 from hotvirt.kube.resources import VMIS, VMS
 
 GLANCE = 1.0  # how often the VM is looked at beside the watch of its instance, for a refusal that only it carries
@@ -80,7 +80,7 @@ def set_(
     findings = [each for change in report["changes"] for each in change["findings"]]
     say("checked", f"{len(findings)} facts{'' if report['possible'] else ', not all of which hold'}")
     path = VMS.path(api.namespace, name)
-    before = told_before(vm, _instance(api, name), wanted)
+    before = told_before(vm, api.find(VMIS, name, api.namespace), wanted)
     api.request(
         "PATCH", f"{path}?dryRun=All" if dry_run else path, body=patch_for(wanted), content_type=CONTENT_TYPES["merge"]
     )
@@ -180,20 +180,13 @@ def _stage(vmi: Document, wanted: Goal, *, pending: bool) -> str:
     return "QEMU" if memory and (told or wanted.memory is not None) else "asked"
 
 
-def _instance(api: Api, name: str) -> Document | None:
-    try:
-        return api.get(VMIS, name, api.namespace)
-    except NotFound:
-        return None
-
-
 def _follow(api: Api, name: str, wanted: Goal, before: frozenset[str], *, timeout: float) -> Iterator[Progress]:
     """Each progress that differs from the one before, until it is done, failed, or `timeout` seconds are over."""
     last: Progress | None = None
     deadline = time.monotonic() + timeout
     while True:
         vm = api.get(VMS, name, api.namespace)
-        vmi = _instance(api, name)
+        vmi = api.find(VMIS, name, api.namespace)
         now = progress(vm, vmi, wanted, before)
         if now != last:
             yield now

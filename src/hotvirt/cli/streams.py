@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from hotvirt.api.defaults import run_strategy
 from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.cli.lifecycle import explain_if_off
@@ -15,7 +16,6 @@ from hotvirt.cli.targets import Target, connected, machine, subresource
 from hotvirt.cli.verbs import Verb, verb
 from hotvirt.cli.waiting import observe
 from hotvirt.kube.client import Document
-from hotvirt.kube.errors import NotFound
 from hotvirt.kube.resources import VMIS, VMS
 
 VIEWERS = {
@@ -79,28 +79,22 @@ def until_running(api: Api, machine: Target, *, timeout: float) -> None:
 
 def _will_start(api: Api, machine: Target) -> None:
     """Raises for a machine that has no instance and is not about to get one."""
-    try:
-        vm = api.get(VMS, machine.name, api.namespace) if machine.resource is not VMIS else {}
-    except NotFound:
-        vm = {}
-    if not vm:
+    vm = api.find(VMS, machine.name, api.namespace) if machine.resource is not VMIS else None
+    if vm is None:
         api.get(VMIS, machine.name, api.namespace)  # raises the server's own sentence
     elif not _is_to_run(vm):
         explain_if_off(api, machine)
 
 
 def _starts_again(api: Api, machine: Target) -> bool:
-    try:
-        return _is_to_run(api.get(VMS, machine.name, api.namespace))
-    except NotFound:
-        return False
+    vm = api.find(VMS, machine.name, api.namespace)
+    return vm is not None and _is_to_run(vm)
 
 
 def _is_to_run(vm: Document) -> bool:
     if (vm.get("status") or {}).get("stateChangeRequests"):
         return True
-    strategy = vm["spec"].get("runStrategy") or ("Always" if vm["spec"].get("running") else "Halted")
-    return strategy not in ("Halted", "Manual") and (vm.get("status") or {}).get("printableStatus") != "Stopped"
+    return run_strategy(vm) not in ("Halted", "Manual") and (vm.get("status") or {}).get("printableStatus") != "Stopped"
 
 
 class Vnc(Verb):

@@ -10,7 +10,7 @@ from hotvirt.cli.lifecycle import ask, dry_run_option
 from hotvirt.cli.targets import Target, connected, machine, subresource
 from hotvirt.cli.verbs import verb
 from hotvirt.kube.errors import NotFound
-from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, VMIS, VMS, Resource
+from hotvirt.kube.resources import CLAIMS, DATA_VOLUMES, VMIS, VMS
 
 
 @verb()
@@ -73,7 +73,7 @@ def _change(api: Api, machine: Target, verb: str, body: dict[str, Any], *, dry_r
     try:
         ask(api, plural, machine.name, verb, body, dry_run=dry_run)
     except NotFound:
-        if machine.resource is not None or not _exists(api, VMIS, machine.name):
+        if machine.resource is not None or api.find(VMIS, machine.name, api.namespace) is None:
             raise
         dry = {"dryRun": ["All"]} if dry_run else {}
         api.request("PUT", subresource(api, VMIS.plural, machine.name, verb), body={**body, **dry})
@@ -81,16 +81,8 @@ def _change(api: Api, machine: Target, verb: str, body: dict[str, Any], *, dry_r
 
 def _source(api: Api, name: str) -> dict[str, Any]:
     """A DataVolume when there is one of that name, else the claim, which must exist: a typing error is told now."""
-    if _exists(api, DATA_VOLUMES, name):
+    if api.find(DATA_VOLUMES, name, api.namespace) is not None:
         return {"dataVolume": {"name": name}}
-    if _exists(api, CLAIMS, name):
+    if api.find(CLAIMS, name, api.namespace) is not None:
         return {"persistentVolumeClaim": {"claimName": name}}
     raise CliError(f"there is no PersistentVolumeClaim {name} in namespace {api.namespace}; see: kubectl get pvc")
-
-
-def _exists(api: Api, resource: Resource, name: str) -> bool:
-    try:
-        api.get(resource, name, api.namespace)
-    except NotFound:
-        return False
-    return True

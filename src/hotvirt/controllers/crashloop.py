@@ -8,6 +8,7 @@ ran and lost its pod (it was deleted, or evicted by force) did not fail.
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from hotvirt.api.defaults import run_strategy
 from hotvirt.controllers import spec as specs
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
@@ -20,7 +21,7 @@ LONGEST = 300.0
 def update(vm: Document, vmi: Document | None, *, now: datetime, draw: Callable[[], float]) -> Document | None:
     """The VM's `startFailure` as it should be now."""
     known: Document | None = (vm.get("status") or {}).get("startFailure")
-    if specs.run_strategy(vm) in ("Halted", "Manual", "WaitAsReceiver"):
+    if run_strategy(vm) in ("Halted", "Manual", "WaitAsReceiver"):
         return None
     if vmi is None:
         return known

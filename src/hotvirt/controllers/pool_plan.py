@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.api import labelselectors
+from hotvirt.api.defaults import run_strategy
 from hotvirt.api.validation_sets import seconds
 from hotvirt.controllers import replicas
 from hotvirt.controllers import spec as specs
@@ -245,7 +246,7 @@ def _is_unavailable(seen: Seen, vm: Document) -> bool:
     """One that nobody wants to run is not missed."""
     vmi = seen.vmis.get(vm["metadata"]["name"])
     if vmi is None:
-        return specs.run_strategy(vm) not in ("Halted", "Manual")
+        return run_strategy(vm) not in ("Halted", "Manual")
     return specs.is_deleting(vmi) or not replicas.is_ready(vmi)
 
 
@@ -260,7 +261,7 @@ def max_unavailable(pool: Document) -> int:
 
 def restarts_by_request(vm: Document) -> bool:
     """Whether its instance, deleted, would not be made again by itself."""
-    return specs.run_strategy(vm) == "Manual"
+    return run_strategy(vm) == "Manual"
 
 
 def unused(seen: Seen) -> list[str]:

@@ -1,5 +1,6 @@
 """`status.printableStatus`: one word for a VM's state, in KubeVirt's words and order of precedence. Pure."""
 
+from hotvirt.api.defaults import run_strategy
 from hotvirt.controllers import spec as specs
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Document
@@ -16,9 +17,9 @@ def status(vm: Document, vmi: Document | None, *, failure: Document | None) -> s
         return "Terminating"
     if vmi is not None and not specs.is_final(vmi):
         return _of_instance(vmi)
-    if failure is not None and specs.run_strategy(vm) in ("Always", "RerunOnFailure", "Once"):
+    if failure is not None and run_strategy(vm) in ("Always", "RerunOnFailure", "Once"):
         return "CrashLoopBackOff"
-    return "WaitingForReceiver" if vmi is None and specs.run_strategy(vm) == "WaitAsReceiver" else "Stopped"
+    return "WaitingForReceiver" if vmi is None and run_strategy(vm) == "WaitAsReceiver" else "Stopped"
 
 
 def _of_instance(vmi: Document) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from hotvirt.api import snapshots
+from hotvirt.api.defaults import run_strategy
 from hotvirt.controllers import machinestatus
 from hotvirt.controllers import restore_objects as objects
 from hotvirt.controllers.restore_objects import RestoreError
@@ -172,7 +173,7 @@ class RestoreController:
         if policy == "FailImmediate":
             failure = "Restore target not ready"
         elif policy == "StopTarget":
-            if (vm["spec"].get("runStrategy") or ("Always" if vm["spec"].get("running") else "Halted")) != "Halted":
+            if run_strategy(vm) != "Halted":
                 await self._client.patch(
                     VMS, metadata["name"], {"spec": {"runStrategy": "Halted", "running": None}}, metadata["namespace"]
                 )

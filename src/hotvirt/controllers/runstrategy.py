@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from hotvirt.api.defaults import run_strategy
 from hotvirt.controllers import spec as specs
 from hotvirt.kube.client import Document
 from hotvirt.kube.times import parse
@@ -37,7 +38,7 @@ LEAVE, STOP, START, ON = Step("leave"), Step("stop"), Step("start"), Step("on")
 
 def decide(vm: Document, vmi: Document | None, *, failure: Document | None, now: datetime) -> Step:
     """`failure` is the VM's `startFailure` as it is now (see `crashloop`)."""
-    strategy, requests = specs.run_strategy(vm), requests_of(vm)
+    strategy, requests = run_strategy(vm), requests_of(vm)
     if strategy == "WaitAsReceiver":
         return LEAVE
     if vmi is None:
@@ -53,7 +54,7 @@ def decide(vm: Document, vmi: Document | None, *, failure: Document | None, now:
 
 def remaining(vm: Document, vmi: Document | None, *, started: bool) -> Requests:
     """The requests that have not been carried out."""
-    strategy, requests = specs.run_strategy(vm), requests_of(vm)
+    strategy, requests = run_strategy(vm), requests_of(vm)
     if started or not requests:
         return []
     if strategy == "Halted":

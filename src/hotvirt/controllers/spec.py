@@ -29,14 +29,6 @@ class Claim(Struct, frozen=True):
     is_data_volume: bool = False
 
 
-def run_strategy(vm: Document) -> str:
-    """`spec.runStrategy`, or what the deprecated `spec.running` stands for."""
-    spec = vm.get("spec") or {}
-    if strategy := spec.get("runStrategy"):
-        return str(strategy)
-    return "Always" if spec.get("running") else "Halted"
-
-
 def template_spec(vm: Document) -> Document:
     return ((vm.get("spec") or {}).get("template") or {}).get("spec") or {}
 

@@ -7,6 +7,7 @@ once, if it differs. One worker has one VM at a time. The instance's name is the
 from collections.abc import Callable
 from random import random
 
+from hotvirt.api.defaults import run_strategy
 from hotvirt.controllers import (
     crashloop,
     liveupdate,
@@ -220,7 +221,7 @@ class VirtualMachineController:
         """No guest runs yet, so an edit is best followed by starting over: it may be the mend for what holds it up."""
         if not liveupdate.is_edited(vm, started):
             return vmi, Update()
-        if specs.run_strategy(vm) not in ALWAYS_RECREATED:
+        if run_strategy(vm) not in ALWAYS_RECREATED:
             restart = [{"action": "Stop", "uid": vmi["metadata"]["uid"]}, {"action": "Start"}]
             if runstrategy.requests_of(vm) != restart:
                 await self._write_status(vm, {"stateChangeRequests": restart})

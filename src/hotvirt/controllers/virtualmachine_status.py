@@ -7,6 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from hotvirt.api.defaults import run_strategy
 from hotvirt.controllers import liveupdate, printable, runstrategy, sizes_shown
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.liveupdate import Update
@@ -40,7 +41,7 @@ def patch(vm: Document, vmi: Document | None, outcome: Outcome, *, now: datetime
         "created": vmi is not None or None,
         "ready": conditions.is_true(((vmi or {}).get("status") or {}).get("conditions"), "Ready") or None,
         "printableStatus": printable.status(vm, vmi, failure=outcome.failure),
-        "runStrategy": specs.run_strategy(vm),
+        "runStrategy": run_strategy(vm),
         "desiredGeneration": vm["metadata"].get("generation"),
         "observedGeneration": _observed(vm, vmi, outcome),
         "conditions": _conditions(vm, vmi, outcome, now) or None,

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hotvirt.api import quantity
+from hotvirt.images import publish
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import NotFound
 from hotvirt.kube.events import EventKind, Recorder
@@ -103,7 +104,8 @@ class MemoryDumps:
                 path.unlink(missing_ok=True)
                 raise
             vm = await self._write(vm, {"phase": "Unmounting"})
-        await asyncio.to_thread(_to_disk, path)
+        for each in (path, path.parent):
+            await asyncio.to_thread(publish.sync_path, each)
         vm = await self._write(vm, {"phase": "Completed", "endTimestamp": stamp(self._clock())})
         self._tell(vm, "Normal", "MemoryDumpCompleted", f"the guest's memory is in {path.name}")
         return DONE
@@ -228,12 +230,3 @@ def _noted(note: Path) -> str:
         return note.read_text()
     except FileNotFoundError:
         return ""
-
-
-def _to_disk(path: Path) -> None:
-    for each in (path, path.parent):
-        descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

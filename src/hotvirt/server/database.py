@@ -65,16 +65,10 @@ class Database:
         if not path.exists() or path.stat().st_size == 0:
             _create(path)
         check_file(path)
-        try:
+        with _in_words(path, "opened"):
             self._db = apsw.Connection(str(path))
             self._db.set_busy_timeout(250)
             self._prepare()
-        except apsw.BusyError as error:
-            raise InUse(f"{path} is in use by another process: stop that one first") from error
-        except (apsw.CorruptError, apsw.NotADBError) as error:
-            raise _corrupt(path, error) from error
-        except apsw.Error as error:
-            raise StateFileError(f"{path} can't be opened: {error}; check the disk and the rights on it") from error
 
     def _prepare(self) -> None:
         db = self._db
@@ -259,21 +253,28 @@ def check_header(path: Path) -> None:
 
 def _check_content(path: Path) -> None:
     """Read-only, so that a damaged file stays as it is."""
-    try:
+    with _in_words(path, "read"):
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         db.set_busy_timeout(250)
         try:
             found = [str(row[0]) for row in db.execute("PRAGMA quick_check(1)")]
         finally:
             db.close()
+    if found != ["ok"]:
+        raise _corrupt(path, found[0].splitlines()[-1])
+
+
+@contextlib.contextmanager
+def _in_words(path: Path, what: str) -> Iterator[None]:
+    """What SQLite raises as what is wrong with the file. `what` could not be done: opened, read."""
+    try:
+        yield
     except apsw.BusyError as error:
         raise InUse(f"{path} is in use by another process: stop that one first") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise _corrupt(path, error) from error
     except apsw.Error as error:
-        raise StateFileError(f"{path} can't be read: {error}; check the disk and the rights on it") from error
-    if found != ["ok"]:
-        raise _corrupt(path, found[0].splitlines()[-1])
+        raise StateFileError(f"{path} can't be {what}: {error}; check the disk and the rights on it") from error
 
 
 def _corrupt(path: Path, why: object) -> StateFileError:

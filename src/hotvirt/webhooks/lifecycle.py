@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from hotvirt.api.defaults import run_strategy
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import ApiError, BadRequest, Conflict
 
@@ -23,14 +24,6 @@ class Write(Struct, frozen=True):
 
     target: Literal["vm", "vm/status", "vmi"]
     patch: Document
-
-
-def run_strategy(vm: Document) -> str:
-    """`spec.runStrategy`, or what the deprecated `spec.running` stands for."""
-    spec = vm.get("spec") or {}
-    if strategy := spec.get("runStrategy"):
-        return str(strategy)
-    return "Always" if spec.get("running") else "Halted"
 
 
 def start(vm: Document, vmi: Document | None, options: Document) -> list[Write]:
