@@ -1,6 +1,6 @@
 """`hotvirt status`: asked beside actual, and what a person should know."""
 
-from hotvirt.cli.status import describe, node_facts, vm_facts
+from hotvirt.cli.status import describe, latest, node_facts, vm_facts
 
 VM = {
     "metadata": {"namespace": "default", "name": "web"},
@@ -84,7 +84,7 @@ def test_an_empty_home_says_what_to_do():
 
 def test_why_a_vm_is_still_starting_is_what_was_last_said_of_its_instance(run, api):
     def event(time, message, uid="u"):
-        return {"involvedObject": {"uid": uid}, "lastTimestamp": time, "message": message}
+        return {"metadata": {}, "involvedObject": {"uid": uid}, "lastTimestamp": time, "message": message}
 
     starting = {**VM, "status": {"printableStatus": "Starting"}}
     said = [event("2026-01-02T00:00:00Z", "building image x"), event("2026-01-01T00:00:00Z", "created")]
@@ -103,3 +103,21 @@ def test_the_command_reads_it_all_from_the_api(run, api):
     code, out, _ = run("status")
     assert code == 0
     assert "2Gi / 1536Mi" in out
+
+
+def test_what_keeps_a_guest_from_starting_is_told_rather_than_its_last_event():
+    refused = {"type": "Synchronized", "status": "False", "message": "volume 'root': no such image"}
+    vm = {**VM, "status": {"printableStatus": "Starting", "conditions": [refused]}}
+    vmi = {**VMI, "metadata": {**VMI["metadata"], "uid": "u"}}
+    assert vm_facts(vm, vmi, {"u": "Created virtual machine pod"})["notes"] == ["volume 'root': no such image"]
+    going = {**VM, "status": {"printableStatus": "Starting", "conditions": [{**refused, "status": "True"}]}}
+    assert vm_facts(going, vmi, {"u": "Pulling image"})["notes"] == ["Pulling image"]
+
+
+def test_of_two_events_in_one_second_the_one_written_later_is_the_last():
+    def event(message, version, at="2026-01-01T00:00:01Z"):
+        metadata = {"resourceVersion": version}
+        return {"metadata": metadata, "involvedObject": {"uid": "u"}, "lastTimestamp": at, "message": message}
+
+    told = [event("Failed to pull", "12"), event("Created pod", "9"), event("long ago", "13", "2026-01-01T00:00:00Z")]
+    assert latest(told) == {"u": "Failed to pull"}

@@ -70,7 +70,7 @@ def node_facts(node: Document) -> Document:
 
 def latest(events: list[Document]) -> dict[str, str]:
     """What was last said of each object, by its uid."""
-    ordered = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    ordered = sorted(events, key=_when)
     return {str((event.get("involvedObject") or {}).get("uid")): str(event.get("message", "")) for event in ordered}
 
 
@@ -85,7 +85,7 @@ def vm_facts(vm: Document, vmi: Document | None, news: dict[str, str] | None = N
         "name": vm["metadata"]["name"],
         "status": (vm.get("status") or {}).get("printableStatus") or "Unknown",
         **_sizes(spec, vmi),
-        "notes": [*_notes(vm), *([said] if said else [])],
+        "notes": [*_notes(vm), *([said] if said and not _notes(vm) else [])],
     }
 
 
@@ -169,13 +169,22 @@ def _is_starting(vm: Document) -> bool:
     return (vm.get("status") or {}).get("printableStatus") in ("Starting", "Provisioning", "WaitingForVolumeBinding")
 
 
+def _when(event: Document) -> tuple[str, int]:
+    """Times are in whole seconds, and much is said within one: there the store's count goes on."""
+    version = str(event["metadata"].get("resourceVersion", ""))
+    return str(event.get("lastTimestamp") or event.get("eventTime") or ""), int(version) if version.isdigit() else 0
+
+
 def _notes(vm: Document) -> list[str]:
     conditions = (vm.get("status") or {}).get("conditions") or ()
-    return [
-        str(c.get("message") or c["type"])
-        for c in conditions
-        if c.get("type") in NOTABLE and (c.get("status") == "True" or c.get("type", "").startswith("Hot"))
-    ]
+    return list(dict.fromkeys(str(c.get("message") or c["type"]) for c in conditions if _is_notable(c)))
+
+
+def _is_notable(condition: Document) -> bool:
+    kind, status = str(condition.get("type", "")), condition.get("status")
+    if kind == "Synchronized":  # not True: what was asked for could not be brought about, an image not pulled, say
+        return status == "False"
+    return kind in NOTABLE and (status == "True" or kind.startswith("Hot"))
 
 
 def _cpus(cpu: Document) -> int:
