@@ -79,8 +79,8 @@ class Store:
 
 
 class Cache:
-    def __init__(self, find):
-        self.get = find
+    def __init__(self, resource, find):
+        self.resource, self.get = resource, find
 
     def add_handler(self, handler):
         pass
@@ -105,7 +105,7 @@ class World:
             "persistentvolumes": lambda name: pv,
         }
         self.dumps = MemoryDumps(
-            self.store, SimpleNamespace(of=lambda resource: Cache(caches[resource.plural])),
+            self.store, SimpleNamespace(of=lambda resource: Cache(resource, caches[resource.plural])),
             agent=SimpleNamespace(guests={KEY: guest}, guest_of=lambda key: asyncio.sleep(0, guest)), node="here",
             recorder=SimpleNamespace(event=lambda obj, kind, reason, message: self.events.append((kind, reason))),
             clock=lambda: NOW,

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from hotvirt.controllers import replicas
 from hotvirt.controllers import spec as specs
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers, key_of
@@ -98,11 +98,7 @@ class AutoscalingController:
         if verdict.replicas is not None and target is not None:
             await self._scale(scaler, target, verdict)
         if verdict.status != (scaler.get("status") or {}):
-            known = {"resourceVersion": scaler["metadata"]["resourceVersion"]}
-            patch = {"metadata": known, "status": verdict.status}
-            self._scalers.observe(
-                await self._client.patch(AUTOSCALERS, key.name, patch, key.namespace, subresource="status")
-            )
+            await statuses.write(self._client, self._scalers, scaler, verdict.status)
         return DONE
 
     def _target(self, scaler: Document) -> Document | None:

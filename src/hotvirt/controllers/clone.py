@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from hotvirt.api import snapshots
 from hotvirt.controllers import clone_objects as objects
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
@@ -132,20 +132,14 @@ class CloneController:
         await self._tell(clone, "Unknown", {}, said=why)
 
     async def _tell(self, clone: Document, phase: str, status: Document, *, said: str = "") -> Result:
-        metadata, old, now = clone["metadata"], clone.get("status") or {}, self._clock()
+        old, now = clone.get("status") or {}, self._clock()
         is_done, is_on = phase == "Succeeded", phase not in (*FINAL, "Unknown")
         reason = said or ("Ready" if is_done else "Still processing")
         found = conditions.put(old.get("conditions"), "Progressing", is_on, now=now, reason=reason)
         found = conditions.put(found, "Ready", is_done, now=now, reason=reason)
-        new = {**old, **status, "phase": phase, "conditions": found}
-        changed = {key: value for key, value in new.items() if old.get(key) != value}
-        if changed:
+        if changed := statuses.news(clone, {**status, "phase": phase, "conditions": found}):
             with suppress(NotFound):
-                self._clones.observe(
-                    await self._client.patch(
-                        CLONES, metadata["name"], {"status": changed}, metadata["namespace"], subresource="status"
-                    )
-                )
+                await statuses.write(self._client, self._clones, clone, changed, guarded=False)
         return DONE
 
     def _is_bound(self, namespace: str, name: str) -> bool:

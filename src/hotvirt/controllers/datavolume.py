@@ -7,6 +7,7 @@ from hotvirt.api import datavolumes
 from hotvirt.api.quantity import format_bytes, parse_bytes
 from hotvirt.controllers import datavolume_status
 from hotvirt.controllers.datavolume_status import Seen
+from hotvirt.kube import statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
@@ -154,14 +155,8 @@ class DataVolumeController:
         patch = datavolume_status.status(seen, now=self._clock())
         if patch is None:
             return
-        metadata = volume["metadata"]
-        guarded = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": patch}
         try:
-            self._volumes.observe(
-                await self._client.patch(
-                    DATA_VOLUMES, metadata["name"], guarded, metadata["namespace"], subresource="status"
-                )
-            )
+            await statuses.write(self._client, self._volumes, volume, patch)
         except NotFound:
             return
         if (told := datavolume_status.event(seen, patch)) is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.api import labelselectors
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import NotFound
 from hotvirt.kube.informer import Key, SharedInformers, key_of
@@ -120,11 +120,8 @@ class DisruptionController:
         }:  # fmt: skip
             dropped = dict.fromkeys(before.get("disruptedPods") or {})
             status = {**verdict.status, "disruptedPods": {**dropped, **verdict.status.get("disruptedPods", {})}}
-            patch = {"metadata": {"resourceVersion": budget["metadata"]["resourceVersion"]}, "status": status}
             try:
-                self._budgets.observe(
-                    await self._client.patch(DISRUPTION_BUDGETS, key.name, patch, key.namespace, subresource="status")
-                )
+                await statuses.write(self._client, self._budgets, budget, status)
             except NotFound:
                 return DONE
         return Result(requeue_after=verdict.again) if verdict.again is not None else DONE

@@ -15,7 +15,7 @@ from hotvirt.api import disks as api_disks
 from hotvirt.api import exports
 from hotvirt.api.exports import Disk
 from hotvirt.api.validation_sets import seconds
-from hotvirt.kube import conditions, owners
+from hotvirt.kube import conditions, owners, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
@@ -138,7 +138,7 @@ class ExportController:
         return "" if exports.token(secret) else f"Secret {name} has no `token`: add one"
 
     async def _tell(self, export: Document, found: Found, why: str, end: datetime) -> None:
-        metadata, old, now = export["metadata"], export.get("status") or {}, self._clock()
+        old, now = export.get("status") or {}, self._clock()
         address = self._address()
         phase = "Skipped" if found.is_skipped else "Pending"
         links: Document | None = None
@@ -159,18 +159,13 @@ class ExportController:
             "phase": phase, "conditions": ready, "links": links, "ttlExpirationTime": stamp(end),
             "tokenSecretRef": exports.token_secret(export), "virtualMachineName": found.machine or None,
         }  # fmt: skip
-        changed = {key: value for key, value in new.items() if old.get(key) != value}
-        if not changed:
+        if not (changed := statuses.news(export, new)):
             return
         if phase != old.get("phase"):
             said = "can be downloaded" if is_ready else why
             self._recorder.event(export, "Normal", f"Export{phase}", said)
         with suppress(NotFound):
-            self._exports.observe(
-                await self._client.patch(
-                    EXPORTS, metadata["name"], {"status": changed}, metadata["namespace"], subresource="status"
-                )
-            )
+            await statuses.write(self._client, self._exports, export, changed, guarded=False)
 
     def _of_namespace(self, obj: Document) -> list[Key]:
         return [key_of(each) for each in self._exports.list(obj["metadata"]["namespace"])]

@@ -11,6 +11,7 @@ from msgspec import structs
 from hotvirt.controllers import launcherpod
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.instance_phases import Plan, Seen, decide, failed_to_create
+from hotvirt.kube import statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
@@ -124,12 +125,8 @@ class InstanceController:
             return  # the last finalizer fell meanwhile
 
     async def _set_gate(self, pod: Document, conditions: list[Document]) -> None:
-        metadata = pod["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"conditions": conditions}}
         try:
-            self._pods.observe(
-                await self._client.patch(PODS, metadata["name"], patch, metadata["namespace"], subresource="status")
-            )
+            await statuses.write(self._client, self._pods, pod, {"conditions": conditions})
         except NotFound:
             return  # its end is seen next
 

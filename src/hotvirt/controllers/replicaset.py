@@ -14,7 +14,7 @@ from msgspec import Struct
 from hotvirt.controllers import replicas
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.replicas import BURST, BY_CONTROLLER, Claimed, Failure
-from hotvirt.kube import conditions, owners
+from hotvirt.kube import conditions, owners, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict
 from hotvirt.kube.events import Recorder
@@ -194,12 +194,7 @@ class ReplicaSetController:
             return
         for note in notes(found, patch):
             self._recorder.event(found, "Normal", *note)
-        guarded = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": patch}
-        self._sets.observe(
-            await self._client.patch(
-                REPLICA_SETS, metadata["name"], guarded, metadata["namespace"], subresource="status"
-            )
-        )
+        await statuses.write(self._client, self._sets, found, patch)
 
     def _could_be_of(self, vmi: Document) -> list[Key]:
         """Sets that a guest without an owner may join."""

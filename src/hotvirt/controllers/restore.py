@@ -11,10 +11,9 @@ from datetime import timedelta
 
 from hotvirt.api import snapshots
 from hotvirt.api.defaults import run_strategy
-from hotvirt.controllers import machinestatus
 from hotvirt.controllers import restore_objects as objects
 from hotvirt.controllers.restore_objects import RestoreError
-from hotvirt.kube import conditions, owners
+from hotvirt.kube import conditions, owners, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
 from hotvirt.kube.events import Recorder
@@ -297,37 +296,32 @@ class RestoreController:
             return vm
         if held or status.get("snapshotInProgress"):
             raise Waits(f"VM is locked by {held or status.get('snapshotInProgress')}")
-        return await machinestatus.write(self._client, self._vms, vm, {"restoreInProgress": name})
+        return await statuses.write(self._client, self._vms, vm, {"restoreInProgress": name})
 
     async def _unlock(self, vm: Document, restore: Document) -> None:
         if (vm.get("status") or {}).get("restoreInProgress") == restore["metadata"]["name"]:
             with suppress(NotFound):
-                await machinestatus.write(
+                await statuses.write(
                     self._client, self._vms, vm, {"restoreInProgress": None, "memoryDumpRequest": None}
                 )
 
     async def _tell(
         self, restore: Document, status: Document, progressing: Said | None, ready: Said | None, *, failed: str = ""
     ) -> Document:
-        metadata, old, now = restore["metadata"], restore.get("status") or {}, self._clock()
+        old, now = restore.get("status") or {}, self._clock()
         found = old.get("conditions")
         for kind, said in (("Progressing", progressing), ("Ready", ready)):
             if said is not None:
                 found = conditions.put(found, kind, said[0], now=now, reason=said[1])
         if failed:
             found = conditions.put(found, "Failure", True, now=now, reason=failed)
-        new = {"complete": False, **old, **status, "conditions": found}
-        changed = {key: value for key, value in new.items() if old.get(key) != value}
+        changed = statuses.news(restore, {"complete": False, **old, **status, "conditions": found})
         if not changed:
             return restore
         try:
-            written = await self._client.patch(
-                RESTORES, metadata["name"], {"status": changed}, metadata["namespace"], subresource="status"
-            )
+            return await statuses.write(self._client, self._restores, restore, changed, guarded=False)
         except NotFound:
             return restore
-        self._restores.observe(written)
-        return written
 
 
 def _target(restore: Document) -> Key:

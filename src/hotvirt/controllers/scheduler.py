@@ -5,7 +5,7 @@ and waits until room appears: a pod went, ended or shrank, or a node changed. No
 """
 
 from hotvirt.controllers.placement import FINAL, Demand, Unfit, frees_room, node_changed, place, used
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.events import Recorder
@@ -74,12 +74,8 @@ class Scheduler:
         )
         if new == found:
             return
-        metadata = pod["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"conditions": new}}
         try:
-            self._pods.observe(
-                await self._client.patch(PODS, metadata["name"], patch, metadata["namespace"], subresource="status")
-            )
+            await statuses.write(self._client, self._pods, pod, {"conditions": new})
         except NotFound:
             return
         self._recorder.event(pod, "Warning", "FailedScheduling", unfit.message)

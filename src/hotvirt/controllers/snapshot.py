@@ -10,9 +10,8 @@ from contextlib import suppress
 from datetime import datetime
 
 from hotvirt.api import snapshots
-from hotvirt.controllers import machinestatus
 from hotvirt.controllers import snapshot_objects as objects
-from hotvirt.kube import owners
+from hotvirt.kube import owners, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
@@ -68,7 +67,7 @@ class SnapshotController:
         claims = {v: self._claims.get(claim, key.namespace) for v, claim in snapshots.claims(vm).items()}
         found = objects.snapshotable(vm, claims, self._snapshot_classes())
         if found != ((vm.get("status") or {}).get("volumeSnapshotStatuses") or []):
-            await machinestatus.write(self._client, self._vms, vm, {"volumeSnapshotStatuses": found or None})
+            await statuses.write(self._client, self._vms, vm, {"volumeSnapshotStatuses": found or None})
         return DONE
 
     # Snapshots
@@ -102,9 +101,7 @@ class SnapshotController:
                 snapshot, {"phase": "InProgress"}, progressing=(False, f"Source is locked by {held}")
             )
         if not held:
-            vm = await machinestatus.write(
-                self._client, self._vms, vm, {"snapshotInProgress": snapshot["metadata"]["name"]}
-            )
+            vm = await statuses.write(self._client, self._vms, vm, {"snapshotInProgress": snapshot["metadata"]["name"]})
         vmi = self._vmis.get(vm["metadata"]["name"], vm["metadata"]["namespace"])
         if content is None:
             content = await self._write_content(snapshot, vm)
@@ -231,35 +228,22 @@ class SnapshotController:
     async def _tell(
         self, snapshot: Document, status: Document, *, progressing: tuple[bool, str], failed: str = ""
     ) -> None:
-        metadata, old = snapshot["metadata"], snapshot.get("status") or {}
+        old = snapshot.get("status") or {}
         new = {**old, "readyToUse": old.get("readyToUse", False), **status}
         new["conditions"] = objects.said(new, now=self._clock(), progressing=progressing, failed=failed)
-        changed = {key: value for key, value in new.items() if old.get(key) != value}
-        if not changed:
-            return
-        try:
-            written = await self._client.patch(
-                SNAPSHOTS, metadata["name"], {"status": changed}, metadata["namespace"], subresource="status"
-            )
-        except NotFound:
-            return
-        self._snapshots.observe(written)
+        if changed := statuses.news(snapshot, new):
+            with suppress(NotFound):
+                await statuses.write(self._client, self._snapshots, snapshot, changed, guarded=False)
 
     async def _content_status(self, content: Document, status: Document) -> Document:
-        old, metadata = content.get("status") or {}, content["metadata"]
-        changed = {key: value for key, value in status.items() if old.get(key) != value}
-        if not changed:
+        if not (changed := statuses.news(content, status)):
             return content
-        written = await self._client.patch(
-            SNAPSHOT_CONTENTS, metadata["name"], {"status": changed}, metadata["namespace"], subresource="status"
-        )
-        self._contents.observe(written)
-        return written
+        return await statuses.write(self._client, self._contents, content, changed, guarded=False)
 
     async def _unlock(self, vm: Document, snapshot: Document) -> None:
         if (vm.get("status") or {}).get("snapshotInProgress") == snapshot["metadata"]["name"]:
             with suppress(NotFound):
-                await machinestatus.write(self._client, self._vms, vm, {"snapshotInProgress": None})
+                await statuses.write(self._client, self._vms, vm, {"snapshotInProgress": None})
 
     # Small parts
 

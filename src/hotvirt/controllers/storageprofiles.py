@@ -7,7 +7,7 @@ class. A DataSource is ready when what it stands for is.
 from hotvirt.api import datavolumes
 from hotvirt.api.datavolumes import GROUP
 from hotvirt.controllers import datavolume_status
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.informer import Key, SharedInformers, key_of
@@ -49,8 +49,8 @@ class StorageProfiles:
                 return Result(requeue_after=1)
             self._profiles.observe(profile)
         if (status := profile_status(profile, storage_class)) != profile.get("status"):
-            patch = {"status": {**dict.fromkeys(profile.get("status") or {}), **status}}
-            self._profiles.observe(await self._client.patch(STORAGE_PROFILES, key.name, patch, subresource="status"))
+            status = {**dict.fromkeys(profile.get("status") or {}), **status}
+            await statuses.write(self._client, self._profiles, profile, status, guarded=False)
         return DONE
 
 
@@ -87,10 +87,7 @@ class DataSources:
         found = conditions.put(old.get("conditions"), "Ready", ready, now=self._clock(), reason=reason, message=message)
         status = {"source": stands_for, "conditions": datavolume_status.shown(found)}
         if status != {"source": old.get("source"), "conditions": old.get("conditions")}:
-            patch = {"status": {"source": None, **status}} if stands_for is None else {"status": status}
-            self._sources.observe(
-                await self._client.patch(DATA_SOURCES, key.name, patch, key.namespace, subresource="status")
-            )
+            await statuses.write(self._client, self._sources, source, status, guarded=False)
         return DONE
 
     def _resolved(self, source: Document, depth: int = 0) -> tuple[Document | None, bool, str, str]:

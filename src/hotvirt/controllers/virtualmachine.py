@@ -22,7 +22,7 @@ from hotvirt.controllers.instancetypes import Instancetypes
 from hotvirt.controllers.instanceupdate import InstanceUpdate
 from hotvirt.controllers.liveupdate import Update
 from hotvirt.controllers.virtualmachine_status import Fault, Outcome
-from hotvirt.kube import conditions, owners
+from hotvirt.kube import conditions, owners, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from hotvirt.kube.events import Recorder
@@ -296,11 +296,7 @@ class VirtualMachineController:
 
     async def _write_status(self, vm: Document, status: Document) -> None:
         """Under the version that was read, so that a start or stop asked for meanwhile is not overwritten."""
-        metadata = vm["metadata"]
-        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": status}
-        self._vms.observe(
-            await self._client.patch(VMS, metadata["name"], patch, metadata["namespace"], subresource="status")
-        )
+        await statuses.write(self._client, self._vms, vm, status)
 
 
 def _held(update: Update | None) -> Fault | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hotvirt.api import quantity
 from hotvirt.images import publish
+from hotvirt.kube import statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import NotFound
 from hotvirt.kube.events import EventKind, Recorder
@@ -119,7 +120,7 @@ class MemoryDumps:
                     return Result(requeue_after=LOOK_AGAIN)
             except QemuError as error:
                 log.debug("query-dump of %s: %s", key, error)
-        await self._patch(vm, {"status": {"memoryDumpRequest": None}})
+        await self._write(vm, None)
         return DONE
 
     async def _fail(self, key: Key, why: str) -> Result:
@@ -142,21 +143,12 @@ class MemoryDumps:
     def _tell(self, vm: Document, kind: EventKind, reason: str, message: str) -> None:
         self._recorder.event(vm, kind, reason, message)
 
-    async def _write(self, vm: Document, fields: Document) -> Document:
-        return await self._patch(vm, {"status": {"memoryDumpRequest": fields}})
-
-    async def _patch(self, vm: Document, patch: Document) -> Document:
+    async def _write(self, vm: Document, fields: Document | None) -> Document:
         """Under the version that was decided on: a request that was taken back meanwhile stays taken back."""
-        metadata = vm["metadata"]
-        guarded = {**patch, "metadata": {"resourceVersion": metadata["resourceVersion"]}}
         try:
-            written = await self._client.patch(
-                VMS, metadata["name"], guarded, metadata["namespace"], subresource="status"
-            )
+            return await statuses.write(self._client, self._vms, vm, {"memoryDumpRequest": fields})
         except NotFound:
             return vm
-        self._vms.observe(written)
-        return written
 
 
 async def _check_room(guest: Guest, directory: Path, path: Path) -> None:

@@ -11,10 +11,12 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from msgspec import json
 
+from hotvirt.kube import statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import Conflict, NotFound
 from hotvirt.kube.informer import Change, Informer, Key
@@ -103,7 +105,7 @@ class PodRunner:
         if status.get("phase") != "Running":
             await self._patch_status(pod, podstatus.running(pod, self._address(pod), self._clock(), ready=ready))
         elif (found := podstatus.readiness(pod, self._clock(), ready=ready)) is not None:
-            await self._patch_status(pod, found, version=pod["metadata"]["resourceVersion"])
+            await self._patch_status(pod, found, guarded=True)
         return DONE if held else Result(requeue_after=TEND)
 
     def _confine(self, pod: Document, process: Process) -> bool:
@@ -241,15 +243,9 @@ class PodRunner:
         await self._patch_status(pod, {"phase": "Failed", "reason": "NotALauncher", "message": message})
         return DONE
 
-    async def _patch_status(self, pod: Document, status: Document, *, version: str = "") -> None:
-        metadata = pod["metadata"]
-        patch: Document = {"status": status, **({"metadata": {"resourceVersion": version}} if version else {})}
-        try:
-            self._pods.observe(
-                await self._client.patch(PODS, metadata["name"], patch, metadata["namespace"], subresource="status")
-            )
-        except NotFound:
-            return
+    async def _patch_status(self, pod: Document, status: Document, *, guarded: bool = False) -> None:
+        with suppress(NotFound):
+            await statuses.write(self._client, self._pods, pod, status, guarded=guarded)
 
     def _note_gone(self, change: Change) -> None:
         if change.new is None or (change.old and change.old["metadata"]["uid"] != change.new["metadata"]["uid"]):

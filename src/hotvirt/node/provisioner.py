@@ -18,7 +18,7 @@ from hotvirt.api import datavolumes
 from hotvirt.api.quantity import format_bytes, parse_bytes
 from hotvirt.images import bases, disks
 from hotvirt.images.errors import ImageError
-from hotvirt.kube import conditions
+from hotvirt.kube import conditions, statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.events import Recorder
@@ -207,12 +207,7 @@ class Provisioner:
         self._recorder.event(claim, "Normal", "FileSystemResizeSuccessful", message)
 
     async def _claim_status(self, claim: Document, status: Document) -> None:
-        metadata = claim["metadata"]
-        self._claims.observe(
-            await self._client.patch(
-                CLAIMS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
-            )
-        )
+        await statuses.write(self._client, self._claims, claim, status, guarded=False)
 
     def _begins_as(self, snapshot: Document) -> list[Key]:
         """Claims that wait for a snapshot to be ready."""
@@ -255,11 +250,7 @@ class Provisioner:
         patch = {"metadata": {"annotations": annotations}, "spec": spec}
         await self._client.patch(CLAIMS, metadata["name"], patch, metadata["namespace"])
         status = {"phase": "Bound", "accessModes": claim["spec"]["accessModes"], "capacity": capacity}
-        self._claims.observe(
-            await self._client.patch(
-                CLAIMS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
-            )
-        )
+        await self._claim_status(claim, status)
         self._recorder.event(claim, "Normal", "ProvisioningSucceeded", f"made {name}, {capacity['storage']}")
 
     async def _reclaim(self, key: Key, claim: Document | None) -> bool:

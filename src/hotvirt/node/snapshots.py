@@ -22,6 +22,7 @@ from hotvirt.api.quantity import format_bytes
 from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN, MACHINE, wants_memory
 from hotvirt.images import bases
 from hotvirt.images.errors import ImageError
+from hotvirt.kube import statuses
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import AlreadyExists, ApiError, NotFound
 from hotvirt.kube.events import Recorder
@@ -324,12 +325,7 @@ class Snapshots:
                 await self._status(snapshot, {"error": error, "readyToUse": False})
 
     async def _status(self, snapshot: Document, status: Document) -> None:
-        metadata = snapshot["metadata"]
-        self._snapshots.observe(
-            await self._client.patch(
-                VOLUME_SNAPSHOTS, metadata["name"], {"status": status}, metadata["namespace"], subresource="status"
-            )
-        )
+        await statuses.write(self._client, self._snapshots, snapshot, status, guarded=False)
 
     # Going
 
