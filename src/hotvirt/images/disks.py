@@ -7,9 +7,10 @@ is not changed from two places, nor while a guest has it open.
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from hotvirt.images import publish
@@ -67,6 +68,20 @@ async def convert(
             "convert", "-q", "-f", source_format, "-O", target_format, "-S", "4k", *options, str(source),
             str(temporary), deadline=_SLOW,
         )  # fmt: skip
+
+
+def cache_mode(path: Path, *, opened: Callable[[Path, int], int] = os.open) -> str:
+    """In which of qemu-img's ways (`-t`) to write an existing file that nobody reads meanwhile: past the host's page
+    cache, where the file system can. Filling a cache with a disk of which a guest will read some costs more than the
+    disk itself where memory is fresh, and takes from others what they had in it. The file may end rounded up to the
+    disk's blocks. Else "unsafe", as without `-t`: in both ways an fsync is left to do."""
+    try:
+        os.close(opened(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return "unsafe"
+    return "none"
 
 
 def _check(path: Path, *, size: int | None, format: str) -> None:  # noqa: A002

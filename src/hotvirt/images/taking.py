@@ -104,22 +104,26 @@ async def _unwrapped(file: Path, packing: str, *, size: int) -> Path:
 async def _converted(file: Path, info: DiskInfo, *, kind: str, size: int, user: int | None, tell: Told | None) -> Path:
     out = file.with_name(f"converted.{kind}")
     out.unlink(missing_ok=True)
-    await disks.create(out, -(-info.virtual_size // 512) * 512, kind)
+    wanted = -(-info.virtual_size // 512) * 512
+    await disks.create(out, wanted, kind)
     limit = size + (size >> 30) * _TABLES + 8 * _TABLES
     with _lent(user, file, out), file.open("rb") as source, out.open("r+b") as target:
         # By descriptor: whoever it runs as need not reach the directory. The output is there, and known to be blank.
         argv = ["qemu-img", "convert", "-q", "-n", "--target-is-zero", "-f", info.format, "-O", kind, "-S", "64k"]
+        argv += ["-t", disks.cache_mode(out), "-W", "-m", "8", "/dev/fd/0", "/dev/fd/1"]
         async with _watched(out, file, tell):
             try:
                 await run(
-                    [*argv, "-W", "-m", "8", "/dev/fd/0", "/dev/fd/1"], deadline=_HOURS, stdin=source.fileno(),
-                    stdout=target.fileno(), user=user, memory=4096 * MIB, file_size=limit, what="qemu-img",
+                    argv, deadline=_HOURS, stdin=source.fileno(), stdout=target.fileno(), user=user,
+                    memory=4096 * MIB, file_size=limit, what="qemu-img",
                 )  # fmt: skip
             except ToolFailed as error:
                 out.unlink(missing_ok=True)
                 if "No space left" in str(error):
                     raise ImageError(f"no room is left in {out.parent}: make room there, or ask for less") from error
                 raise CorruptImage(f"the image cannot be read: {error}".replace("/dev/fd/0", "it")) from error
+    if kind == "raw":
+        os.truncate(out, wanted)  # written past the cache, it may have been rounded up
     return out
 
 
