@@ -102,6 +102,20 @@ def test_golden(name: str, machine: Machine, qemu: QemuBinary) -> None:
     assert lines == file.read_text()
 
 
+@pytest.mark.parametrize(
+    ("machine", "cpu"),
+    [
+        (PLAIN, "max,-monitor"),
+        (replace(PLAIN, cpu_features=("+pcid",)), "max,+pcid,-monitor"),
+        (replace(PLAIN, cpu_features=("+monitor",)), "max,+monitor"),
+        (FULL, "host,-svm"),
+    ],
+)
+def test_an_emulated_cpu_does_not_spin_in_place_of_waiting_unless_asked_to(machine: Machine, cpu: str) -> None:
+    command = argv(machine, qemu=QEMU_7)
+    assert command[command.index("-cpu") + 1] == cpu
+
+
 def _lines(command: list[str]) -> str:
     """An option and its value on a line, as a person would write it in a script."""
     text = ""

@@ -22,6 +22,7 @@ home is down at that moment."""
 
 USB_PORTS = 15
 """As many as its controller can have; each port takes one disk or tablet."""
+MWAIT = "monitor"
 NO_TIMER_CHECK = "no_timer_check"
 """Linux counts timer interrupts early in its boot. An emulated guest that waits for its turn on a busy machine misses
 some, takes its timer for broken and tries other ways to connect it; on the way the interrupt controller can be left
@@ -89,7 +90,7 @@ def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
     shape = f"sockets={topology.all_sockets},cores={topology.cores},threads={topology.threads}"
     options = [
         "-accel", _accelerator(machine),
-        "-cpu", ",".join([machine.cpu_model, *machine.cpu_features]),
+        "-cpu", ",".join([machine.cpu_model, *_cpu_features(machine)]),
         "-smp", f"cpus={vcpus},{shape},maxcpus={topology.max_vcpus}",
     ]  # fmt: skip
     backend = ""
@@ -108,6 +109,14 @@ def _cpu_and_memory(machine: Machine, qemu: QemuBinary) -> list[str]:
     pflash = ",pflash0=uefi-code,pflash1=uefi-vars" if machine.firmware else ""
     more = "".join(f",{option}" for option in machine.machine_options)
     return [*options, "-m", size, "-machine", f"{machine.machine_type}{backend}{secure}{pflash}{more}"]
+
+
+def _cpu_features(machine: Machine) -> tuple[str, ...]:
+    """Without the instruction MWAIT where QEMU emulates several CPUs: there it does not wait. UEFI has the CPUs that it
+    does not use wait so, and each would take a CPU of the host: for good, when the guest's kernel leaves them alone."""
+    given = machine.cpu_features
+    is_named = any(feature.lstrip("+-") == MWAIT for feature in given)
+    return given if machine.accelerator == "kvm" or is_named else (*given, f"-{MWAIT}")
 
 
 def _vcpus(machine: Machine, qemu: QemuBinary) -> int:
