@@ -11,6 +11,7 @@ pytestmark = pytest.mark.guest
 
 def test_logs_are_followed_to_qemus_last_words(home):
     home.apply_vm("web", strategy="Once")
+    home.wait("vm/web", "jsonpath={.status.created}=true")
     home.wait("vmi/web", "jsonpath={.status.phase}=Running")
     pod = home.kubectl_json("get", "pods")["items"][0]["metadata"]["name"]
     quiet = home.hotvirt("logs", "vm/web")

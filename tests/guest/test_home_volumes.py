@@ -161,6 +161,7 @@ def test_a_guest_sees_all_its_discs(home, registry):
         "devices": {"disks": [{"name": each, "serial": each, "disk": {"bus": "virtio"}} for each in volumes]},
         "spec": {"volumes": [{"name": name, **source} for name, source in volumes.items()]},
     })  # fmt: skip
+    home.wait("vm/many", "jsonpath={.status.created}=true")
     home.wait("vmi/many", "jsonpath={.status.phase}=Running")
     script = encoded(LOOK)
     with home.console("many") as console:
