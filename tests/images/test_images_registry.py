@@ -368,18 +368,18 @@ async def test_pulls_from_a_registry(server, tmp_path):
     )
     assert found[0] == found[1] == found[2], "fetched once, for all who asked"
     assert said.count("unpacking") == 1
-    pulled = found[0]
-    assert (pulled.digest, pulled.disk_format, pulled.virtual_size) == (digest, "qcow2", 8 * MIB)
-    assert pulled.disk.read_bytes() == disk
-    assert pulled.disk.stat().st_mode & 0o777 == 0o444
-    assert pulled.find(name, (), tmp_path) == pulled
-    assert pulled.find(f"{host}/good@{digest}", (), tmp_path).disk == pulled.disk, "whatever it was pulled by"
+    first = found[0]
+    assert (first.digest, first.disk_format, first.virtual_size) == (digest, "qcow2", 8 * MIB)
+    assert first.disk.read_bytes() == disk
+    assert first.disk.stat().st_mode & 0o777 == 0o444
+    assert pulled.find(name, (), tmp_path) == first
+    assert pulled.find(f"{host}/good@{digest}", (), tmp_path).disk == first.disk, "whatever it was pulled by"
     assert pulled.find(name, ("/other",), tmp_path) is None
 
     # Another image under the same name is another image; the first stays for those who use it.
     second = push(server, "good:1", layer(("disk/a.qcow2", disk), ("boot/vmlinuz", b"kernel")))
     again = await registry.pull(name, (), tmp_path)
-    assert (again.digest, again.disk != pulled.disk, pulled.disk.exists()) == (second, True, True)
+    assert (again.digest, again.disk != first.disk, first.disk.exists()) == (second, True, True)
     kernel = await registry.pull(name, (pulled.KERNEL, "/boot/vmlinuz"), tmp_path)
     assert (kernel.disk, kernel.files["/boot/vmlinuz"].read_bytes()) == (None, b"kernel")
     assert sorted(each.name for each in (tmp_path / "registry").iterdir() if each.name.startswith(".build")) == []
