@@ -12,12 +12,13 @@ HTTP would take is told beside it, as is each floor without the sync. Holes of a
 not by hotvirt. For a copy, `cp --sparse=always`.
 
 Ratios are hotvirt's time by the floor's in the same round, the two taking turns in being first, and the median of the
-rounds. All is measured from the apply of a DataVolume (of an upload: from its first byte) to its Succeeded, asked every
-20 ms; machines from the apply of all to the first agent that answers, and to the last.
+rounds. All is measured from the apply of a DataVolume (of an upload: from its first byte) to its Succeeded, as a
+watch tells it; machines from the apply of all to the first agent that answers, and to the last.
 """
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import http.server
 import os
@@ -68,12 +69,22 @@ def data_volume(name: str, source: Doc, size: int) -> Doc:
 
 
 async def until(client: RemoteClient, name: str, phase: str) -> None:
-    while True:
-        found = await client.get(DATA_VOLUMES, name, "default")
-        if (found.get("status") or {}).get("phase") == phase:
-            return
-        assert (found.get("status") or {}).get("phase") != "Failed", found["status"]
-        await asyncio.sleep(LEAST)
+    """By a watch: asking 50 times a second took a tenth of the home's and of this process's time."""
+    found = await client.get(DATA_VOLUMES, name, "default")
+    while not _is(found, phase):
+        version, named = found["metadata"]["resourceVersion"], f"metadata.name={name}"
+        events = client.watch(DATA_VOLUMES, "default", resource_version=version, field_selector=named)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                found = event.object
+                if event.type == "MODIFIED" and _is(found, phase):
+                    return
+
+
+def _is(volume: Doc, phase: str) -> bool:
+    status = volume.get("status") or {}
+    assert status.get("phase") != "Failed", status
+    return bool(status.get("phase") == phase)
 
 
 async def filled(client: RemoteClient, volume: Doc) -> float:
