@@ -8,7 +8,7 @@ import pytest
 from hotvirt.qemu import ids
 from hotvirt.qemu.errors import HotplugError, QmpError
 from hotvirt.qemu.machine import GIB, MIB
-from hotvirt.qemu.memory import resize_memory
+from hotvirt.qemu.memory import GONE, resize_memory
 
 pytestmark = pytest.mark.looptime
 
@@ -84,6 +84,28 @@ async def test_a_shrink_that_goes_on_is_not_given_up():
     monitor = Monitor(size=2 * GIB, least=GIB, pause=10)
     with pytest.raises(HotplugError, match="it has 2048 MiB of the 1024 MiB asked for"):
         await resize_memory(monitor, Agent(), GIB, timeout=30)
+
+
+@pytest.mark.parametrize(("counts", "least", "most"), [(1, 0.01, 0.5), (None, GONE, GONE + 0.2)])
+async def test_a_shrink_ends_when_the_guest_counts_less_too(counts, least, most):
+    """Its last block is counted `counts` times more after QEMU has it; None: for good, and QEMU's word is taken."""
+
+    class Slow(Agent):
+        asked = 0
+
+        async def files_read(self, paths):
+            total = 3 * GIB if monitor.size else GIB
+            if not monitor.size:
+                self.asked += 1
+                total += 128 * MIB if counts is None or self.asked <= counts else 0
+            return [f"MemTotal: {total >> 10} kB\nMemAvailable: 3000000 kB\n".encode()]
+
+    monitor, agent = Monitor(size=2 * GIB), Slow()
+    began = asyncio.get_running_loop().time()
+    reached = await resize_memory(monitor, agent, GIB, timeout=30)
+    assert reached.current == GIB
+    assert agent.asked > 1
+    assert least <= asyncio.get_running_loop().time() - began <= most
 
 
 async def test_growth_that_waits_for_a_driver_stays_asked_for():

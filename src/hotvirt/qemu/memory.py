@@ -20,6 +20,7 @@ from hotvirt.qemu.guestagent import GuestAgent, MemoryBlock
 from hotvirt.qemu.machine import MIB
 from hotvirt.qemu.memorysteps import (
     DESCRIBES,
+    GRAIN,
     VIRTIO_MEM,
     Balloon,
     Means,
@@ -45,6 +46,9 @@ MOVES = 30.0
 """Seconds that a guest which comes nearer has at least, each time: on a busy machine gigabytes take minutes."""
 LOOK = 0.5
 """Seconds between two looks at how far the guest's driver is, while the guest is asked whether it is done."""
+GONE = 2.0
+"""Seconds that a guest has to be done with what its driver gave back. While Linux takes a block of memory apart it
+counts it once more, though the driver has given it back already; what it could use of it is gone then."""
 SPARE_HOLDS = 0.5
 """Seconds that the guest's word on what it can spare is good for. A guest that gives memory back answers late."""
 
@@ -95,6 +99,7 @@ async def resize_memory(
             await resize.run()
             if agent is not None:
                 await resize.see_it_online(agent)
+                await resize.see_it_gone(agent)
             return resize.state
     except TimeoutError as error:
         reason = await resize.settle()
@@ -112,6 +117,8 @@ class _Resize:
         self.deadline: asyncio.Timeout | None = None
         self.spare: tuple[float, int, int] | None = None
         """When the guest was asked what it has available, what it said, and its memory then."""
+        self.counted: tuple[int, int] | None = None
+        """What the guest itself counted as its memory when it was first asked, and what it had by QEMU then."""
         self.offline: set[int] = set()
         """Blocks of the device that the guest had offline when last asked."""
         self.used = 0
@@ -203,7 +210,9 @@ class _Resize:
     async def _ask_available(self) -> int | None:
         if self.agent is not None:
             try:
-                found = (await facts.memory(self.agent))[1]
+                total, found = await facts.memory(self.agent)
+                if total is not None and self.counted is None:
+                    self.counted = total, self.state.current
                 if found is not None:
                     return found
             except AgentError:
@@ -231,6 +240,21 @@ class _Resize:
                 if await self._online(agent, size):
                     return
                 await asyncio.sleep(pause)
+
+    async def see_it_gone(self, agent: GuestAgent) -> None:
+        """Until the guest itself counts as much less as it gave back. QEMU's word counts where it does not say so."""
+        if self.counted is None or (less := self.counted[1] - self.state.current) <= GRAIN:
+            return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + GONE
+        try:
+            for pause in _waits():
+                total = (await facts.memory(agent))[0]
+                if total is None or total <= self.counted[0] - less + GRAIN or loop.time() > until:
+                    return
+                await asyncio.sleep(pause)
+        except AgentError:
+            return
 
     async def _online(self, agent: GuestAgent, size: int) -> bool:
         """Online what the guest left offline; True when it uses `size` bytes of the device, or no more can be known."""
