@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hotvirt.api.validation_filesystems import STORAGE_GATE
+from hotvirt.api.gates import CLAIMS_AS_FILESYSTEMS
 
 pytestmark = pytest.mark.guest
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -78,7 +78,9 @@ def guest_of(home, file, name):
 
 @pytest.fixture
 def prepared(home):
-    gates = {"spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk", STORAGE_GATE]}}}}
+    gates = {
+        "spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk", CLAIMS_AS_FILESYSTEMS]}}}
+    }
     home.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", yaml.safe_dump(gates))
     HOST_DISK.unlink(missing_ok=True)
     subprocess.run(["ip", "link", "add", "br-lan", "type", "bridge"], check=True)

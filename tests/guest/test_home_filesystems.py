@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hotvirt.api.validation_filesystems import STORAGE_GATE
+from hotvirt.api.gates import CLAIMS_AS_FILESYSTEMS
 from hotvirt.node import filesystems
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(400)]
@@ -28,7 +28,7 @@ EXTRA = {
     "spec": {"volumes": VOLUMES},
 }
 MOUNT = f"modprobe virtiofs; cd /mnt; for f in {' '.join(NAMES)}; do mkdir -p $f; mount -t virtiofs $f $f; done"
-GATE = {"spec": {"configuration": {"developerConfiguration": {"featureGates": [STORAGE_GATE]}}}}
+GATE = {"spec": {"configuration": {"developerConfiguration": {"featureGates": [CLAIMS_AS_FILESYSTEMS]}}}}
 
 
 class Shell:
@@ -64,7 +64,7 @@ def test_a_guest_mounts_what_its_file_systems_name(home):
     home.apply(secret)
     settings = {"memory": "256Mi", "max_memory": "1Gi", "extra": EXTRA}
     refused = home.apply_vm("files", check=False, **settings)
-    assert STORAGE_GATE in refused.stderr
+    assert CLAIMS_AS_FILESYSTEMS in refused.stderr
 
     home.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", json.dumps(GATE))
     home.apply_vm("files", strategy="Manual", **settings)
