@@ -94,8 +94,8 @@ async def _dialled(
         return f"port {port}: the connection broke: {problem}"
     finally:
         sending.cancel()
+        writer.close()  # before anything is waited for: whoever is cancelled here once more would leave it open
         await asyncio.gather(sending, return_exceptions=True)
-        writer.close()
     return ""
 
 
