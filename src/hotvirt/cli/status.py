@@ -76,7 +76,8 @@ def latest(events: list[Document]) -> dict[str, str]:
 
 def vm_facts(vm: Document, vmi: Document | None, news: dict[str, str] | None = None) -> Document:
     """`news`: what was last said of objects, by uid."""
-    said = (news or {}).get(str((vmi or {}).get("metadata", {}).get("uid")), "") if _is_starting(vm) else ""
+    wants_news = _is_starting(vm) and not any(map(_is_held, _conditions(vm)))
+    said = (news or {}).get(str((vmi or {}).get("metadata", {}).get("uid")), "") if wants_news else ""
     spec: Document = (vm["spec"].get("template") or {}).get("spec") or {}
     if vm["spec"].get("instancetype"):  # which says how large it is, and whose words only the instance has
         spec = (vmi or {}).get("spec") or {}
@@ -85,7 +86,7 @@ def vm_facts(vm: Document, vmi: Document | None, news: dict[str, str] | None = N
         "name": vm["metadata"]["name"],
         "status": (vm.get("status") or {}).get("printableStatus") or "Unknown",
         **_sizes(spec, vmi),
-        "notes": [*_notes(vm), *([said] if said and not _notes(vm) else [])],
+        "notes": [*_notes(vm), *([said] if said else [])],
     }
 
 
@@ -175,16 +176,22 @@ def _when(event: Document) -> tuple[str, int]:
     return str(event.get("lastTimestamp") or event.get("eventTime") or ""), int(version) if version.isdigit() else 0
 
 
+def _conditions(obj: Document) -> list[Document]:
+    return (obj.get("status") or {}).get("conditions") or []
+
+
 def _notes(vm: Document) -> list[str]:
-    conditions = (vm.get("status") or {}).get("conditions") or ()
-    return list(dict.fromkeys(str(c.get("message") or c["type"]) for c in conditions if _is_notable(c)))
+    return list(dict.fromkeys(str(c.get("message") or c["type"]) for c in _conditions(vm) if _is_notable(c)))
 
 
 def _is_notable(condition: Document) -> bool:
-    kind, status = str(condition.get("type", "")), condition.get("status")
-    if kind == "Synchronized":  # not True: what was asked for could not be brought about, an image not pulled, say
-        return status == "False"
-    return kind in NOTABLE and (status == "True" or kind.startswith("Hot"))
+    kind = str(condition.get("type", ""))
+    return _is_held(condition) or (kind in NOTABLE and (condition.get("status") == "True" or kind.startswith("Hot")))
+
+
+def _is_held(condition: Document) -> bool:
+    """Says why what was asked for could not be brought about: an image cannot be pulled, say."""
+    return condition.get("type") == "Synchronized" and condition.get("status") == "False"
 
 
 def _cpus(cpu: Document) -> int:
