@@ -1,36 +1,24 @@
 """A guest that takes vCPUs on- or offline by itself: noticed when it is looked at, never asked while nobody looks."""
 
 import asyncio
-import contextlib
 
 import pytest
+from quiet_guest import INFO, QuietMonitor
 
 from hotvirt.node.guest import RECOUNT_EVERY, AgentView, Guest, Job
 from hotvirt.node.places import PodPlace
-from hotvirt.qemu.guestagent import AgentInfo, Vcpu
+from hotvirt.qemu.guestagent import Vcpu
 
 pytestmark = pytest.mark.looptime
 
 LONG = 1000.0
 
 
-class Silent:
-    """A monitor that tells nothing, and an agent that is only asked for vCPUs."""
-
-    name = "test"
+class Agent:
+    """Is only asked for vCPUs."""
 
     def __init__(self):
-        self.online, self.asked, self.closed = 2, 0, asyncio.get_running_loop().create_future()
-
-    @contextlib.contextmanager
-    def events(self, *_):
-        yield self
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        await asyncio.Event().wait()
+        self.online, self.asked = 2, 0
 
     async def get_vcpus(self):
         self.asked += 1
@@ -39,11 +27,6 @@ class Silent:
     async def wait_ready(self, *, timeout):
         await asyncio.Event().wait()
 
-    async def close(self):
-        pass
-
-
-class Agent(Silent):
     def close(self):
         pass
 
@@ -52,10 +35,10 @@ class Agent(Silent):
 async def looked_at(tmp_path):
     """(guest, its agent, the pokes heard so far)."""
     pokes = []
-    guest = Guest(PodPlace(tmp_path), Silent(), uid="u", accelerator="tcg", poke=lambda: pokes.append(1))
+    guest = Guest(PodPlace(tmp_path), QuietMonitor(), uid="u", accelerator="tcg", poke=lambda: pokes.append(1))
     guest.agent = agent = Agent()
     await asyncio.sleep(0)
-    guest.view, guest.vcpus = AgentView(info=AgentInfo("7", frozenset())), 2
+    guest.view, guest.vcpus = AgentView(info=INFO), 2
     pokes.clear()
     yield guest, agent, pokes
     await guest.close()

@@ -1,10 +1,10 @@
 """A guest that is to stop: asked again and again, given its time and no more, and killed with a QEMU that hangs."""
 
 import asyncio
-import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from quiet_guest import QuietMonitor
 
 from hotvirt.node import stopping
 from hotvirt.node.guest import Guest
@@ -15,14 +15,15 @@ from hotvirt.qemu.errors import QemuTimeout
 pytestmark = pytest.mark.looptime
 
 
-class Qemu:
+class Qemu(QuietMonitor):
     """Its monitor. The guest goes down at the `listens`-th power button, or never; `hangs`: no answer to anything."""
 
     name = "web"
 
     def __init__(self, *, status="running", listens=0, hangs=False):
+        super().__init__()
         self.status, self.listens, self.hangs = status, listens, hangs
-        self.closed, self.asked = asyncio.get_running_loop().create_future(), []
+        self.asked = []
         self._down = asyncio.Event()
 
     @property
@@ -40,16 +41,6 @@ class Qemu:
             self._down.set()
         return {"status": self.status}
 
-    @contextlib.contextmanager
-    def events(self, *_):
-        yield self
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        await asyncio.Event().wait()
-
     async def get_within(self, seconds):
         try:
             async with asyncio.timeout(seconds):
@@ -57,9 +48,6 @@ class Qemu:
                 return "SHUTDOWN"
         except TimeoutError:
             return None
-
-    async def close(self):
-        pass
 
 
 class Agent:
