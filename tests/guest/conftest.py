@@ -332,6 +332,7 @@ class Shell:
         self.console = console
         console.type("\n")
         console.read_until("# ")
+        self.run("dmesg -n 1")  # else what the kernel complains of stands in the middle of a line that is read
 
     def run(self, line: str) -> str:
         """What the line prints; it must succeed."""

@@ -136,8 +136,8 @@ def test_stop_start_restart(home):
     home.wait_agent("cycle")
     assert home.facts("cycle")["bootID"] != first
     home.hotvirt("stop", "cycle")
-    home.wait("vm/cycle", "jsonpath={.status.printableStatus}=Stopped")
-    assert home.kubectl_json("get", "vmi,pods")["items"] == []
+    home.wait("vm/cycle", "jsonpath={.status.printableStatus}=Stopped")  # said when the guest is down
+    home.wait_until("nothing left of its run", lambda: home.kubectl_json("get", "vmi,pods")["items"] == [])
 
 
 def test_delete_leaves_nothing(home):

@@ -255,7 +255,7 @@ async def test_a_vcpu_is_plugged_even_when_emulation_has_no_room_for_it() -> Non
         pod = await start(Path(directory), vcpus=2)
         try:
             async with connected(pod) as found:
-                before = await fill_translation_buffer(found.monitor)
+                before = await full_translation_buffer(found)
                 assert not translation.has_room(before, plugged=2, max_vcpus=4)
                 assert (await cpu.set_vcpus(found.monitor, found.agent, 3, how="park")).current == 3
                 assert (await found.facts()).online_cpus == 3
@@ -266,20 +266,16 @@ async def test_a_vcpu_is_plugged_even_when_emulation_has_no_room_for_it() -> Non
         assert log == ""
 
 
-async def fill_translation_buffer(monitor: Monitor) -> translation.Buffer:
-    """By the same means by which `translation` empties it, but stopping short of the flush."""
+async def full_translation_buffer(guest: Guest) -> translation.Buffer:
+    """The guest translates code that lies elsewhere each time, until next to nothing is left before the flush."""
+    work = "while cp /bin/busybox /run/work; do /run/work true; done >/dev/null 2>&1 &"
+    assert (await guest.agent.exec("/bin/sh", ["-c", work]))[0] == 0
     async with asyncio.timeout(PATIENCE):
         while True:
-            await hmp(monitor, f"{one_by_one(monitor)} on")
-            buffer = translation.parse(await hmp(monitor, "info jit"))
+            buffer = translation.parse(await hmp(guest.monitor, "info jit"))
             if buffer.used > buffer.capacity - 7 * MIB // 2:
-                await hmp(monitor, f"{one_by_one(monitor)} off")
                 return buffer
             await asyncio.sleep(0.002)
-
-
-def one_by_one(monitor: Monitor) -> str:
-    return "one-insn-per-tb" if monitor.version >= (8, 1, 0) else "singlestep"
 
 
 async def hmp(monitor: Monitor, command: str) -> str:

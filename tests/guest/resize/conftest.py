@@ -172,9 +172,9 @@ class Box:
     def view(self):
         text = self.shell.run(LOOK)
         one = lambda pattern: re.findall(pattern, text, re.MULTILINE)  # noqa: E731
+        (memory,), (cpus,) = one(r"^MemTotal: +(\d+)") or [text], one(r"^CPUS (\d+)") or [text]
         return View(
-            int(one(r"^MemTotal: +(\d+)")[0]) // 1024, int(one(r"^CPUS (\d+)")[0]),
-            tuple(sorted(int(size) // 2048 for size in one(r"^DISK (\d+)"))),
+            int(memory) // 1024, int(cpus), tuple(sorted(int(size) // 2048 for size in one(r"^DISK (\d+)"))),
             {mac: up == "1" for mac, up in one(r"^LINK ([0-9a-f:]{17}) ([01])")},
         )  # fmt: skip
 
