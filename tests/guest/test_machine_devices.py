@@ -60,6 +60,7 @@ BITE = (
 QUESTIONS = {
     "efi": "ls /sys/firmware/efi | grep -x runtime",
     "tpm": "cat /sys/class/tpm/tpm0/tpm_version_major",
+    "registers": "cd /sys/class/tpm/tpm0; echo pcr-*; cd /",
     "pci": "cat /sys/bus/pci/devices/*/uevent | grep PCI_ID | tr '\\n' ' '",
     "serial": "cat /sys/class/dmi/id/product_serial",
     "asset": "cat /sys/class/dmi/id/chassis_asset_tag",
@@ -102,6 +103,7 @@ def test_a_guest_finds_what_its_manifest_names(home):
     home.hotvirt("start", "odd")
     found = answers(home, "odd")
     assert (found["efi"], found["tpm"], found["hpet"]) == ("runtime", "2", "0")
+    assert found["registers"] == "pcr-sha256", "its firmware hashes all it loads once, as upstream's"
     for device in ("8086:25AB", "8086:293E", "1234:1111", "1AF4:1052"):  # watchdog, sound, bochs, a virtio tablet
         assert device in found["pci"]
     assert (found["serial"], found["asset"], found["block"], found["index"]) == ("S-42", "shelf 7", "4096", "7")

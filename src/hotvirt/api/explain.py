@@ -174,7 +174,7 @@ WORDS = {
     "Devices.sound": "A sound card that nobody hears, for guests that want one.",
     "SoundDevice.name": "Name of the card.",
     "SoundDevice.model": "ich9 (the default) or ac97.",
-    "Devices.tpm": "A TPM 2.0, emulated by swtpm, of the package swtpm. It has no endorsement certificate.",
+    "Devices.tpm": "A TPM 2.0, emulated by swtpm, of the package swtpm-tools. It has no endorsement certificate.",
     "TPMDevice.enabled": "false leaves it out.",
     "TPMDevice.persistent": "Keep its state while the machine is off; otherwise each start has a new TPM.",
     "Devices.video": "The display adapter.",

@@ -29,6 +29,7 @@ _PACKAGES = {
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     "apt-cache": "apt",
+    "swtpm_setup": "swtpm-tools",
     "zstd": "zstd",
 }
 

@@ -8,6 +8,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from zoneinfo import ZoneInfoNotFoundError
 
+from hotvirt.images.errors import ToolFailed
 from hotvirt.kube.client import Document
 from hotvirt.node import cards, filesystems, firmware, keptmemory, machinestate, render, restoredstate, tpm
 from hotvirt.node.cards import Attachment
@@ -79,6 +80,8 @@ async def start(
                 )  # fmt: skip
             except tpm.TpmMissing as error:
                 raise StartError("TpmMissing", str(error)) from error
+            except ToolFailed as error:
+                raise StartError("FailedStart", f"devices.tpm: it could not be made: {error}") from error
         try:
             file_systems = await filesystems.start(
                 vmi, place, volumes, lookup, confine=facts.gives_users, isolate=network.isolation,

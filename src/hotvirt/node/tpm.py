@@ -4,6 +4,9 @@ swtpm ends by itself when QEMU's end of the socket closes, however QEMU ended an
 pod's cleaning up kills one that does not (it holds a log in the pod's directory, see `podprocess.holders`). It is
 started as QEMU is, by a launch receiver, so that it has its own user, no rights to gain, and none of the home's
 descriptors. Its state is a directory that it is handed opened, and needs no path to.
+
+A new TPM gets its state from swtpm_setup, with registers for SHA-256 alone, as upstream's has: firmware and boot loader
+hash all they load once for each kind there is, which without KVM took a guest half of its boot.
 """
 
 import os
@@ -15,13 +18,17 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from hotvirt.images import tools
+from hotvirt.images.errors import ToolMissing
 from hotvirt.kube.client import Document
 from hotvirt.node import helper
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podprocess import holders
 from hotvirt.qemu.launch import Descriptors, Request
 
-PROGRAM, PACKAGE = "swtpm", "swtpm"
+PROGRAM, MAKER = "swtpm", "swtpm_setup"
+STATE = "tpm2-00.permall"
+"""The file that swtpm keeps all that lasts in."""
 CONTROL_FD, STATE_FD = 10, 11
 FIRST_USER, USERS = 65280, 240
 """What is left of systemd's numbers above those that guests run as: no TPM has its guest's user, or any guest's."""
@@ -53,16 +60,17 @@ async def start(
     enter: Callable[[int], None], timeout: float,
 ) -> int:  # fmt: skip
     """Start swtpm with its state in `keep`, and return the descriptor that QEMU will have of it. Its process is
-    put into the pod's group with `enter`."""
-    program = shutil.which(PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:/usr/bin:/usr/sbin")
-    if program is None:
-        raise TpmMissing(
-            f"devices.tpm: {PROGRAM} is not installed on this machine; "
-            f"run: apt-get install --no-install-recommends {PACKAGE} (or remove the tpm)"
-        )
+    put into the pod's group with `enter`. TpmMissing, and ToolFailed where a new one could not be made."""
+    try:
+        program = tools.require(PROGRAM)
+        tools.require(MAKER)
+    except ToolMissing as error:
+        raise TpmMissing(f"devices.tpm: {error} (or remove the tpm)") from error
     for pid in holders(place, of=(place.tpm_log,)):  # of a start that failed: it would hold on to the state
         os.kill(pid, signal.SIGKILL)
     user = None if guest_user is None else user_of(guest_user)
+    if not (keep / "tpm2" / STATE).exists():
+        await _make(keep, timeout=timeout)
     state = _own(keep / "tpm2", user)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     number = descriptors.add(ours.detach())
@@ -76,6 +84,17 @@ async def start(
     finally:
         os.close(state)
     return number
+
+
+async def _make(keep: Path, *, timeout: float) -> None:
+    """Apart, then in its place as a whole: this may be cut short, and begun anew beside what it left."""
+    work = keep / "tpm2.new"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(mode=0o700)
+    await tools.run([MAKER, "--tpm2", "--tpmstate", str(work), "--pcr-banks", "sha256"], deadline=timeout)
+    (keep / "tpm2").mkdir(mode=0o700, exist_ok=True)
+    (work / STATE).rename(keep / "tpm2" / STATE)
+    shutil.rmtree(work)
 
 
 def argv(program: str) -> tuple[str, ...]:
