@@ -41,7 +41,7 @@ def guest(name: str, image: str, *, memory: str) -> dict[str, Any]:
 
 async def answers(home: Home, name: str) -> str:
     """Waits until its agent answers, and gives the host name it tells. It is asked seldom: when each was asked twice a
-    second, agents and the journals of what they were asked took a third of what these guests had."""
+    second, agents and the journals of what they were asked took half of what these guests had."""
     while True:
         vmi = await home.client.list(VMIS, "default", field_selector=f"metadata.name={name}")
         found = [c for each in vmi["items"] for c in (each.get("status") or {}).get("conditions") or ()]

@@ -29,6 +29,7 @@ _PACKAGES = {
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     "apt-cache": "apt",
+    "swtpm": "swtpm-tools",
     "swtpm_setup": "swtpm-tools",
     "zstd": "zstd",
 }
