@@ -1,4 +1,5 @@
-"""What a change found at its end is told of before QEMU is asked for everything again."""
+"""What a change found at its end is told of before QEMU is asked for everything again, and while it is on its way QEMU
+is left to it."""
 
 import asyncio
 
@@ -17,9 +18,11 @@ DATA = DiskState(name="data", device=True, driver="scsi-hd")
 
 @pytest.fixture
 async def guest(tmp_path, monkeypatch):
-    """One whose QEMU takes a second to tell of itself."""
+    """One whose QEMU takes a second to tell of itself. `looks`: when it was asked."""
+    looks = []
 
     async def look(_):
+        looks.append(asyncio.get_running_loop().time())
         await asyncio.sleep(1)
         return Observed(
             status="running", running=True, version=(7, 2, 0), memory=MemoryState(boot=1), disks=(CD, DATA)
@@ -27,6 +30,7 @@ async def guest(tmp_path, monkeypatch):
 
     monkeypatch.setattr(guests.state, "look", look)
     made = Guest(PodPlace(tmp_path), QuietMonitor(), uid="u", accelerator="tcg", poke=lambda: None)  # type: ignore[arg-type]
+    made.looks = looks
     yield made
     await made.close()
 
@@ -72,3 +76,42 @@ async def test_a_change_begins_with_what_was_just_read(guest):
     guest.jobs["memory"] = Job(None, task=running)
     assert fresh(guest, "memory", observed) is None, "another is changing it"
     assert fresh(guest, "cpu", observed) is observed
+
+
+async def has_asked(guest, wanted):
+    """Whether a look for that state asked QEMU."""
+    before = len(guest.looks)
+    await guest.look(wanted=wanted)
+    return len(guest.looks) > before
+
+
+async def test_a_qemu_at_work_is_not_asked_twice_for_the_same(guest):
+    assert await has_asked(guest, 1)
+    assert await has_asked(guest, 1), "it is at rest"
+    guest.want("memory", 2, lambda _: asyncio.sleep(60))
+    assert not await has_asked(guest, 1)
+    assert await has_asked(guest, 2), "an edit asks for something else"
+    assert not await has_asked(guest, 2)
+    await asyncio.sleep(guests.YOUNG)
+    assert await has_asked(guest, 2), "it may have come further"
+
+
+@pytest.mark.parametrize("what", ["drop", "end", "another"])
+async def test_what_happened_to_a_change_is_a_cause_to_look(guest, what):
+    guest.want("cpu", 2, lambda _: asyncio.sleep(60))
+    ends = asyncio.Event()
+    guest.want("memory", 2, lambda _: ends.wait())
+    await guest.look(wanted=1)
+    assert not await has_asked(guest, 1)
+    if what == "drop":
+        guest.drop("memory")
+    elif what == "end":
+        ends.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    else:
+        guest.note(memory=MemoryState(boot=2))
+        assert (await guest.look(wanted=1)).memory.boot == 2
+        return
+    assert guest.jobs["cpu"].is_running
+    assert await has_asked(guest, 1)

@@ -34,6 +34,9 @@ RETRY = 20.0
 RETRIES = {"GuestUses": 3.0, "NetworkNotFound": 3.0, "GuestNeedsMemory": 5.0, "MemoryInUse": 300.0}
 """Seconds by the reason: what a person may end at any moment, and what was tried long enough."""
 LOOK = 10.0
+YOUNG = 1.0
+"""Seconds for which what QEMU said counts while it works at a change, if nothing tells of another: each question of a
+busy QEMU stands in the way of what it is to do."""
 SETTLES = (1.0, 4.0, 15.0, 60.0)
 """Pauses between looks at a guest that has just started."""
 RECOUNT_EVERY = 5.0
@@ -93,6 +96,10 @@ class Guest:
         self.last: Observed | None = None
         """QEMU as it was read last, and as jobs have found it since."""
         self._notes, self._is_noted = 0, False
+        self._stirs = 0
+        """How often something happened that only another look can tell of."""
+        self._looked: tuple[object, int] | None = None
+        self._looked_until = 0.0
         self.settled: int | None = None
         """Bytes of memory the guest was last verified to have."""
         self.is_settled_seen = False
@@ -144,12 +151,16 @@ class Guest:
         """All there is to know. QemuTimeout soon: a QEMU that hangs must not hold up what is to be done about it."""
         return await self._within(state.observe(self.monitor))
 
-    async def look(self) -> Observed:
-        """What there is to do something about, as `observe`."""
-        notes = self._notes
+    async def look(self, *, wanted: object = None) -> Observed:
+        """What there is to do something about, as `observe`. `wanted` names the state that this is for: for the same it
+        is not asked again while a job is on its way and nothing happened. The end of the job is another look."""
+        loop, notes, occasion = asyncio.get_running_loop(), self._notes, (wanted, self._stirs)
+        is_young = wanted is not None and self._looked == occasion and loop.time() < self._looked_until
+        if self.last is not None and is_young and any(job.is_running for job in self.jobs.values()):
+            return self.last
         seen = await self._within(state.look(self.monitor))
         if self._notes == notes:
-            self.last = seen
+            self.last, self._looked, self._looked_until = seen, occasion, loop.time() + YOUNG
         return seen
 
     async def _within(self, asking: Awaitable[Observed]) -> Observed:
@@ -182,6 +193,7 @@ class Guest:
         with self.monitor.events(*POKES) as events:
             self.poke()
             async for event in events:
+                self._stirs += 1
                 if event.name == "VSERPORT_CHANGE" and event.data.get("id") == AGENT_PORT:
                     if event.data.get("open"):
                         self.greet()
@@ -347,6 +359,7 @@ class Guest:
         """The change is not wanted any more, or is done."""
         job = self.jobs.pop(kind, None)
         if job is not None and job.task is not None:
+            self._stirs += job.is_running
             job.task.cancel()
 
     async def _run(
@@ -367,6 +380,7 @@ class Guest:
         job.retry_at = asyncio.get_running_loop().time() + (RETRIES.get(job.error.reason, RETRY) if job.error else 0.0)
         if job.error:
             log.info("%s of %s: %s", kind, self.monitor.name, job.error)
+        self._stirs += 1
         self.poke()
 
     async def close(self) -> None:
