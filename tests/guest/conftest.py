@@ -149,7 +149,10 @@ class Home:
 
     def wait_agent(self, name: str) -> None:
         # The VMI may not exist yet: the VM does, and mirrors its conditions.
-        self.wait(f"vm/{name}", "condition=AgentConnected")
+        try:
+            self.wait(f"vm/{name}", "condition=AgentConnected")
+        except AssertionError as silent:
+            raise AssertionError(f"{silent}\n{self.symptoms(name)}") from silent
 
     def wait_volume(self, name: str, volume: str, phase: str) -> None:
         self.wait(f"vmi/{name}", f'jsonpath={{.status.volumeStatus[?(@.name=="{volume}")].phase}}={phase}')
@@ -231,7 +234,13 @@ class Home:
         """What tells a guest that hangs from an agent of its that does, and from a home that does not hear it. The
         home is killed and started for it, as QEMU's monitor and the agent serve one client each."""
         said = {"the home answers": self.hotvirt("guest", f"vm/{name}", check=False).stderr}
-        pod = next((self.directory / "run" / "pods").iterdir())
+        said["its objects are"] = self.kubectl("get", "vm,vmi,pods,events", "-o", "wide", check=False).stdout
+        for kind in ("vm", "vmi"):
+            found = self.kubectl("get", kind, name, "-o", "jsonpath={.status}", check=False)
+            said[f"status of {kind}/{name}"] = found.stdout + found.stderr
+        pod = next((self.directory / "run" / "pods").iterdir(), None)
+        if pod is None:
+            return _told({**said, "the home's log ends": _end_of(self.directory / "home.log")})
         said["sockets of the guest (01 listens, 03 is connected)"] = _sockets(pod)
         said["a shell in the guest says"] = self._asked_at_console(name)
         self.kill()
@@ -240,12 +249,13 @@ class Home:
         said["the home's log ends"] = _end_of(self.directory / "home.log")
         said["QEMU's log ends"] = _end_of(pod / "log")
         said["the console's log ends"] = _end_of(pod / "console.log")
-        return "\n".join(f"--- {what}:\n{text}" for what, text in said.items())
+        return _told(said)
 
     def _asked_at_console(self, name: str) -> str:
         """Its memory, its agent's state and what its kernel complains of."""
-        asked = """free -m; ps; cd /proc/$(pidof qemu-ga); cat status wchan stack; cat /sys/devices/system/cpu/online
-            echo w >/proc/sysrq-trigger; dmesg | tail -n 60; echo th''at is all"""
+        asked = """free -m; ps | grep -v '\\['; cd /proc/$(pidof qemu-ga); cat wchan stack
+            cat /sys/devices/system/cpu/online
+            echo w >/proc/sysrq-trigger; dmesg | tail -n 25; echo th''at is all"""
         with self.console(name) as console:
             console.patience = 30  # it may be that nobody answers
             try:
@@ -265,8 +275,12 @@ class Home:
         self.wait_until("no guest's directory left", lambda: not list(pods.iterdir()))
 
 
+def _told(said: dict[str, str]) -> str:
+    return "\n".join(f"--- {what}:\n{text}" for what, text in said.items())
+
+
 def _end_of(file: Path) -> str:
-    return "\n".join(file.read_text(errors="replace").splitlines()[-80:]) if file.exists() else "there is none"
+    return "\n".join(file.read_text(errors="replace").splitlines()[-25:]) if file.exists() else "there is none"
 
 
 def _sockets(pod: Path) -> str:
