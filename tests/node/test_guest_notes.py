@@ -13,6 +13,7 @@ from hotvirt.qemu.state import DiskState, MemoryState, Observed
 
 pytestmark = pytest.mark.looptime
 CD = DiskState(name="cd", device=True, driver="ide-cd", is_empty=True)
+ONE, TWO = {"memory": 1}, {"memory": 2}
 DATA = DiskState(name="data", device=True, driver="scsi-hd")
 
 
@@ -86,14 +87,14 @@ async def has_asked(guest, wanted):
 
 
 async def test_a_qemu_at_work_is_not_asked_twice_for_the_same(guest):
-    assert await has_asked(guest, 1)
-    assert await has_asked(guest, 1), "it is at rest"
+    assert await has_asked(guest, ONE)
+    assert await has_asked(guest, ONE), "it is at rest"
     guest.want("memory", 2, lambda _: asyncio.sleep(60))
-    assert not await has_asked(guest, 1)
-    assert await has_asked(guest, 2), "an edit asks for something else"
-    assert not await has_asked(guest, 2)
+    assert not await has_asked(guest, ONE)
+    assert await has_asked(guest, TWO), "an edit asks for something else"
+    assert not await has_asked(guest, TWO)
     await asyncio.sleep(guests.YOUNG)
-    assert await has_asked(guest, 2), "it may have come further"
+    assert await has_asked(guest, TWO), "it may have come further"
 
 
 @pytest.mark.parametrize("what", ["drop", "end", "another"])
@@ -101,8 +102,8 @@ async def test_what_happened_to_a_change_is_a_cause_to_look(guest, what):
     guest.want("cpu", 2, lambda _: asyncio.sleep(60))
     ends = asyncio.Event()
     guest.want("memory", 2, lambda _: ends.wait())
-    await guest.look(wanted=1)
-    assert not await has_asked(guest, 1)
+    await guest.look(wanted=ONE)
+    assert not await has_asked(guest, ONE)
     if what == "drop":
         guest.drop("memory")
     elif what == "end":
@@ -111,7 +112,7 @@ async def test_what_happened_to_a_change_is_a_cause_to_look(guest, what):
         await asyncio.sleep(0)
     else:
         guest.note(memory=MemoryState(boot=2))
-        assert (await guest.look(wanted=1)).memory.boot == 2
+        assert (await guest.look(wanted=ONE)).memory.boot == 2
         return
     assert guest.jobs["cpu"].is_running
-    assert await has_asked(guest, 1)
+    assert await has_asked(guest, ONE)

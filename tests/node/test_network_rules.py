@@ -172,6 +172,14 @@ def test_what_changes_all_the_time_changes_no_rule():
     before = {**pod("a", "10.213.0.2"), "kind": "Pod"}
     after = {**before, "status": {**before["status"], "conditions": [{"type": "Ready"}]}}
     assert dataplane.matters("Pod", before) == dataplane.matters("Pod", after)
+    container = {"name": "compute", "resources": {"requests": {"memory": "1Gi"}}}
+    for given in ({}, {"ports": [{"name": "http", "containerPort": 80}]}):
+        one = {**before, "spec": {"hostname": "a", "containers": [{**container, **given}]}}
+        grown = {**container, **given, "resources": {"requests": {"memory": "2Gi"}}}
+        assert dataplane.matters("Pod", one) == dataplane.matters(
+            "Pod", {**one, "spec": {**one["spec"], "containers": [grown]}}
+        )
+        assert dataplane.matters("Pod", one)["spec"]["containers"] == ([given] if given else [])
     moved = {**before, "status": {**before["status"], "podIP": "10.213.0.5"}}
     assert dataplane.matters("Pod", before) != dataplane.matters("Pod", moved)
 

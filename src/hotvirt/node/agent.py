@@ -239,7 +239,7 @@ class NodeAgent:
             stopping.shut_down(guest, seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
         noted = guest.noted() if seconds is None else None
         try:
-            observed = noted or await guest.look(wanted=vmi["metadata"].get("generation"))
+            observed = noted or await guest.look(wanted=vmi["spec"])
         except QemuError as error:
             if self._lives(guest.place):
                 return Result(requeue_after=1)

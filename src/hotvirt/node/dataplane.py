@@ -113,4 +113,8 @@ def matters(kind: str, obj: Document) -> Document:
             "interfaces": devices.get("interfaces")}}}}  # fmt: skip
     if kind == "Namespace":
         return found
+    if kind == "Pod":  # not what it may use of the machine: rules written anew would slow each resize of its guest
+        spec = obj.get("spec") or {}
+        ports = [{"ports": each["ports"]} for each in spec.get("containers") or () if each.get("ports")]
+        return {**found, "spec": {"hostname": spec.get("hostname"), "containers": ports}}
     return {**found, **{key: obj.get(key) for key in ("spec", "endpoints", "ports", "addressType") if key in obj}}

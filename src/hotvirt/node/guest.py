@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
+from hotvirt.kube.client import Document
 from hotvirt.node import clock, guestkernel
 from hotvirt.node.guestkernel import Kernel
 from hotvirt.node.places import PodPlace
@@ -98,7 +99,7 @@ class Guest:
         self._notes, self._is_noted = 0, False
         self._stirs = 0
         """How often something happened that only another look can tell of."""
-        self._looked: tuple[object, int] | None = None
+        self._looked: tuple[Document | None, int] | None = None
         self._looked_until = 0.0
         self.settled: int | None = None
         """Bytes of memory the guest was last verified to have."""
@@ -151,8 +152,8 @@ class Guest:
         """All there is to know. QemuTimeout soon: a QEMU that hangs must not hold up what is to be done about it."""
         return await self._within(state.observe(self.monitor))
 
-    async def look(self, *, wanted: object = None) -> Observed:
-        """What there is to do something about, as `observe`. `wanted` names the state that this is for: for the same it
+    async def look(self, *, wanted: Document | None = None) -> Observed:
+        """What there is to do something about, as `observe`. `wanted` is the spec that this is for: for the same it
         is not asked again while a job is on its way and nothing happened. The end of the job is another look."""
         loop, notes, occasion = asyncio.get_running_loop(), self._notes, (wanted, self._stirs)
         is_young = wanted is not None and self._looked == occasion and loop.time() < self._looked_until

@@ -46,7 +46,7 @@ MOVES = 30.0
 """Seconds that a guest which comes nearer has at least, each time: on a busy machine gigabytes take minutes."""
 LOOK = 0.5
 """Seconds between two looks at how far the guest's driver is, while the guest is asked whether it is done."""
-GONE = 2.0
+GONE = 10.0
 """Seconds that a guest has to be done with what its driver gave back. While Linux takes a block of memory apart it
 counts it once more, though the driver has given it back already; what it could use of it is gone then."""
 SPARE_HOLDS = 0.5
