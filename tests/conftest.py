@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import sockets_made
+
 # CI tries the same examples each time, so that a change is judged by what it changed; here the search goes on.
 settings.register_profile("ci", derandomize=True, database=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    sockets_made.watch()
+    config.pluginmanager.register(sockets_made)
     # looptime asks the policy for a loop around plain functions too. A policy that was never told of a loop makes
     # one then, which nobody closes; one that was told "none" makes none.
     asyncio.set_event_loop(None)
