@@ -165,29 +165,29 @@ async def test_port_forward(api: Api, way: str) -> None:
             writer.write(data.upper())
         writer.close()
 
-    far = await asyncio.start_server(echo, "127.0.0.1", 0)
-    port = far.sockets[0].getsockname()[1]
-    process = await api.start(way, "port-forward", "pod/p", f":{port}")
-    assert process.stdout is not None
-    said = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
-    near = int(said.split("127.0.0.1:")[1].split(" ")[0])
-    try:
-        for _ in range(2):  # one after the other, over the same client's connection
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as far:
+        port = far.sockets[0].getsockname()[1]
+        process = await api.start(way, "port-forward", "pod/p", f":{port}")
+        assert process.stdout is not None
+        said = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+        near = int(said.split("127.0.0.1:")[1].split(" ")[0])
+        try:
+            for _ in range(2):  # one after the other, over the same client's connection
+                reader, writer = await asyncio.open_connection("127.0.0.1", near)
+                writer.write(b"y" * 200_000)
+                assert await asyncio.wait_for(reader.readexactly(200_000), 20) == b"Y" * 200_000
+                writer.close()
+            far.close()
+            await far.wait_closed()
             reader, writer = await asyncio.open_connection("127.0.0.1", near)
-            writer.write(b"y" * 200_000)
-            assert await asyncio.wait_for(reader.readexactly(200_000), 20) == b"Y" * 200_000
+            assert await asyncio.wait_for(reader.read(), 20) == b""
             writer.close()
-        far.close()
-        await far.wait_closed()
-        reader, writer = await asyncio.open_connection("127.0.0.1", near)
-        assert await asyncio.wait_for(reader.read(), 20) == b""
-        writer.close()
-        assert process.stderr is not None
-        assert b"nothing listens there" in await asyncio.wait_for(process.stderr.readline(), 20)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+            assert process.stderr is not None
+            assert b"nothing listens there" in await asyncio.wait_for(process.stderr.readline(), 20)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
 
 
 async def test_ports_by_channels_as_the_python_client_does(api: Api) -> None:
