@@ -61,8 +61,13 @@ done
 """
 AGENT = """
 [ -e /run/h/loud ] || exec sh /run/h/talk polite
-for mode in lies deep long flood endless; do timeout 5 sh /run/h/talk $mode; done
+timeout 30 sh /run/h/talk lies
+timeout 30 sh /run/h/talk deep
+timeout 15 sh /run/h/talk long
+timeout 5 sh /run/h/talk flood
+timeout 15 sh /run/h/talk endless
 """
+"""Those that end by themselves, once they were heard, have time for that: the guest is loud, and among others."""
 LOUD = r"""
 touch /run/h/loud
 for pid in $(pidof sh); do grep -q /run/h/talk /proc/$pid/cmdline && kill -9 $pid; done
