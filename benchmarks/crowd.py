@@ -13,7 +13,7 @@ import asyncio
 import time
 from typing import Any
 
-from latency import Home, machine
+from latency import Home, has_agent, machine
 
 from hotvirt.kube.resources import VMIS, VMS
 from hotvirt.qemu.machine import MIB
@@ -39,18 +39,15 @@ def guest(name: str, image: str, *, memory: str) -> dict[str, Any]:
     return vm
 
 
-async def answers(home: Home, name: str) -> str:
+async def answers(home: Home, name: str, *, patience: float) -> str:
     """Waits until its agent answers, and gives the host name it tells. It is asked seldom: when each was asked twice a
     second, agents and the journals of what they were asked took half of what these guests had."""
     while True:
-        vmi = await home.client.list(VMIS, "default", field_selector=f"metadata.name={name}")
-        found = [c for each in vmi["items"] for c in (each.get("status") or {}).get("conditions") or ()]
-        if any(each["type"] == "AgentConnected" and each["status"] == "True" for each in found):
-            told = str((await home.facts(name))["hostname"])
-            if told == name:
-                return told
-            await asyncio.sleep(SELDOM)
-        await asyncio.sleep(0.5)
+        await home.seen(name, has_agent, within=patience)
+        told = str((await home.facts(name))["hostname"])
+        if told == name:
+            return told
+        await asyncio.sleep(SELDOM)
 
 
 async def run(image: str, count: int, *, memory: str, patience: float) -> None:
@@ -61,7 +58,7 @@ async def run(image: str, count: int, *, memory: str, patience: float) -> None:
 
         async def one(name: str) -> None:
             await home.client.create(VMS, guest(name, image, memory=memory), "default")
-            await answers(home, name)
+            await answers(home, name, patience=patience)
             took.append(time.monotonic() - began)
 
         asked: list[float] = []

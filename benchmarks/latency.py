@@ -12,6 +12,7 @@ Each home started here lives in a directory of its own and is taken down at the 
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ from bare import BOOT_MEMORY, MAX_MEMORY, Bare, until
 from hotvirt.api.quantity import format_bytes
 from hotvirt.images import catalog
 from hotvirt.kube import kubeconfig
+from hotvirt.kube.informer import Change, Informer
 from hotvirt.kube.remote import RemoteClient
 from hotvirt.kube.resources import CLAIMS, KUBEVIRTS, VMIS, VMS
 from hotvirt.qemu.machine import MIB
@@ -47,6 +49,7 @@ class Home:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="hvb-", dir="/tmp"))
         self.environment = {**os.environ, "HOTVIRT_HOME": str(self.directory)}
+        self._waiters: list[tuple[str, Callable[[dict[str, Any]], bool], asyncio.Future[None]]] = []
 
     async def __aenter__(self) -> Self:
         await self.hotvirt("up", "--detach")
@@ -61,9 +64,16 @@ class Home:
         ratio = {"spec": {"configuration": {"developerConfiguration": {"cpuAllocationRatio": 100}}}}
         await self.client.patch(KUBEVIRTS, "kubevirt", ratio, "kubevirt")
         self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+        self.vmis = Informer(self.client, VMIS, "default")
+        self.vmis.add_handler(self._tell)
+        self._following = asyncio.create_task(self.vmis.run())
+        await self.vmis.synced()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._following
         await self.http.close()
         await self.client.close()
         await self.hotvirt("down")
@@ -112,11 +122,7 @@ class Home:
 
     async def agents(self, names: Sequence[str]) -> None:
         for name in names:
-            await until(lambda name=name: self._has_agent(name), every=0.1, patience=300)
-
-    async def _has_agent(self, name: str) -> bool:
-        status = (await self.client.get(VMIS, name, "default")).get("status", {})
-        return any(c["type"] == "AgentConnected" and c["status"] == "True" for c in status.get("conditions", []))
+            await self.seen(name, has_agent, within=300)
 
     async def facts(self, name: str) -> dict[str, Any]:
         path = f"/apis/subresources.hotvirt.io/v1alpha1/namespaces/default/virtualmachineinstances/{name}/guestfacts"
@@ -135,18 +141,25 @@ class Home:
     async def edit(self, name: str, domain: dict[str, Any]) -> None:
         await self.client.patch(VMS, name, {"spec": {"template": {"spec": {"domain": domain}}}}, "default")
 
-    async def seen(self, name: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+    async def seen(self, name: str, holds: Callable[[dict[str, Any]], bool], *, within: float = 180) -> None:
         """Until the VMI's status says so. hotvirt says it once the guest itself has confirmed it, so this is no earlier
-        than the guest's seeing it; and it asks nothing of the guest, which has the change to make."""
-        found = await self.client.get(VMIS, name, "default")
-        if holds(found["status"]):
-            return
-        version = found["metadata"]["resourceVersion"]
-        named = f"metadata.name={name}"
-        async with asyncio.timeout(180):
-            async for event in self.client.watch(VMIS, "default", resource_version=version, field_selector=named):
-                if event.type == "MODIFIED" and holds(event.object["status"]):
-                    return
+        than the guest's seeing it; and it asks nothing of the guest, which has the change to make. Who waits has a
+        watch open before, as the floor has its connections to QEMU and agent."""
+        waiter = (name, holds, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        try:
+            if (known := self.vmis.get(name, "default")) is not None:
+                self._tell(Change("MODIFIED", None, known))
+            async with asyncio.timeout(within):
+                await waiter[2]
+        finally:
+            self._waiters.remove(waiter)
+
+    def _tell(self, change: Change) -> None:
+        vmi = change.object
+        for name, holds, told in self._waiters:
+            if vmi["metadata"]["name"] == name and not told.done() and holds(vmi.get("status") or {}):
+                told.set_result(None)
 
     async def grow_memory(self, name: str, added: int) -> float:
         before = (await self.facts(name))["memTotalBytes"]
@@ -192,6 +205,10 @@ class Home:
         took = time.monotonic() - began
         assert any(disk["sizeBytes"] == 64 * MIB for disk in (await self.facts(name))["blockDevices"])
         return took
+
+
+def has_agent(status: dict[str, Any]) -> bool:
+    return any(c["type"] == "AgentConnected" and c["status"] == "True" for c in status.get("conditions", ()))
 
 
 def phases(status: dict[str, Any]) -> set[tuple[str, str]]:
