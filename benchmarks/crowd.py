@@ -10,6 +10,7 @@ start. The home lives in a directory of its own and is taken down at the end.
 
 import argparse
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -53,7 +54,7 @@ async def answers(home: Home, name: str, *, patience: float) -> str:
 async def run(image: str, count: int, *, memory: str, patience: float) -> None:
     names = [f"guest-{number}" for number in range(count)]
     took: list[float] = []
-    async with Home() as home:
+    async with Home(vcpus_each=max(10, -(-count // len(os.sched_getaffinity(0))))) as home:
         began = time.monotonic()
 
         async def one(name: str) -> None:

@@ -46,7 +46,10 @@ class Home:
 
     patience = 300.0
 
-    def __init__(self) -> None:
+    def __init__(self, *, vcpus_each: int = 100) -> None:
+        """`vcpus_each`: how many vCPUs a CPU are let in. Fifty guests fit a small machine's memory, but not ten a CPU,
+        which is the default."""
+        self._vcpus_each = vcpus_each
         self.directory = Path(tempfile.mkdtemp(prefix="hvb-", dir="/tmp"))
         self.environment = {**os.environ, "HOTVIRT_HOME": str(self.directory)}
         self._waiters: list[tuple[str, Callable[[dict[str, Any]], bool], asyncio.Future[None]]] = []
@@ -60,8 +63,7 @@ class Home:
             both.write((self.access.certificate or "") + "\n" + (self.access.key or ""))
             both.flush()
             context.load_cert_chain(both.name)
-        # Fifty guests fit a small machine's memory, but by default no more than ten vCPUs a CPU are let in.
-        ratio = {"spec": {"configuration": {"developerConfiguration": {"cpuAllocationRatio": 100}}}}
+        ratio = {"spec": {"configuration": {"developerConfiguration": {"cpuAllocationRatio": self._vcpus_each}}}}
         await self.client.patch(KUBEVIRTS, "kubevirt", ratio, "kubevirt")
         self.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
         self.vmis = Informer(self.client, VMIS, "default")

@@ -26,7 +26,7 @@ memory_api = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(memory_api)
 
 pytestmark = pytest.mark.looptime
-FACTS = SimpleNamespace(node_name="one", acceleration=SimpleNamespace(kind="tcg"))
+FACTS = SimpleNamespace(node_name="one", acceleration=SimpleNamespace(kind="tcg"), emulates=True, cpus=2)
 
 
 class World:

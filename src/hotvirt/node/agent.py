@@ -34,7 +34,8 @@ from hotvirt.node import (
     stopping,
     unhealthy,
 )
-from hotvirt.node.cgroups import Cgroups
+from hotvirt.node.bootturns import BootTurns
+from hotvirt.node.cgroups import Cgroups, requested
 from hotvirt.node.guest import Guest
 from hotvirt.node.hostfacts import HostFacts
 from hotvirt.node.network import Network
@@ -67,6 +68,7 @@ class NodeAgent:
         recorder: Recorder, clock: Clock, cgroups: Cgroups | None = None,
     ) -> None:  # fmt: skip
         self._cgroups = cgroups or Cgroups(None)
+        self._boots = BootTurns(self._cgroups, turns=facts.cpus if facts.emulates else 0)
         self._console_logs = consolelog.ConsoleLogs()
         self._client, self._facts, self._places = client, facts, places
         self._network, self._recorder, self._clock = network, recorder, clock
@@ -172,6 +174,8 @@ class NodeAgent:
             if said:
                 self._recorder.event(vmi, "Warning", "MemoryNotResumed", f"the guest boots from its disks: {said}")
             guest = await self._going_on(vmi, await self._connect(key, place, uid))
+            if vmi["spec"].get("startStrategy") != "Paused" and (pod := self._around.pod(key.namespace, uid)):
+                self._boots.began(uid, millis=requested(pod))
         except VolumeError as error:
             return await self._cannot_start(vmi, error.reason, str(error))
         except start.StartError as error:
@@ -237,6 +241,8 @@ class NodeAgent:
                 self._recorder.event(vmi, "Normal", "Deleted", "Signaled Deletion")
             # First, as a QEMU that hangs answers no question. A guest that has only lost its pod was not to end.
             stopping.shut_down(guest, seconds=seconds, else_="Succeeded" if _is_going(vmi) else "Failed")
+        if seconds is not None or guest.view is not None:
+            self._boots.over(guest.uid)
         noted = guest.noted() if seconds is None else None
         try:
             observed = noted or await guest.look(wanted=vmi["spec"])
@@ -342,6 +348,7 @@ class NodeAgent:
     async def _let_go(self, key: Key) -> None:
         self._own.forget(key)
         if (guest := self.guests.pop(key, None)) is not None:
+            self._boots.over(guest.uid)
             await guest.close()
 
     # Small parts

@@ -29,6 +29,8 @@ PERIOD = 100_000
 
 PROCESSES = 2048
 """Processes and threads of a pod. QEMU has one for each vCPU and some for its disks; the rest is for commands."""
+LEAST = 2
+"""Shares of a pod that asks for no CPU."""
 _V1_OTHERS, _V2_OTHERS = ("pids", "blkio"), ("pids", "io")
 
 
@@ -55,10 +57,7 @@ class Cgroups(Struct, frozen=True):
         group = self.base / uid
         try:
             group.mkdir(exist_ok=True)
-            if self.unified:
-                (group / "cpu.weight").write_text(str(weight(shares(millis))))
-            else:
-                (group / "cpu.shares").write_text(str(shares(millis)))
+            self._weigh(group, shares(millis))
             (group / "cgroup.procs").write_text(str(pid))
         except OSError as error:
             log.warning("pod %s has no CPU share of its own: %s", uid, error)
@@ -71,6 +70,32 @@ class Cgroups(Struct, frozen=True):
                     (base / uid / "cgroup.procs").write_text(str(pid))
             except OSError as error:
                 log.warning("pod %s is not in %s: %s", uid, base, error)
+
+    def weigh(self, uid: str, *, millis: int) -> None:
+        """Give a pod, which has joined, the share of one that asks for so much."""
+        self._reweigh(uid, shares(millis))
+
+    def hold_back(self, uid: str) -> None:
+        """Leave it little more than what nobody else wants, until it is weighed again."""
+        self._reweigh(uid, None)
+
+    def _reweigh(self, uid: str, v1_shares: int | None) -> None:
+        if self.base is not None and (self.base / uid).is_dir():  # else it has ended
+            try:
+                self._weigh(self.base / uid, v1_shares)
+            except OSError as error:
+                log.warning("the CPU share of pod %s stays as it is: %s", uid, error)
+
+    def _weigh(self, group: Path, v1_shares: int | None) -> None:
+        """`v1_shares` None: what nobody else wants. The least share would be a fifth of a small pod's, or more."""
+        if (idle := group / "cpu.idle").exists():
+            idle.write_text("0" if v1_shares is not None else "1")
+            if v1_shares is None:
+                return  # it has no weight then
+        if self.unified:
+            (group / "cpu.weight").write_text(str(weight(v1_shares or LEAST)))
+        else:
+            (group / "cpu.shares").write_text(str(v1_shares or LEAST))
 
     def enter(self, uid: str, pid: int) -> None:
         """Put a further process of a pod, which has joined, beside its first."""
@@ -242,7 +267,7 @@ def requested(pod: Document) -> int:
 
 def shares(millis: int) -> int:
     """cgroup v1's `cpu.shares`, as the kubelet computes them."""
-    return max(2, millis * 1024 // 1000)
+    return max(LEAST, millis * 1024 // 1000)
 
 
 def weight(v1_shares: int) -> int:

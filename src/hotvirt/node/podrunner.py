@@ -50,6 +50,7 @@ class PodRunner:
         self._exits: dict[str, int | None] = {}
         self._addresses: dict[str, str] = {}
         self._limits: dict[str, Limits] = {}
+        self._asked: dict[str, int] = {}
         self._scores: dict[str, int] = {}
         self._gone: dict[Key, set[str]] = {}
         self._watchers: set[asyncio.Task[None]] = set()
@@ -99,7 +100,7 @@ class PodRunner:
                 return DONE
             process = self._start(uid)
             self._cgroups.join(uid, process.identity.pid, millis=requested(pod))
-            self._limits[uid] = Limits()
+            self._limits[uid], self._asked[uid] = Limits(), requested(pod)
         held = self._confine(pod, process)
         ready = podstatus.is_ready(pod, self.readiness(uid))
         if status.get("phase") != "Running":
@@ -114,6 +115,9 @@ class PodRunner:
         if (place := oom.of_pod(pod)) != self._scores.get(uid):
             oom.hold(pid, place)
             self._scores[uid] = place
+        if (asked := requested(pod)) != self._asked.get(uid):
+            self._cgroups.weigh(uid, millis=asked)
+            self._asked[uid] = asked
         if (known := self._limits.get(uid)) == wanted:
             return True
         held = self._cgroups.confine(uid, pid, wanted, may_lower=known is not None)
@@ -228,6 +232,7 @@ class PodRunner:
         self._exits.pop(uid, None)
         self._addresses.pop(uid, None)
         self._limits.pop(uid, None)
+        self._asked.pop(uid, None)
         self._scores.pop(uid, None)
 
     async def _foreign(self, pod: Document) -> Result:
