@@ -131,6 +131,15 @@ def test_the_pod_network_unless_declined_or_something_else_is_named():
     assert spec["networks"] == [{"name": "a", "pod": {}}]
 
 
+@pytest.mark.parametrize("written", ["02-00-00-00-00-0A", "02:00:00:00:00:0A", "02:00:00:00:00:0a"])
+def test_an_address_is_one_however_it_is_written(written):
+    spec = filled(
+        {"devices": {"interfaces": [{"name": "a", "bridge": {}, "macAddress": written}]}},
+        networks=[{"name": "a", "pod": {}}],
+    )
+    assert spec["domain"]["devices"]["interfaces"] == [{"name": "a", "bridge": {}, "macAddress": "02:00:00:00:00:0a"}]
+
+
 def test_identity_is_the_owners_over_restarts_and_differs_between_machines():
     first, again = filled(), filled()
     assert first["domain"]["firmware"] == again["domain"]["firmware"]

@@ -56,6 +56,13 @@ def test_a_card_of_a_second_network_comes_with_an_address_that_stays():
     assert plan(ALONE, spec(POD, LAN), ALONE)[0][1] == lan, "the same address each time"
 
 
+def test_an_address_written_with_dashes_is_the_same_address():
+    dashed = spec(POD, {**LAN, "macAddress": "02-00-00-00-00-0B"})
+    (_, lan), refused = plan(ALONE, dashed, ALONE)
+    assert (lan["macAddress"], refused) == ("02:00:00:00:00:0b", [])
+    assert plan(dashed, dashed, spec(POD, lan)) == (None, [])
+
+
 @pytest.mark.parametrize(
     ("started", "wanted"),
     [(spec(POD, LAN), spec(POD, {**LAN, "state": "absent"})), (BOTH, ALONE), (ALONE, ALONE)],

@@ -220,10 +220,17 @@ def _network(spec: Document, domain: Document, identity: str, *, binding: str) -
     interfaces, networks = list(devices.get("interfaces") or ()), list(spec.get("networks") or ())
     if not interfaces and not networks and devices.get("autoattachPodInterface") is not False:
         interfaces, networks = [{"name": "default", binding: {}}], [{"name": "default", "pod": {}}]
-    return [
-        each if each.get("macAddress") else {**each, "macAddress": mac_address(identity, str(each["name"]))}
-        for each in interfaces
-    ], networks
+    return [{**each, "macAddress": address_of(each, identity)} for each in interfaces], networks
+
+
+def address_of(interface: Document, identity: str) -> str:
+    """A card's: what it says, or one of its machine's own."""
+    return plain_address(interface.get("macAddress") or mac_address(identity, str(interface["name"])))
+
+
+def plain_address(mac: str) -> str:
+    """One that is written with dashes or capitals, as everything that acts on it writes and compares it."""
+    return mac.lower().replace("-", ":")
 
 
 def mac_address(identity: str, interface: str) -> str:

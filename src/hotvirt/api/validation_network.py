@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hotvirt.api.defaults import plain_address
 from hotvirt.api.faults import Fault, duplicate, invalid, not_supported
 
 Document = dict[str, Any]
@@ -105,7 +106,7 @@ def _mac_address(interface: Document, taken: dict[str, str], path: str) -> Itera
     if not _MAC.fullmatch(mac):
         yield invalid(path, f"{mac[:40]!r} is not a MAC address: write it like 02:00:00:00:00:01")
         return
-    address = mac.lower().replace("-", ":")
+    address = plain_address(mac)
     if int(mac[:2], 16) & 1:
         yield invalid(path, f"{mac} is a multicast address: make the first octet even")
     elif address == _OF_THE_POD and interface.get("masquerade") is not None:

@@ -57,7 +57,7 @@ def _come(new: Document, interface: Document, network: Document, vmi: Document, 
     if not judge(NicAdd(interface, network), f"domain.devices.interfaces[{name}]", "unset", attachment):
         return
     card = {**interface, "state": _state(interface)}
-    card["macAddress"] = interface.get("macAddress") or defaults.mac_address(defaults.identity(vmi), name)
+    card["macAddress"] = defaults.address_of(interface, defaults.identity(vmi))
     if has is not None:
         _set(new, index, card)
     else:
