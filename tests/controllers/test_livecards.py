@@ -99,5 +99,7 @@ def test_a_network_that_nobody_serves_is_said_and_the_card_does_not_come():
 
 
 def test_the_networks_that_a_spec_names():
-    assert list(named(spec(POD, LAN))) == ["lan-net"]
-    assert list(named({})) == []
+    assert list(named(spec(POD, LAN), "default")) == ["lan-net"]
+    for said, known in (("default/lan", "lan"), ("other/lan", "other/lan")):
+        assert list(named({"networks": [{"name": "lan", "multus": {"networkName": said}}]}, "default")) == [known]
+    assert list(named({}, "default")) == []

@@ -221,7 +221,7 @@ WORDS = {
     "Network.name": "Name interfaces refer to.",
     "Network.pod": "The cluster's pod network.",
     "Network.multus": "A second network, beside the pod's. Live: its card comes and goes while the guest runs.",
-    "MultusNetwork.networkName": "A NetworkAttachmentDefinition of the namespace, whose config is of type bridge and names a bridge of the node.",
+    "MultusNetwork.networkName": "A NetworkAttachmentDefinition of the namespace, or NAMESPACE/NAME of another, whose config is of type bridge and names a bridge of the node.",
     "Volume.name": "Name disks refer to.",
     "Volume.containerDisk": "A disk from an image; what the guest writes lasts until it stops.",
     "Volume.persistentVolumeClaim": "A disk that lasts: a claim of this namespace.",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hotvirt.api import attachments
 from hotvirt.api.defaults import plain_address
 from hotvirt.api.faults import Fault, duplicate, invalid, not_supported
 
@@ -138,6 +139,11 @@ def _networks(networks: Sequence[Document], interfaces: Sequence[Document], path
             yield invalid(here, "needs a type: pod or multus")
         if (multus := network.get("multus")) is not None and not multus.get("networkName"):
             yield invalid(f"{here}.multus.networkName", "name a NetworkAttachmentDefinition")
+        elif multus is not None and not attachments.REFERENCE.fullmatch(multus["networkName"]):
+            yield invalid(
+                f"{here}.multus.networkName", f"{multus['networkName'][:80]!r} names no NetworkAttachmentDefinition: "
+                "write NAME, or NAMESPACE/NAME for one of another namespace"
+            )  # fmt: skip
         on_pod += network.get("pod") is not None
         if on_pod > 1:
             yield duplicate(f"{here}.pod", "there is one pod network for a machine")

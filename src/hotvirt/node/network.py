@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from hotvirt.api import attachments
 from hotvirt.api.attachments import Bridge
 from hotvirt.node.world import World
 from hotvirt.qemu.launch import Descriptors
@@ -102,9 +103,8 @@ def interfaces(vmi: Document) -> list[Document]:
 
 
 def attachment_names(vmi: Document) -> dict[str, str]:
-    """Network -> its NetworkAttachmentDefinition, of those beside the pod network."""
-    found = {str(n.get("name")): (n.get("multus") or {}).get("networkName") for n in vmi["spec"].get("networks") or ()}
-    return {name: str(named).rpartition("/")[2] for name, named in found.items() if named}
+    """Network -> its NetworkAttachmentDefinition as it says it, of those beside the pod network."""
+    return dict(attachments.named(vmi["spec"]))
 
 
 def of_the_pod(vmi: Document) -> list[tuple[int, Document]]:
