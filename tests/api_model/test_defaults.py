@@ -160,6 +160,17 @@ def test_mac_addresses_are_locally_administered_and_unicast(identity, interface)
     assert octets[0] & 0b11 == 0b10
 
 
+@pytest.mark.parametrize(
+    ("name", "spec", "hostname"),
+    [
+        ("web", {}, "web"), ("web.prod", {}, "web"), ("web.prod", {"hostname": "shop"}, "shop"),
+        ("a" * 70, {}, "a" * 63), (f"{'a' * 62}-b.c", {}, "a" * 62),
+    ],
+)  # fmt: skip
+def test_a_host_is_called_by_one_label(name, spec, hostname):
+    assert defaults.hostname({"metadata": {"name": name}, "spec": spec}) == hostname
+
+
 def test_what_is_said_stays():
     domain = {
         "machine": {"type": "pc-q35-7.2"},

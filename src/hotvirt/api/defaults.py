@@ -29,6 +29,7 @@ BLOCK = 2 << 20
 ARCHITECTURE = "amd64"
 GRACE_SECONDS = 30
 MAX_VCPUS = 512
+LONGEST_LABEL = 63
 _NAMESPACE = uuid.UUID("5b1c3b1e-6f0e-5d5e-9d3a-6b0f6f6a6c11")
 
 
@@ -221,6 +222,13 @@ def _network(spec: Document, domain: Document, identity: str, *, binding: str) -
     if not interfaces and not networks and devices.get("autoattachPodInterface") is not False:
         interfaces, networks = [{"name": "default", binding: {}}], [{"name": "default", "pod": {}}]
     return [{**each, "macAddress": address_of(each, identity)} for each in interfaces], networks
+
+
+def hostname(vmi: Document) -> str:
+    """What the guest is called where it does not say: by DHCP, cloud-init and its pod, so that its name in the DNS is
+    the one that it has itself. A host's name has no dots, so what follows the first is left out, as KubeVirt does."""
+    named = str(vmi["metadata"]["name"]).partition(".")[0]
+    return str((vmi.get("spec") or {}).get("hostname") or named[:LONGEST_LABEL].rstrip("-"))
 
 
 def address_of(interface: Document, identity: str) -> str:

@@ -47,7 +47,7 @@ WORDS = {
     "VirtualMachineStatus.runStrategy": "The run strategy in force.",
     "VirtualMachineInstanceSpec.domain": "The machine itself: CPU, memory, firmware, devices.",
     "VirtualMachineInstanceSpec.architecture": "The guest's architecture; amd64.",
-    "VirtualMachineInstanceSpec.hostname": "The guest's host name as DHCP and cloud-init tell it; the machine's name if absent.",
+    "VirtualMachineInstanceSpec.hostname": "The guest's host name as DHCP, cloud-init and the DNS tell it; the machine's name up to its first dot if absent.",
     "VirtualMachineInstanceSpec.subdomain": "Name of a headless service below which the guest's hostname is found.",
     "VirtualMachineInstanceSpec.networks": "What the interfaces are connected to, by name.",
     "VirtualMachineInstanceSpec.volumes": "Where the disks' content comes from, by name. With hotpluggable set, they come and go while the guest runs.",

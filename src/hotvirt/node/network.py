@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from hotvirt.api import attachments
+from hotvirt.api import attachments, defaults
 from hotvirt.api.attachments import Bridge
 from hotvirt.node.world import World
 from hotvirt.qemu.launch import Descriptors
@@ -126,11 +126,6 @@ def queues(vmi: Document, interface: Document) -> int:
     return min(MOST_QUEUES, prod(int(cpu.get(field) or 1) for field in ("sockets", "cores", "threads")))
 
 
-def hostname(vmi: Document) -> str:
-    """What DHCP tells the guest it is called."""
-    return str(vmi["spec"].get("hostname") or vmi["metadata"]["name"])
-
-
 class UserNetwork:
     """Needs no right and nothing installed."""
 
@@ -168,7 +163,7 @@ class UserNetwork:
                 name=each["name"],
                 mac=each["macAddress"],
                 model=each.get("model") or "virtio",
-                backend=UserNet(forwards=forwards(each, address), hostname=hostname(vmi)),
+                backend=UserNet(forwards=forwards(each, address), hostname=defaults.hostname(vmi)),
                 boot_index=each.get("bootOrder"),
                 acpi_index=each.get("acpiIndex") or 0,
             )
