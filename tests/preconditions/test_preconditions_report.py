@@ -130,6 +130,9 @@ def test_facts_out_of_documents():
         Quota(name="q", resource="memory", hard=2 * GIB, used=GIB), Quota(name="q", resource="cpu", hard=4000, used=0),
     )  # fmt: skip
     assert found.attachments == frozenset()
+    nets = [{"metadata": {"name": "lan", "namespace": where}} for where in ("default", "other")]
+    found = gather.facts(Read(attachments=nets, knows_elsewhere=False), "web", "default")
+    assert (found.attachments, found.knows_elsewhere) == (frozenset({"lan", "other/lan"}), False)
     assert gather.facts(Read(), "web") == Facts()
 
 

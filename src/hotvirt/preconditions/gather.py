@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from hotvirt.api import disks
+from hotvirt.api import attachments, disks
 from hotvirt.api.quantity import QuantityError, parse_bytes, parse_cpu
 from hotvirt.preconditions.facts import MAKE_CLAIM, PATCH_VM, READ_CLAIM, Caller, Claim, Facts, Places, Quota
 from hotvirt.preconditions.room import FINAL, Demand, free, used
@@ -30,6 +30,8 @@ class Read(Struct, frozen=True, kw_only=True):
     """Storage classes."""
     vmis: Documents | None = None
     attachments: Documents | None = None
+    """Of all namespaces, or of the VM's alone if `knows_elsewhere` is false."""
+    knows_elsewhere: bool = True
     node: Document | None = None
     pods: Documents | None = None
     quotas: Documents | None = None
@@ -38,14 +40,15 @@ class Read(Struct, frozen=True, kw_only=True):
     caller: Caller | None = None
 
 
-def facts(read: Read, name: str) -> Facts:
-    """Of the VM of this name."""
+def facts(read: Read, name: str, namespace: str = "") -> Facts:
+    """Of the VM of this name, in this namespace."""
     lazy = lazy_classes(read.classes or ())
     return structs.replace(
         Facts.of_cluster(read.kubevirt),
         claims=None if read.claims is None else {_name(each): claim(each, lazy) for each in read.claims},
         claim_users=None if read.vmis is None else users(read.vmis, beside=name),
-        attachments=None if read.attachments is None else frozenset(map(_name, read.attachments)),
+        attachments=None if read.attachments is None else _called(read.attachments, namespace),
+        knows_elsewhere=read.knows_elsewhere,
         room=None if read.pods is None or read.node is None else room(read.node, read.pods),
         quotas=None if read.quotas is None else tuple(line for each in read.quotas for line in quota(each)),
         spare=read.spare,
@@ -107,3 +110,9 @@ def quota(obj: Document) -> Iterator[Quota]:
 
 def _name(obj: Document) -> str:
     return str((obj.get("metadata") or {}).get("name") or "")
+
+
+def _called(found: Documents, namespace: str) -> frozenset[str]:
+    """As that namespace calls them."""
+    homes = ((_name(each), (each.get("metadata") or {}).get("namespace") or namespace) for each in found)
+    return frozenset(attachments.from_within(f"{home}/{name}", namespace) for name, home in homes)

@@ -36,7 +36,7 @@ async def report(
     vm = await expand.stored(client, context)
     vmi = await states.instance(client, context)
     read = await _read(client, guests, context, vmi)
-    facts = gather.facts(read, context.name)
+    facts = gather.facts(read, context.name, context.namespace)
     try:
         found = reports.judge(changes, vm, vmi, facts, read.kubevirt)
     except ValueError as error:
@@ -55,7 +55,7 @@ async def _read(
         _items(client, CLAIMS, space),
         _items(client, STORAGE_CLASSES),
         _items(client, VMIS, space),
-        _items(client, ATTACHMENTS, space),
+        _items(client, ATTACHMENTS),
         _items(client, PODS),
         _unless_refused(client.get(NODES, node_name)) if node_name else _nothing(),
         _items(client, QUOTAS, space),
