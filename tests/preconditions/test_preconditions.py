@@ -65,6 +65,9 @@ KNOWN = Facts(
     quotas=(Quota(name="q", resource="memory", hard=64 * GIB, used=0),
             Quota(name="q", resource="cpu", hard=9000, used=0)),
 )  # fmt: skip
+SMALL = dict.fromkeys(
+    ("domain.memory.guest", "domain.memory.maxGuest", "domain.cpu.sockets", "domain.cpu.maxSockets"), "small"
+)
 ADD = VolumeAdd(volume=CLAIM, disk=DISK)
 ADD_VIRTIO = VolumeAdd(volume=CLAIM, disk={"name": "data", "disk": {"bus": "virtio"}})
 NIC = NicAdd({"name": "lan", "bridge": {}}, {"name": "lan", "multus": {"networkName": "lan"}})
@@ -254,6 +257,14 @@ FAILS = {
     "a claim in use here": (
         volume(persistentVolumeClaim={"claimName": "log", "hotpluggable": True}), VMI, Facts(), "disk.claim-free",
         "claim log is in use by volume log of this machine"),
+    "memory of an instancetype": (MemoryChange(2 * GIB), VMI, known(sized_by=SMALL), "memory.owner",
+        "instancetype small sets domain.memory.guest, so the machine cannot set it itself (name another "),
+    "cpus of an instancetype": (CpuChange(4), VMI, known(sized_by=SMALL), "cpu.owner",
+        "instancetype small sets domain.cpu.sockets"),
+    "a maximum of an instancetype": (MemoryLimit(2 * GIB), VMI, known(sized_by=SMALL), "memory.owner",
+        "instancetype small sets domain.memory.maxGuest"),
+    "most cpus of an instancetype": (CpuLimit(3), VMI, known(sized_by=SMALL), "cpu.owner",
+        "instancetype small sets domain.cpu.maxSockets"),
     "removal of a permanent disk": (VolumeRemove("root"), VMI, KNOWN, "disk.removable",
         "volume root is not attached as hotpluggable (restart to remove it)"),
     "removal of what is not there": (VolumeRemove("x"), VMI, KNOWN, "disk.removable",
@@ -319,6 +330,7 @@ def test_every_fact_can_fail_or_is_known_never_to_be_in_the_way():
     told = {finding.id for change in CHANGES.values() for finding in check(change, VMI, KNOWN)}
     told |= {finding.id for finding in check(ADD, VMI, known(claims={}))}
     told |= {finding.id for finding in check(CHANGES["memory"], by_dimm("1/16"), KNOWN)}
+    told |= {f"{what}.owner" for what in ("memory", "cpu")}  # of who has an instancetype
     assert told - never == {id_ for *_, id_, _ in FAILS.values()}
     assert set(FACTS) == {type(change) for change in (*CHANGES.values(), *NICS.values())}
 

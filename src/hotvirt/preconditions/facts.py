@@ -70,6 +70,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Claim -> the other running machine that uses it."""
     attachments: frozenset[str] | None = None
     """Names of the NetworkAttachmentDefinitions in the VM's namespace."""
+    sized_by: Mapping[str, str] = {}
+    """Field of the VM that its instancetype sets -> the instancetype's name. Empty where nobody is asked to edit it."""
     room: Demand | None = None
     """What the VM's node has left."""
     quotas: tuple[Quota, ...] | None = None

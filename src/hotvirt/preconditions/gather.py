@@ -6,7 +6,9 @@ from typing import Any
 from msgspec import Struct, structs
 
 from hotvirt.api import disks
+from hotvirt.api.instancetype_matchers import INSTANCETYPE, matcher
 from hotvirt.api.quantity import QuantityError, parse_bytes, parse_cpu
+from hotvirt.preconditions import owner
 from hotvirt.preconditions.facts import MAKE_CLAIM, PATCH_VM, READ_CLAIM, Caller, Claim, Facts, Places, Quota
 from hotvirt.preconditions.room import FINAL, Demand, free, used
 
@@ -52,6 +54,23 @@ def facts(read: Read, name: str) -> Facts:
         places=read.places,
         caller=read.caller,
     )
+
+
+def sized_by(vm: Document, expanded: Document) -> dict[str, str]:
+    """Field -> the instancetype that sets it; `expanded` is the VM as one that says all this itself. Memory and CPUs
+    are an instancetype's always, their maxima where it names them."""
+    named = matcher(vm, INSTANCETYPE)
+    if named is None:
+        return {}
+    limits = [field for field in (owner.MOST_MEMORY, owner.MOST_SOCKETS) if _said(expanded, field) != _said(vm, field)]
+    return dict.fromkeys((owner.MEMORY, owner.SOCKETS, *limits), named.name)
+
+
+def _said(vm: Document, field: str) -> Any:
+    found: Any = vm["spec"]["template"].get("spec")
+    for step in field.split("."):
+        found = (found or {}).get(step)
+    return found
 
 
 def lazy_classes(classes: Documents) -> frozenset[str]:

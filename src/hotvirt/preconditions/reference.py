@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hotvirt.preconditions import cluster, limits, upstream
+from hotvirt.preconditions import cluster, limits, owner, upstream
 from hotvirt.preconditions.changes import (
     Change,
     CpuChange,
@@ -108,6 +108,7 @@ _NOTHING = Facts(
     attachments=frozenset(), room=Demand(), spare=0, places=Places(ports=0, scsi=0),
     quotas=(Quota(name="small", resource="memory", hard=2 << 30, used=2 << 30),
             Quota(name="small", resource="cpu", hard=1000, used=1000)),
+    sized_by=dict.fromkeys((owner.MEMORY, owner.SOCKETS, owner.MOST_MEMORY, owner.MOST_SOCKETS), "small"),
     caller=Caller(name="ann", may={PATCH_VM: False, READ_CLAIM: False, MAKE_CLAIM: False}),
 )  # fmt: skip
 

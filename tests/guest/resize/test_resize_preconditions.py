@@ -31,8 +31,11 @@ KERNEL = (
     "/sys/module/acpiphp"
 )
 SIZES = {512: "512Mi", 1000: "1000Mi"}
-ELSEWHERE = {("Memory", "memory.dimm-slots")}
-"""Of a guest that is given DIMMs: test_dimm_slots.py."""
+ELSEWHERE = {
+    ("Memory", "memory.dimm-slots"), ("Memory", "memory.owner"), ("The most that memory can become", "memory.owner"),
+    ("CPU sockets", "cpu.owner"), ("The most CPU sockets", "cpu.owner"),
+}  # fmt: skip
+"""Of a guest that is given DIMMs: test_dimm_slots.py; of one with an instancetype: test_home_pools.py."""
 
 
 def names_and_numbers(box):
