@@ -65,6 +65,7 @@ KNOWN = Facts(
     quotas=(Quota(name="q", resource="memory", hard=64 * GIB, used=0),
             Quota(name="q", resource="cpu", hard=9000, used=0)),
 )  # fmt: skip
+GUARANTEED = {"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}
 SMALL = dict.fromkeys(
     ("domain.memory.guest", "domain.memory.maxGuest", "domain.cpu.sockets", "domain.cpu.maxSockets"), "small"
 )
@@ -257,6 +258,12 @@ FAILS = {
     "a claim in use here": (
         volume(persistentVolumeClaim={"claimName": "log", "hotpluggable": True}), VMI, Facts(), "disk.claim-free",
         "claim log is in use by volume log of this machine"),
+    "more than the limit that is the maximum": (
+        MemoryChange(8 * GIB), instance(resources={"limits": {"memory": "4Gi"}}), KNOWN, "memory.max-guest",
+        "(use at most 4Gi, or raise domain.resources.limits.memory and restart)"),
+    "guaranteed memory grows": (
+        MemoryChange(2 * GIB), instance(memory={"guest": "1Gi"}, resources=GUARANTEED), KNOWN, "memory.max-guest",
+        "cannot become 2Gi (set domain.memory.maxGuest to 2Gi or more, and restart; from then on raise domain."),
     "memory of an instancetype": (MemoryChange(2 * GIB), VMI, known(sized_by=SMALL), "memory.owner",
         "instancetype small sets domain.memory.guest, so the machine cannot set it itself (name another "),
     "cpus of an instancetype": (CpuChange(4), VMI, known(sized_by=SMALL), "cpu.owner",
