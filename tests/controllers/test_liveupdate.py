@@ -12,7 +12,7 @@ from hotvirt.controllers import launcherpod, liveupdate, livevolumes
 from hotvirt.controllers.launcherpod import Settings
 from hotvirt.controllers.liveupdate import Room
 from hotvirt.controllers.placement import Demand
-from hotvirt.controllers.templatediff import diff, merge_patch, merged
+from hotvirt.controllers.templatediff import diff, merge_patch
 from hotvirt.preconditions import Facts
 from hotvirt.preconditions.facts import Quota
 
@@ -143,58 +143,6 @@ def test_a_maximum_moves_while_qemu_has_room(make, changes, patch, refused):
     assert [refusal.id for refusal in update.refusals] == refused
     stage = liveupdate.plan(vm, vmi, before, facts=Facts(rollout_strategy="Stage"), settings=Settings())
     assert not stage.patch.get("domain", {}).get("memory", {}).get("maxGuest")
-
-
-LIMITED = {
-    "domain": {"memory": {"guest": "1Gi"}, "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}}
-}
-WITHOUT = {"domain": {"memory": {"guest": "1Gi"}}}
-OWN = {"domain": {"memory": {"guest": "1Gi", "maxGuest": "2Gi"}, "resources": {"limits": {"memory": "4Gi"}}}}
-
-
-def limit_of(size):
-    return put("domain.resources.limits", {"memory": size})
-
-
-@pytest.mark.parametrize(
-    ("started", "changes", "memory", "refused"),
-    [
-        (LIMITED, [limit_of("4Gi"), put("domain.memory.guest", "3Gi")], {"guest": "3Gi", "maxGuest": "4Gi"}, []),
-        (LIMITED, [limit_of("4Gi")], {"maxGuest": "4Gi"}, []),
-        (LIMITED, [limit_of("1536Mi")], {"maxGuest": "1536Mi"}, []),
-        (LIMITED, [limit_of("2048Mi")], None, []),
-        (LIMITED, [limit_of("16Gi")], None, ["domain.resources.limits.memory"]),
-        (LIMITED, [put("domain.resources.limits", None)], None, []),
-        (WITHOUT, [limit_of("3Gi")], {"maxGuest": "3Gi"}, []),
-        (OWN, [], None, []),
-        (OWN, [put("domain.memory.maxGuest", None)], None, ["domain.memory.maxGuest"]),
-        (OWN, [limit_of("6Gi")], None, []),
-    ],
-    ids=["with its size", "alone", "lower", "same", "too far", "gone", "new", "own", "own is gone", "own stays"],
-)  # fmt: skip
-def test_a_limit_is_the_maximum_of_who_has_no_other(make, started, changes, memory, refused):
-    """As at a start, so that an edit means the same to a guest that runs."""
-    after = copy.deepcopy(started)
-    both(*changes)(after)
-    vm, vmi = make.vm(), make.vmi(status={"phase": "Running"})
-    vm["spec"]["template"]["spec"] = after
-    vmi["spec"] = {"domain": {**started["domain"], "memory": {"guest": "1Gi", "maxGuest": "2Gi"}}}
-    vmi["metadata"]["annotations"] = {"hotvirt.io/memory-room": "8Gi"}
-    update = liveupdate.plan(vm, vmi, started, facts=FACTS, settings=Settings())
-    assert update.patch.get("domain", {}).get("memory") == memory
-    assert [refusal.field for refusal in update.refusals] == [f"spec.template.spec.{each}" for each in refused]
-    vmi["spec"] = merged(vmi["spec"], update.patch)
-    assert liveupdate.plan(vm, vmi, started, facts=FACTS, settings=Settings()).patch == {}, "and it stays so"
-
-
-def test_a_limit_that_is_taken_back_is_the_maximum_again(make):
-    vm, vmi = make.vm(), make.vmi(status={"phase": "Running"})
-    vm["spec"]["template"]["spec"] = LIMITED
-    vmi["spec"] = {"domain": {**LIMITED["domain"], "memory": {"guest": "1Gi", "maxGuest": "4Gi"}}}
-    update = liveupdate.plan(vm, vmi, LIMITED, facts=FACTS, settings=Settings())
-    assert update.patch == {"domain": {"memory": {"maxGuest": "2Gi"}}}
-    without_any = {**vmi, "spec": LIMITED}
-    assert liveupdate.plan(vm, without_any, LIMITED, facts=FACTS, settings=Settings()).patch == {}
 
 
 def test_a_lower_maximum_waits_for_the_size_that_it_covers(make):

@@ -46,6 +46,7 @@ HINTS = (
     ("volumes[", "only volumes marked hotpluggable: true come and go while it runs"),
     ("domain.devices.disks[", "only disks of volumes marked hotpluggable: true come and go while it runs"),
 )
+REATTACH, READD = "detach and attach it again, or restart", "take it out and add it again, or restart"
 
 
 class Refusal(Struct, frozen=True):
@@ -140,6 +141,8 @@ def _plan(
         return not refused
 
     waits = livevolumes.plan(new, wanted, vmi, judge)
+    refusals += [_never_live(each, REATTACH) for each in livevolumes.unlike(wanted, has, new)]
+    refusals += [_never_live(each, READD) for each in livecards.unlike(wanted, has, started)]
     livecards.plan(new, wanted, vmi, judge)
     if live:
         for field in PLACEMENT:
@@ -317,8 +320,10 @@ def _judged(change: Change, vmi: Document, facts: Facts, *, field: str, old: str
     return [Refusal(f"{TEMPLATE}.{field}", old, new, sentence_of(blocking), blocking[0].id)]
 
 
-def _never_live(found: Difference) -> Refusal:
-    why = next((hint for prefix, hint in HINTS if found.path.startswith(prefix)), "it changes with a restart only")
+def _never_live(found: Difference, why: str = "") -> Refusal:
+    why = why or next(
+        (hint for prefix, hint in HINTS if found.path.startswith(prefix)), "it changes with a restart only"
+    )
     return Refusal(f"{TEMPLATE}.{found.path}", shown(found.old), shown(found.new), why)
 
 
