@@ -93,7 +93,9 @@ LAN_UP = {**LAN, "macAddress": "02:00:00:00:00:02", "state": "up"}
     [
         ({**LAN, "model": "e1000e"}, [f"{AT}[lan].model: unset -> e1000e"]),
         ({**LAN, "macAddress": "02:00:00:00:00:09"}, [f"{AT}[lan].macAddress: 02:00:00:00:00:02 -> 02:00:00:00:00:09"]),
-        (LAN, []), ({**LAN, "macAddress": "02-00-00-00-00-02"}, []), ({**LAN, "macAddress": "02:00:00:00:00:02", "state": "up", "model": ""}, []),
+        (LAN, []),
+        ({**LAN, "macAddress": "02-00-00-00-00-02"}, []),
+        ({**LAN, "macAddress": "02:00:00:00:00:02", "state": "up", "model": ""}, []),
     ],
     ids=["model", "address", "as it came", "address in other words", "said in other words"],
 )  # fmt: skip
