@@ -314,6 +314,24 @@ def test_every_fact_of_cards_has_a_case():
     assert told - {"nic.live", "guest.running", "caller.patch-vm"} == {id_ for *_, id_, _ in NIC_FAILS.values()}
 
 
+IMPERATIVE = {"featureGates": ["HotplugVolumes"], "disabledFeatureGates": ["DeclarativeHotplugVolumes"]}
+
+
+@pytest.mark.parametrize(
+    ("gates", "is_on"),
+    [
+        (IMPERATIVE, True), ({**IMPERATIVE, "featureGates": ["HotPlugVolumes"]}, True),
+        ({**IMPERATIVE, "featureGates": []}, False),
+        ({**IMPERATIVE, "disabledFeatureGates": ["DeclarativeHotplugVolumes", "HotplugVolumes"]}, False),
+        ({**IMPERATIVE, "featureGates": ["Snapshot"]}, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("change", [ADD, VolumeRemove("log")], ids=["comes", "goes"])
+def test_volumes_come_and_go_where_a_cluster_went_back_to_the_gate_of_before(change, gates, is_on):
+    facts = Facts.of_cluster({"spec": {"configuration": {"developerConfiguration": gates}}})
+    assert (found(change, "cluster.feature-gate", facts=facts).status == "pass") == is_on
+
+
 @pytest.mark.parametrize(("change", "vmi", "facts", "id_", "says"), FAILS.values(), ids=FAILS)
 def test_each_fact_failing_alone_is_told_with_its_mend(change, vmi, facts, id_, says):
     findings = check(change, vmi, facts)

@@ -60,6 +60,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     rollout_strategy: str = "LiveUpdate"
     disabled_gates: frozenset[str] = frozenset()
     """Feature gates that are switched off by name; the ones live changes need are on otherwise."""
+    listed_gates: frozenset[str] = frozenset()
+    """Those that are switched on by name."""
     cpu_ratio: int = 10
     """How many vCPUs share one CPU of a node."""
     memory_overcommit: int = 100
@@ -87,6 +89,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         return cls(
             rollout_strategy=str(configuration.of(kubevirt).get("vmRolloutStrategy") or "LiveUpdate"),
             disabled_gates=gates.disabled(kubevirt),
+            listed_gates=gates.listed(kubevirt),
             cpu_ratio=int(developer.get("cpuAllocationRatio") or 10),
             memory_overcommit=int(developer.get("memoryOvercommit") or 100),
         )
