@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from hotvirt.api import quantity
+from hotvirt.api.attachments import Bridge
 from hotvirt.preconditions import (
     CpuChange,
     CpuLimit,
@@ -61,7 +62,9 @@ VMI = {
 ALL = {PATCH_VM: True, READ_CLAIM: True, MAKE_CLAIM: True}
 KNOWN = Facts(
     claims={"store": Claim(size="1Gi")}, claim_users={}, room=Demand(cpu=9000, memory=64 * GIB),
-    attachments=frozenset({"lan"}), spare=2 * GIB, places=Places(ports=1, scsi=9), caller=Caller(name="ann", may=ALL),
+    attachments=frozenset({"lan"}), spare=2 * GIB,
+    places=Places(ports=1, scsi=9, network="bridge", bridges={"br1": False}), joins={"default/lan": Bridge(name="br1")},
+    caller=Caller(name="ann", may=ALL),
     quotas=(Quota(name="q", resource="memory", hard=64 * GIB, used=0),
             Quota(name="q", resource="cpu", hard=9000, used=0)),
 )  # fmt: skip
@@ -287,6 +290,16 @@ NIC_FAILS = {
     "networks not served": (NIC, known(attachments=None), "nic.network", "are not served here (use the pod network)"),
     "a binding that cannot": (NicAdd({"name": "lan", "masquerade": {}}, NIC.network), KNOWN, "nic.binding",
         "binding masquerade, which may not come to a running guest (set bridge: {} on interface lan)"),
+    "a binding that only upstream has": (NicAdd({"name": "lan", "sriov": {}}, NIC.network), KNOWN, "nic.binding",
+        "binding sriov, which may not come to a running guest (set bridge: {} on interface lan)"),
+    "a network of another kind": (NIC, known(joins={"default/lan": "NetworkAttachmentDefinition lan: spec.config is"}),
+        "nic.definition", "spec.config is (kubectl edit network-attachment-definition lan)"),
+    "a home without root": (NIC, known(places=Places(ports=1, scsi=9, network="user")), "nic.bridge",
+        "runs without root: its guests join no network beside the pod network (run the home as root)"),
+    "no such bridge": (NIC, known(places=structs.replace(KNOWN.places, bridges={"br0": True})), "nic.bridge",
+        "the guest's node has no bridge br1 (make it (ip link add br1 type bridge && ip link set br1 up), or name"),
+    "no VLANs there": (NIC, known(joins={"default/lan": Bridge(name="br1", vlan=7)}), "nic.bridge",
+        "bridge br1 of the guest's node keeps no VLANs apart (ip link set br1 type bridge vlan_filtering 1, or leave"),
     "a card that is there": (NicAdd({"name": "dmz", "bridge": {}}, NIC.network), KNOWN, "nic.name",
         "the name of a card the guest has already (choose another name)"),
     "no port": (NIC, known(places=Places(ports=0, scsi=1)), "nic.port", "the guest has 0 PCIe ports free"),
@@ -307,6 +320,15 @@ def test_each_fact_of_a_card_failing_is_told_with_its_mend(change, facts, id_, s
 @pytest.mark.parametrize("change", NICS.values(), ids=NICS)
 def test_nothing_is_in_the_way_of_a_card_when_every_fact_holds(change):
     assert {each.id for each in blockers(check(change, VMI, KNOWN))} <= {"nic.live"}
+
+
+def test_a_network_is_that_of_its_namespace():
+    wide = known(joins={"other/lan": Bridge(name="br1"), "default/lan": "odd"})
+    other = NicAdd(NIC.interface, {"name": "lan", "multus": {"networkName": "other/lan"}})
+    assert found(other, "nic.definition", facts=wide).status == "pass"
+    assert found(NIC, "nic.definition", facts=wide).status == "fail"
+    unheard_of = known(joins={}, places=Places(ports=1, scsi=9))
+    assert (found(NIC, "nic.definition", facts=unheard_of), found(NIC, "nic.bridge", facts=unheard_of)) == (None, None)
 
 
 def test_every_fact_of_cards_has_a_case():

@@ -50,13 +50,13 @@ class Store:
 
 
 class Guests:
-    def __init__(self, error=None):
-        self.error = error
+    def __init__(self, error=None, **network):
+        self.error, self.network = error, network
 
     async def places(self, namespace, name):
         if self.error:
             raise self.error
-        return {"ports": 2, "scsi": 7}
+        return {"ports": 2, "scsi": 7, **self.network}
 
     async def facts(self, namespace, name):
         if self.error:
@@ -112,6 +112,27 @@ async def test_what_cannot_be_read_is_not_told():
 async def test_a_node_that_does_not_answer_leaves_its_places_open(error):
     report = await asked(Store(**FULL), "disk=data", guests=Guests(error))
     assert "disk.place" not in findings(report)
+
+
+LAN = {"metadata": {"name": "lan", "namespace": "shop"}, "spec": {"config": '{"type": "bridge", "bridge": "br1"}'}}
+ODD = {"metadata": {"name": "lan", "namespace": "shop"}, "spec": {"config": '{"type": "macvlan"}'}}
+
+
+@pytest.mark.parametrize(
+    ("definition", "network", "fails"),
+    [
+        (LAN, {"network": "bridge", "bridges": {"br1": False}}, set()),
+        (LAN, {"network": "bridge", "bridges": {"br0": False}}, {"nic.bridge"}),
+        (LAN, {"network": "user", "bridges": {}}, {"nic.bridge"}),
+        (ODD, {"network": "user", "bridges": {}}, {"nic.definition"}),
+        (LAN, {}, set()),
+    ],
+    ids=["there", "no bridge", "no root", "another kind", "an older node says nothing"],
+)  # fmt: skip
+async def test_a_network_that_the_node_cannot_join_is_told(definition, network, fails):
+    store = Store(**FULL, **{"network-attachment-definitions": [definition]})
+    report = await asked(store, "nic=lan", guests=Guests(**network))
+    assert {id_ for id_, each in findings(report).items() if each["status"] == "fail"} == fails
 
 
 async def test_what_the_guest_can_spare_is_asked_of_it():

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.api import configuration, gates
+from hotvirt.api.attachments import Bridge
 from hotvirt.preconditions.room import Demand
 
 Document = Mapping[str, Any]
@@ -35,10 +36,15 @@ class Quota(Struct, frozen=True, kw_only=True):
 
 
 class Places(Struct, frozen=True, kw_only=True):
-    """Where a device could go in the running machine: free PCIe ports, free targets of its SCSI controller."""
+    """Where a device could go in the running machine: free PCIe ports, free targets of its SCSI controller, and what
+    its node has of networks."""
 
     ports: int
     scsi: int
+    network: str = ""
+    """How its node connects guests: `bridge`, or `user`, which joins no other network. "" when that is not known."""
+    bridges: Mapping[str, bool] = {}
+    """The node's bridges -> whether they keep VLANs apart."""
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -74,6 +80,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Names of the NetworkAttachmentDefinitions in the VM's namespace."""
     sized_by: Mapping[str, str] = {}
     """Field of the VM that its instancetype sets -> the instancetype's name. Empty where nobody is asked to edit it."""
+    joins: Mapping[str, Bridge | str] = {}
+    """NAMESPACE/NAME of a NetworkAttachmentDefinition -> the bridge that it names, or what is wrong with it."""
     room: Demand | None = None
     """What the VM's node has left."""
     quotas: tuple[Quota, ...] | None = None

@@ -5,10 +5,10 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from hotvirt.api import disks
+from hotvirt.api import attachments, disks
 from hotvirt.api.instancetype_matchers import INSTANCETYPE, matcher
 from hotvirt.api.quantity import QuantityError, parse_bytes, parse_cpu
-from hotvirt.preconditions import owner
+from hotvirt.preconditions import findings, owner
 from hotvirt.preconditions.facts import MAKE_CLAIM, PATCH_VM, READ_CLAIM, Caller, Claim, Facts, Places, Quota
 from hotvirt.preconditions.room import FINAL, Demand, free, used
 
@@ -48,6 +48,7 @@ def facts(read: Read, name: str) -> Facts:
         claims=None if read.claims is None else {_name(each): claim(each, lazy) for each in read.claims},
         claim_users=None if read.vmis is None else users(read.vmis, beside=name),
         attachments=None if read.attachments is None else frozenset(map(_name, read.attachments)),
+        joins={f"{findings.namespace(each)}/{_name(each)}": joins(each) for each in read.attachments or ()},
         room=None if read.pods is None or read.node is None else room(read.node, read.pods),
         quotas=None if read.quotas is None else tuple(line for each in read.quotas for line in quota(each)),
         spare=read.spare,
@@ -71,6 +72,14 @@ def _said(vm: Document, field: str) -> Any:
     for step in field.split("."):
         found = (found or {}).get(step)
     return found
+
+
+def joins(definition: Document) -> attachments.Bridge | str:
+    """The bridge that a NetworkAttachmentDefinition names, or what is wrong with it."""
+    try:
+        return attachments.bridge(definition)
+    except attachments.AttachmentError as error:
+        return str(error)
 
 
 def lazy_classes(classes: Documents) -> frozenset[str]:

@@ -290,7 +290,7 @@ SHARED: Mapping[type, tuple[Callable[[Any, Document, Facts], Finding | None], ..
         disk.access_mode, disk.claim_free, disk.read_claim, disk.make_claim,
     ),
     VolumeRemove: (cluster.patch_vm, cluster.gate, disk.removable),
-    NicAdd: (cluster.patch_vm, cluster.gate, nic.name_free, nic.network, nic.binding),
+    NicAdd: (cluster.patch_vm, cluster.gate, nic.name_free, nic.network, nic.upstream_binding),
 }  # fmt: skip
 """Facts that are the same here and there."""
 

@@ -100,7 +100,9 @@ async def _places(guests: Callable[[], GuestAccess], context: RequestContext) ->
         found = await guests().places(context.namespace, context.name)
     except ApiError:
         return None  # its node does not answer: not known
-    return Places(ports=found["ports"], scsi=found["scsi"])
+    return Places(
+        ports=found["ports"], scsi=found["scsi"], network=found.get("network", ""), bridges=found.get("bridges", {})
+    )  # fmt: skip
 
 
 async def _spare(guests: Callable[[], GuestAccess], context: RequestContext) -> int | None:
