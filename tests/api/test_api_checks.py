@@ -168,6 +168,36 @@ def test_secrets_hold_what_their_type_says(target: Any, ns: str, kind: str, data
         assert told.status == 201, told.doc
 
 
+POLICIES = "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies"
+
+
+@pytest.mark.parametrize(
+    ("rules", "fields"),
+    [
+        ({"ingress": [{"ports": [{"port": 70000}]}]}, {"ingress[0].ports[0].port"}),
+        ({"ingress": [{"ports": [{"port": 80, "protocol": "FOO"}]}]}, {"ingress[0].ports[0].protocol"}),
+        ({"egress": [{"ports": [{"port": 80, "endPort": 79}]}]}, {"egress[0].ports[0].endPort"}),
+        ({"podSelector": {"matchExpressions": [{"operator": "Exists"}]}}, {"podSelector.matchExpressions[0].key"}),
+        ({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0"}}]}]}, {"egress[0].to[0].ipBlock.cidr"}),
+        ({"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"]}}]}]},
+         {"egress[0].to[0].ipBlock.except[0]"}),
+        ({"ingress": [{"from": [{}]}]}, {"ingress[0].from[0]"}),
+        ({"policyTypes": ["Sideways"]}, {"policyTypes[0]"}),
+    ],
+)  # fmt: skip
+def test_network_policies(target: Any, ns: str, rules: Doc, fields: set[str]) -> None:
+    body = {"metadata": {"name": "p"}, "spec": {"podSelector": {}, **rules}}
+    assert blamed(target.ask("POST", POLICIES.format(ns), body)) == {f"spec.{field}" for field in fields}
+
+
+def test_a_network_policy_says_what_it_leaves_out(target: Any, ns: str) -> None:
+    spec = {"podSelector": {}, "egress": [{"ports": [{"port": 53}]}]}
+    told = target.ask("POST", POLICIES.format(ns), {"metadata": {"name": "p"}, "spec": spec})
+    assert told.status == 201, told.doc
+    assert told.doc["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert told.doc["spec"]["egress"] == [{"ports": [{"port": 53, "protocol": "TCP"}]}]
+
+
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 

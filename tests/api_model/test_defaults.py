@@ -131,6 +131,15 @@ def test_the_pod_network_unless_declined_or_something_else_is_named():
     assert spec["networks"] == [{"name": "a", "pod": {}}]
 
 
+@pytest.mark.parametrize("written", ["02-00-00-00-00-0A", "02:00:00:00:00:0A", "02:00:00:00:00:0a"])
+def test_an_address_is_one_however_it_is_written(written):
+    spec = filled(
+        {"devices": {"interfaces": [{"name": "a", "bridge": {}, "macAddress": written}]}},
+        networks=[{"name": "a", "pod": {}}],
+    )
+    assert spec["domain"]["devices"]["interfaces"] == [{"name": "a", "bridge": {}, "macAddress": "02:00:00:00:00:0a"}]
+
+
 def test_identity_is_the_owners_over_restarts_and_differs_between_machines():
     first, again = filled(), filled()
     assert first["domain"]["firmware"] == again["domain"]["firmware"]
@@ -149,6 +158,17 @@ def test_mac_addresses_are_locally_administered_and_unicast(identity, interface)
     octets = [int(octet, 16) for octet in defaults.mac_address(identity, interface).split(":")]
     assert len(octets) == 6
     assert octets[0] & 0b11 == 0b10
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "hostname"),
+    [
+        ("web", {}, "web"), ("web.prod", {}, "web"), ("web.prod", {"hostname": "shop"}, "shop"),
+        ("a" * 70, {}, "a" * 63), (f"{'a' * 62}-b.c", {}, "a" * 62),
+    ],
+)  # fmt: skip
+def test_a_host_is_called_by_one_label(name, spec, hostname):
+    assert defaults.hostname({"metadata": {"name": name}, "spec": spec}) == hostname
 
 
 def test_what_is_said_stays():

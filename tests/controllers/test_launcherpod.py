@@ -87,6 +87,11 @@ def test_what_the_guest_prints_has_a_container_to_ask_for_it(asked, configuratio
     assert ("initContainers" in launcherpod.render(vmi, settings)["spec"]) is expected
 
 
+def test_the_pod_is_called_as_its_guest_is(make):
+    assert launcherpod.render(make.vmi("web.prod"), Settings())["spec"]["hostname"] == "web"
+    assert launcherpod.render(make.vmi("web.prod", hostname="shop"), Settings())["spec"]["hostname"] == "shop"
+
+
 def test_ports_of_the_interfaces_are_the_pods(make):
     ports = [{"name": "http", "port": 80}, {"port": 53, "protocol": "udp"}, {"name": "again", "port": 80}]
     vmi = make.vmi(domain={"devices": {"interfaces": [{"name": "default", "ports": ports}]}})

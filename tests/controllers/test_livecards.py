@@ -56,6 +56,13 @@ def test_a_card_of_a_second_network_comes_with_an_address_that_stays():
     assert plan(ALONE, spec(POD, LAN), ALONE)[0][1] == lan, "the same address each time"
 
 
+def test_an_address_written_with_dashes_is_the_same_address():
+    dashed = spec(POD, {**LAN, "macAddress": "02-00-00-00-00-0B"})
+    (_, lan), refused = plan(ALONE, dashed, ALONE)
+    assert (lan["macAddress"], refused) == ("02:00:00:00:00:0b", [])
+    assert plan(dashed, dashed, spec(POD, lan)) == (None, [])
+
+
 @pytest.mark.parametrize(
     ("started", "wanted"),
     [(spec(POD, LAN), spec(POD, {**LAN, "state": "absent"})), (BOTH, ALONE), (ALONE, ALONE)],
@@ -125,5 +132,7 @@ def test_a_network_that_nobody_serves_is_said_and_the_card_does_not_come():
 
 
 def test_the_networks_that_a_spec_names():
-    assert list(named(spec(POD, LAN))) == ["lan-net"]
-    assert list(named({})) == []
+    assert list(named(spec(POD, LAN), "default")) == ["lan-net"]
+    for said, known in (("default/lan", "lan"), ("other/lan", "other/lan")):
+        assert list(named({"networks": [{"name": "lan", "multus": {"networkName": said}}]}, "default")) == [known]
+    assert list(named({}, "default")) == []

@@ -12,6 +12,7 @@ import pytest
 from msgspec import json
 
 from hotvirt.kube import conditions
+from hotvirt.kube.errors import Unreachable
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import SharedInformers
 from hotvirt.kube.resources import EVENTS, PODS, VMIS
@@ -109,3 +110,36 @@ async def test_a_qemu_that_died_has_failed_at_once(tmp_path, monkeypatch, error)
         await asyncio.sleep(1)
         assert world.vmi["status"]["phase"] == "Failed"
         assert [e["reason"] for e in world.api.all(EVENTS) if e["type"] == "Warning"] == ["Stopped"]
+
+
+@pytest.mark.parametrize("error", [ValueError("what is this?"), OSError(28, "No space left on device")])
+async def test_an_error_that_nobody_thought_of_is_told_and_tried_again(tmp_path, monkeypatch, error):
+    world = World(tmp_path, monkeypatch, QemuTimeout("no greeting"))
+    works = agents.start.start
+
+    async def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr(agents.start, "start", broken)
+    async with world:
+        await asyncio.sleep(1)
+        found = conditions.of(world.vmi, "Synchronized")
+        assert (found["status"], found["reason"]) == ("False", "FailedStart")
+        assert str(error) in found["message"]
+        assert [e["message"] for e in world.api.all(EVENTS) if e["type"] == "Warning"] == [found["message"]]
+        assert world.vmi["status"]["phase"] == "Scheduled"
+        monkeypatch.setattr(agents.start, "start", works)
+        await asyncio.sleep(30)
+        assert world.started == ["web"]
+
+
+async def test_an_api_that_is_away_is_no_error_of_ours(tmp_path, monkeypatch):
+    world = World(tmp_path, monkeypatch, QemuTimeout("no greeting"))
+
+    async def refused(*_, **__):
+        raise Unreachable("nobody listens")
+
+    monkeypatch.setattr(agents.start, "start", refused)
+    async with world:
+        await asyncio.sleep(1)
+        assert conditions.of(world.vmi, "Synchronized") is None

@@ -1,12 +1,23 @@
 """Which cards of a running guest come, go and have their cable moved."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 from hotvirt.api import attachments
+from hotvirt.kube.informer import SharedInformers
+from hotvirt.kube.resources import ATTACHMENTS
 from hotvirt.node import cards
 from hotvirt.node.guest import Job
 from hotvirt.node.network import NetworkError, UserNetwork
+from hotvirt.node.surroundings import Surroundings
 from hotvirt.qemu.state import MemoryState, Observed
+
+_path = Path(__file__).parents[1] / "kube" / "memory_api.py"
+_spec = importlib.util.spec_from_file_location("memory_api_of_cards", _path)
+memory_api = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(memory_api)
 
 POD = {"name": "default", "masquerade": {}}
 LAN = {"name": "lan", "bridge": {}, "macAddress": "02:00:00:00:00:02"}
@@ -26,14 +37,14 @@ class Guest:
         self.jobs.pop(kind, None)
 
 
-async def ask(*interfaces, nics=("default",), guest=None, definition=DEFINITION):
+async def ask(*interfaces, nics=("default",), guest=None, definition=DEFINITION, said="lan-net"):
     guest = guest or Guest()
 
     async def look(name):
-        assert name == "lan-net"
+        assert name == said
         return definition
 
-    networks = [{"name": "default", "pod": {}}, {"name": "lan", "multus": {"networkName": "default/lan-net"}}]
+    networks = [{"name": "default", "pod": {}}, {"name": "lan", "multus": {"networkName": said}}]
     vmi = {"spec": {"domain": {"devices": {"interfaces": list(interfaces)}}, "networks": networks}}
     observed = Observed(status="running", running=True, version=(7, 2, 0), memory=MemoryState(boot=1), nics=nics)
     waiting = await cards.cards(vmi, guest, observed, UserNetwork(), look)
@@ -80,6 +91,29 @@ async def test_a_network_that_is_missing_or_of_another_type_is_said():
     macvlan = {**DEFINITION, "spec": {"config": '{"type": "macvlan"}'}}
     _, waiting = await ask(POD, LAN, definition=macvlan)
     assert "spec.config is not of type bridge with a bridge's name" in waiting["lan"][1]
+
+
+async def test_a_network_of_another_namespace_is_called_by_both_its_names():
+    _, waiting = await ask(POD, LAN, definition=None, said="other/lan-net")
+    assert waiting["lan"][1].endswith("there is no NetworkAttachmentDefinition other/lan-net: create it")
+    macvlan = {**DEFINITION, "spec": {"config": '{"type": "macvlan"}'}}
+    _, waiting = await ask(POD, LAN, definition=macvlan, said="other/lan-net")
+    assert "NetworkAttachmentDefinition other/lan-net: spec.config is not of type bridge" in waiting["lan"][1]
+
+
+async def test_a_network_is_looked_for_in_the_namespace_that_it_names():
+    api = memory_api.MemoryApi()
+    for namespace, bridge in (("default", "br1"), ("other", "br2")):
+        config = {"config": f'{{"type": "bridge", "bridge": "{bridge}"}}'}
+        await api.create(ATTACHMENTS, {"metadata": {"name": "lan"}, "spec": config}, namespace)
+    names = ("lan", "default/lan", "other/lan", "x/lan")
+    networks = [{"name": said, "multus": {"networkName": said}} for said in names]
+    vmi = {"metadata": {"name": "web", "namespace": "default"}, "spec": {"networks": networks}}
+    around = Surroundings(api, SharedInformers(api), has_guest=lambda _: False)
+    found = await cards.bridges(vmi, around.attachment(vmi))
+    assert {name: bridge.name for name, bridge in found.items()} == {
+        "lan": "br1", "default/lan": "br1", "other/lan": "br2",
+    }  # fmt: skip
 
 
 async def test_an_ordinary_users_home_says_what_it_lacks():

@@ -5,17 +5,28 @@ are in tests/guest.
 """
 
 import asyncio
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
+from hotvirt.kube.events import Recorder
+from hotvirt.kube.informer import SharedInformers
+from hotvirt.kube.resources import EVENTS, NAMESPACES, NETWORK_POLICIES, PODS
 from hotvirt.node import bridge
+from hotvirt.node.dataplane import Dataplane
 from hotvirt.node.rules import Place
 from hotvirt.node.world import World
+
+_path = Path(__file__).parents[1] / "kube" / "memory_api.py"
+_spec = importlib.util.spec_from_file_location("memory_api_of_dataplane", _path)
+memory_api = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(memory_api)
 
 pytestmark = [
     pytest.mark.server,
@@ -269,6 +280,44 @@ async def test_policies(cluster):
     assert client.ask(web.address, 22) == ["silence"]
     await cluster.publish()
     assert client.ask(db.address, 8080) == [f"db {client.address}"]
+
+
+async def test_a_policy_of_an_older_version_that_nft_would_refuse_closes_its_own_guests_alone(cluster):
+    web, db, client = cluster.guests
+    api = memory_api.MemoryApi()
+    await api.create(NAMESPACES, {"metadata": {"name": "default"}})
+    for guest in cluster.guests:
+        pod = guest.pod()
+        await api.create(PODS, pod)
+        await api.patch(PODS, guest.name, {"status": pod["status"]}, subresource="status")
+    ports = [{"port": 70000}, {"port": 8080}]
+    bad = policy("bad", {"matchLabels": {"app": "web"}}, ingress=[{"ports": ports}])
+    informers, recorder = SharedInformers(api), Recorder(api, "test")
+    await api.create(NETWORK_POLICIES, bad)
+    await api.create(NETWORK_POLICIES, policy("good", {"matchLabels": {"app": "db"}}, ingress=[{"ports": ports[1:]}]))
+    dataplane = Dataplane(informers, cluster.network, recorder=recorder)
+    tasks = [asyncio.create_task(each) for each in (informers.run(), recorder.run(), dataplane.run())]
+    try:
+        async with asyncio.timeout(20):
+            while await asyncio.to_thread(client.ask, web.address, 8080) != ["silence"] or not api.all(EVENTS):
+                await asyncio.sleep(0.05)
+        assert client.ask(db.address, 8080) == [f"db {client.address}"], "the other policy holds as it says"
+        assert client.ask(db.address, 22) == ["silence"]
+        [told] = api.all(EVENTS)
+        assert (told["involvedObject"]["name"], told["type"], told["reason"]) == ("bad", "Warning", "InvalidPolicy")
+        assert told["message"] == (
+            "spec.ingress[0].ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive; until it is "
+            "changed or deleted, the policy allows nothing to the pods that it selects (Ingress)"
+        )
+        await api.patch(NETWORK_POLICIES, "bad", {"spec": {"ingress": [{"ports": ports[1:]}]}})
+        async with asyncio.timeout(20):
+            while await asyncio.to_thread(client.ask, web.address, 8080) != [f"web {client.address}"]:
+                await asyncio.sleep(0.05)
+        assert len(api.all(EVENTS)) == 1
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_ports_that_an_interface_lists_are_all_that_is_open(cluster):

@@ -105,6 +105,8 @@ async def test_a_guest_without_interfaces_has_no_cards():
 async def test_the_guest_hears_its_own_host_name():
     found = await nics(vmi([{"name": "a", "macAddress": "02:00:00:00:00:01"}], hostname="shop"))
     assert found[0].backend.hostname == "shop"
+    dotted = {**vmi([{"name": "a", "macAddress": "02:00:00:00:00:01"}]), "metadata": {"name": "web.prod"}}
+    assert (await nics(dotted))[0].backend.hostname == "web"
 
 
 def test_guests_of_a_home_without_root_are_told_apart_on_loopback():

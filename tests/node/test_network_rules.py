@@ -104,18 +104,26 @@ def test_rules(case):
     assert text == file.read_text()
 
 
-@pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed")
+def understood(world, tmp_path):
+    """By nft itself."""
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps(ruleset(world)))
+    told = subprocess.run(["nft", "-c", "-j", "-f", file], capture_output=True, text=True, timeout=20, check=False)
+    if "Operation not permitted" in told.stderr:
+        pytest.skip("nft looks at rules for root only")
+    assert told.returncode == 0, told.stderr
+
+
+with_nft = pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed")
+
+
+@with_nft
 def test_nft_understands_the_rules(tmp_path):
     everything = World(
         services=(service("web"),), slices=(READY,), pods=PODS, namespaces=NAMESPACES, policies=POLICIES,
         instances=(INSTANCE,),
     )  # fmt: skip
-    file = tmp_path / "rules.json"
-    file.write_text(json.dumps(ruleset(everything)))
-    told = subprocess.run(["nft", "-c", "-j", "-f", file], capture_output=True, text=True, timeout=20, check=False)
-    if "Operation not permitted" in told.stderr:
-        pytest.skip("nft looks at rules for root only")
-    assert told.returncode == 0, told.stderr
+    understood(everything, tmp_path)
 
 
 def test_our_tables_are_replaced_and_no_other_is_touched():
@@ -144,6 +152,78 @@ def test_a_policy_without_types_is_about_what_comes_in_and_about_what_goes_out_i
 def test_a_policy_of_another_namespace_selects_nobody_here():
     there = {**policy("p", {}), "metadata": {"name": "p", "namespace": "other"}}
     assert [each["metadata"]["name"] for each in PODS if policyrules.selects(there, each)] == ["c"]
+
+
+def bad_port(**port):
+    return policy("bad", {"matchLabels": {"app": "a"}}, ingress=[{"ports": [port]}])
+
+
+UNREADABLE = {  # a policy of an older version's store -> its first fault
+    "port": (bad_port(port=70000), "spec.ingress[0].ports[0].port"),
+    "truth": (bad_port(port=True), "spec.ingress[0].ports[0].port"),
+    "protocol": (bad_port(port=80, protocol="FOO"), "spec.ingress[0].ports[0].protocol"),
+    "range": (bad_port(port="http", endPort=90), "spec.ingress[0].ports[0].endPort"),
+    "except": (
+        policy("bad", {"matchLabels": {"app": "a"}}, ingress=[
+            {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.213.0/20"]}}]}
+        ]), "spec.ingress[0].from[0].ipBlock.except[0]",
+    ),
+    "shape": (policy("bad", {"matchLabels": {"app": "a"}}, ingress="all"), "spec"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_policy_that_cannot_be_read_closes_what_it_selects_and_nothing_else(case, tmp_path):
+    bad, field = UNREADABLE[case]
+    read, fault = policyrules.enforced(bad)
+    assert fault.field == field
+    assert read["spec"] == {"podSelector": {"matchLabels": {"app": "a"}}, "policyTypes": ("Ingress",)}
+    assert list(policyrules.allowed(read, World(pods=PODS), direction="Ingress")) == []
+    if shutil.which("nft"):
+        understood(World(pods=PODS, namespaces=NAMESPACES, policies=(read, *POLICIES)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "closed"),
+    [
+        ({"podSelector": {"matchExpressions": [{"operator": "Exists"}]}}, ("Ingress",)),
+        ({"podSelector": {"matchExpressions": [{"key": "app", "operator": "Is"}]}, "egress": [{}]},
+         ("Ingress", "Egress")),
+        ({"podSelector": ["app"], "policyTypes": ["Egress"]}, ("Egress",)),
+        ({"policyTypes": ["Outward"]}, ("Ingress", "Egress")),
+        ({"policyTypes": "Egress"}, ("Ingress", "Egress")),
+        ("closed", ("Ingress", "Egress")),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_policy_whose_pods_are_not_known_closes_its_namespace(spec, closed):
+    read, fault = policyrules.enforced({"metadata": {"name": "bad", "namespace": "default"}, "spec": spec})
+    assert fault is not None
+    assert policyrules.types(read) == closed
+    assert [each["metadata"]["name"] for each in PODS if policyrules.selects(read, each)] == ["a", "b", "gone"]
+
+
+def test_a_good_policy_is_as_it_is():
+    assert [policyrules.enforced(each) for each in POLICIES] == [(each, None) for each in POLICIES]
+
+
+@with_nft
+def test_a_policy_may_have_the_longest_name(tmp_path):
+    names = [f"{end}{'a.' * 126}a" for end in "bc"]
+    long = [policy(name, {"matchLabels": {"app": "a"}}, ingress=[{}], policyTypes=["Ingress"]) for name in names]
+    world = World(pods=PODS, policies=tuple(long))
+    understood(world, tmp_path)
+    commands = [each["add"] for each in ruleset(world)["nftables"] if "add" in each]
+    chains = {each["chain"]["name"] for each in commands if "chain" in each}
+    assert len({name for name in chains if name.startswith("ingress-policy-")}) == 2
+
+
+@with_nft
+def test_blocks_that_are_left_out_may_overlap(tmp_path):
+    block = {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "10.1.0.0/16", "10.1.0.1/32"]}
+    world = World(pods=PODS, policies=(policy("p", {}, ingress=[{"from": [{"ipBlock": block}]}]),))
+    understood(world, tmp_path)
+    assert '"addr": "10.1.0.0"' not in json.dumps(ruleset(world))
 
 
 def test_services_addresses_are_those_that_the_api_gives():

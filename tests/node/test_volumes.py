@@ -155,6 +155,15 @@ async def test_a_seeds_host_name_is_the_specs(places, place):
     assert b'local-hostname: "shop"' in content
 
 
+async def test_the_host_name_of_a_machine_with_a_dotted_name_has_no_dot(places, place):
+    document = vmi({"name": "init", "cloudInitNoCloud": {"userData": "x"}})
+    document["metadata"]["name"] = "web.shop"
+    await prepare(document, places, place)
+    content = place.disk("init").read_bytes()
+    assert b'local-hostname: "web"' in content
+    assert b"web.shop.prod" in content, "its identity is all of its name"
+
+
 @pytest.mark.parametrize("key", ["userdata", "userData"])
 async def test_a_seed_from_a_secret_in_either_spelling(key, places, place):
     store = Store(secret__s={"data": {key: base64.b64encode(b"#secret").decode()}})

@@ -331,6 +331,25 @@ def test_a_network_is_that_of_its_namespace():
     assert (found(NIC, "nic.definition", facts=unheard_of), found(NIC, "nic.bridge", facts=unheard_of)) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("said", "facts", "status", "words"),
+    [
+        ("default/lan", KNOWN, "pass", "NetworkAttachmentDefinition lan exists"),
+        ("other/lan", KNOWN, "fail", "NetworkAttachmentDefinition other/lan does not exist"),
+        ("other/lan", known(attachments=frozenset({"other/lan"})), "pass", "other/lan exists"),
+        ("lan", known(attachments=frozenset({"other/lan"})), "fail", "NetworkAttachmentDefinition lan does not exist"),
+        ("other/lan", known(knows_elsewhere=False), "unknown", "other/lan exists could not be found out"),
+    ],
+)
+def test_a_network_is_of_the_namespace_that_it_names(said, facts, status, words):
+    vmi = {**VMI, "metadata": {**VMI["metadata"], "namespace": "default"}}
+    change = NicAdd({"name": "lan", "bridge": {}}, {"name": "lan", "multus": {"networkName": said}})
+    [found] = [each for each in check(change, vmi, facts) if each.id == "nic.network"]
+    assert found.status == status
+    assert words in found.message
+    assert "other" not in found.actual
+
+
 def test_every_fact_of_cards_has_a_case():
     told = {finding.id for change in NICS.values() for finding in check(change, VMI, KNOWN)}
     assert told - {"nic.live", "guest.running", "caller.patch-vm"} == {id_ for *_, id_, _ in NIC_FAILS.values()}

@@ -131,6 +131,9 @@ def test_facts_out_of_documents():
         Quota(name="q", resource="memory", hard=2 * GIB, used=GIB), Quota(name="q", resource="cpu", hard=4000, used=0),
     )  # fmt: skip
     assert found.attachments == frozenset()
+    nets = [{"metadata": {"name": "lan", "namespace": where}} for where in ("default", "other")]
+    found = gather.facts(Read(attachments=nets, knows_elsewhere=False), "web", "default")
+    assert (found.attachments, found.knows_elsewhere) == (frozenset({"lan", "other/lan"}), False)
     assert gather.facts(Read(), "web") == Facts()
 
 
@@ -141,7 +144,7 @@ def test_what_a_network_joins():
         "metadata": {"name": "odd", "namespace": "shop"},
         "spec": {"config": '{"type": "macvlan", "master": "eth0"}'},
     }
-    found = gather.facts(Read(attachments=[lan, odd]), "web").joins
+    found = gather.facts(Read(attachments=[lan, odd]), "web", "shop").joins
     assert found["shop/lan"] == Bridge(name="br1", vlan=7)
     assert "NetworkAttachmentDefinition odd: spec.config is not of type bridge" in found["shop/odd"]
 

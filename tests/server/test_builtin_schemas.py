@@ -33,6 +33,7 @@ MODELS = {
     ("storage.k8s.io/v1", "StorageClass"): "V1StorageClass",
     ("scheduling.k8s.io/v1", "PriorityClass"): "V1PriorityClass",
     ("policy/v1", "PodDisruptionBudget"): "V1PodDisruptionBudget",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "V1NetworkPolicy",
     ("discovery.k8s.io/v1", "EndpointSlice"): "V1EndpointSlice",
     ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"): "V1ValidatingWebhookConfiguration",
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): "V1CustomResourceDefinition",

@@ -5,6 +5,8 @@ bridge that it names, which the node must have.
 """
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -13,6 +15,8 @@ Document = dict[str, Any]
 PLURAL, GROUP = "network-attachment-definitions", "k8s.cni.cncf.io"
 
 
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+REFERENCE = re.compile(rf"({_LABEL}/)?(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 MTU, VLANS = range(68, 65536), range(1, 4095)
 NOT_OFFERED = {
     "ipam": "remove it, the network's own DHCP server or the guest's cloud-init gives addresses",
@@ -55,9 +59,28 @@ class Bridge(Struct, frozen=True, kw_only=True):
     vlan: int = 0
 
 
-def bridge(document: Document) -> Bridge:
-    """The bridge that a definition names."""
-    name = str(document["metadata"]["name"])
+def named(spec: Document) -> Iterator[tuple[str, str]]:
+    """Network -> what it says of its definition, of those beside the pod network."""
+    for network in spec.get("networks") or ():
+        if name := (network.get("multus") or {}).get("networkName"):
+            yield str(network.get("name")), str(name)
+
+
+def reference(said: str, namespace: str) -> tuple[str, str]:
+    """(namespace, name) of what a network of that namespace says: NAME is one of its own, NAMESPACE/NAME another's."""
+    where, _, name = said.rpartition("/")
+    return where or namespace, name
+
+
+def from_within(said: str, namespace: str) -> str:
+    """The same as that namespace calls it: one of its own by its name alone."""
+    where, name = reference(said, namespace)
+    return name if where == namespace else f"{where}/{name}"
+
+
+def bridge(document: Document, *, called: str = "") -> Bridge:
+    """The bridge that a definition names. `called`: what people know it by, when that is not its name alone."""
+    name = called or str(document["metadata"]["name"])
     config = _plugin(document)
     kind, found = config.get("type"), config.get("bridge")
     if kind != "bridge" or not isinstance(found, str) or not 0 < len(found) <= 15:

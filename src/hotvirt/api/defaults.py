@@ -29,6 +29,7 @@ BLOCK = 2 << 20
 ARCHITECTURE = "amd64"
 GRACE_SECONDS = 30
 MAX_VCPUS = 512
+LONGEST_LABEL = 63
 _NAMESPACE = uuid.UUID("5b1c3b1e-6f0e-5d5e-9d3a-6b0f6f6a6c11")
 
 
@@ -230,10 +231,24 @@ def _network(spec: Document, domain: Document, identity: str, *, binding: str) -
     interfaces, networks = list(devices.get("interfaces") or ()), list(spec.get("networks") or ())
     if not interfaces and not networks and devices.get("autoattachPodInterface") is not False:
         interfaces, networks = [{"name": "default", binding: {}}], [{"name": "default", "pod": {}}]
-    return [
-        each if each.get("macAddress") else {**each, "macAddress": mac_address(identity, str(each["name"]))}
-        for each in interfaces
-    ], networks
+    return [{**each, "macAddress": address_of(each, identity)} for each in interfaces], networks
+
+
+def hostname(vmi: Document) -> str:
+    """What the guest is called where it does not say: by DHCP, cloud-init and its pod, so that its name in the DNS is
+    the one that it has itself. A host's name has no dots, so what follows the first is left out, as KubeVirt does."""
+    named = str(vmi["metadata"]["name"]).partition(".")[0]
+    return str((vmi.get("spec") or {}).get("hostname") or named[:LONGEST_LABEL].rstrip("-"))
+
+
+def address_of(interface: Document, identity: str) -> str:
+    """A card's: what it says, or one of its machine's own."""
+    return plain_address(interface.get("macAddress") or mac_address(identity, str(interface["name"])))
+
+
+def plain_address(mac: str) -> str:
+    """One that is written with dashes or capitals, as everything that acts on it writes and compares it."""
+    return mac.lower().replace("-", ":")
 
 
 def mac_address(identity: str, interface: str) -> str:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hotvirt.api import attachments
+from hotvirt.api.defaults import plain_address
 from hotvirt.api.faults import Fault, duplicate, invalid, not_supported
 
 Document = dict[str, Any]
@@ -105,7 +107,7 @@ def _mac_address(interface: Document, taken: dict[str, str], path: str) -> Itera
     if not _MAC.fullmatch(mac):
         yield invalid(path, f"{mac[:40]!r} is not a MAC address: write it like 02:00:00:00:00:01")
         return
-    address = mac.lower().replace("-", ":")
+    address = plain_address(mac)
     if int(mac[:2], 16) & 1:
         yield invalid(path, f"{mac} is a multicast address: make the first octet even")
     elif address == _OF_THE_POD and interface.get("masquerade") is not None:
@@ -137,6 +139,11 @@ def _networks(networks: Sequence[Document], interfaces: Sequence[Document], path
             yield invalid(here, "needs a type: pod or multus")
         if (multus := network.get("multus")) is not None and not multus.get("networkName"):
             yield invalid(f"{here}.multus.networkName", "name a NetworkAttachmentDefinition")
+        elif multus is not None and not attachments.REFERENCE.fullmatch(multus["networkName"]):
+            yield invalid(
+                f"{here}.multus.networkName", f"{multus['networkName'][:80]!r} names no NetworkAttachmentDefinition: "
+                "write NAME, or NAMESPACE/NAME for one of another namespace"
+            )  # fmt: skip
         on_pod += network.get("pod") is not None
         if on_pod > 1:
             yield duplicate(f"{here}.pod", "there is one pod network for a machine")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hotvirt.api.defaults import plain_address
 from hotvirt.api.quantity import format_bytes, parse_bytes
 from hotvirt.cli import downloads
 from hotvirt.cli.api import Api
@@ -141,7 +142,10 @@ def described(vm: Document, disks: "list[images.Disk]") -> "images.Machine":
     return images.Machine(
         name=str(vm["metadata"]["name"]), cpus=cpus, memory=memory, disks=disks,
         cards=[
-            images.Card(each["name"], str(each.get("macAddress") or ""), models.get(each.get("model") or "", "VmxNet3"))
+            images.Card(
+                each["name"], plain_address(each.get("macAddress") or ""),
+                models.get(each.get("model") or "", "VmxNet3"),
+            )
             for each in devices.get("interfaces") or ()
         ],
         efi=efi is not None, secure_boot=efi is not None and efi.get("secureBoot") is not False,

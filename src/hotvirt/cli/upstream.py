@@ -72,17 +72,19 @@ def _surroundings(api: Api, name: str) -> upstream.Surroundings:
     space = api.namespace
     kubevirts = _items(api, KUBEVIRTS)
     kubevirt = next(iter(kubevirts or ()), None)
+    attachments = _items(api, ATTACHMENTS)
     read = Read(
         kubevirt=kubevirt,
         claims=_items(api, CLAIMS, space),
         classes=_items(api, STORAGE_CLASSES),
         vmis=_items(api, VMIS, space),
-        attachments=_items(api, ATTACHMENTS, space),
+        attachments=_items(api, ATTACHMENTS, space) if attachments is None else attachments,
+        knows_elsewhere=attachments is not None,
         caller=_caller(api, space),
     )
     return upstream.surroundings(
         kubevirt, nodes=_items(api, NODES), migrations=_items(api, MIGRATIONS, space), name=name,
-        facts=gather.facts(read, name),
+        facts=gather.facts(read, name, space),
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class InstanceUpdate:
         kubevirt = kubevirts[0] if kubevirts else None
         settings, room = Settings.of(kubevirt), self._room(vmi)
         # Claims and networks are none of the facts here: what waits for one is told of by the node.
-        named = frozenset(livecards.named(specs.template_spec(vm)))
+        named = frozenset(livecards.named(specs.template_spec(vm), vm["metadata"]["namespace"]))
         facts = structs.replace(Facts.of_cluster(kubevirt), attachments=named)
         update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from hotvirt.api import configuration
+from hotvirt.api import configuration, defaults
 from hotvirt.api.quantity import format_bytes, parse_bytes, parse_cpu
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.newinstance import REVISION
@@ -144,7 +144,7 @@ def render(vmi: Document, settings: Settings) -> Document:
                 **({DEDICATES: "true"} if specs.is_dedicated(spec) else {}),
                 **(spec.get("nodeSelector") or {}),
             },
-            "hostname": spec.get("hostname") or metadata["name"].replace(".", "-")[:63],
+            "hostname": defaults.hostname(vmi),
             "containers": [_compute(vmi, settings)],
             "volumes": [
                 {"name": claim.volume, "persistentVolumeClaim": {"claimName": claim.name}} for claim in _mounted(spec)

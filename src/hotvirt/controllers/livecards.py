@@ -8,7 +8,7 @@ keeps its place in the list while the guest runs.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hotvirt.api import defaults, disks
+from hotvirt.api import attachments, defaults, disks
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.templatediff import Difference, diff
 from hotvirt.preconditions import Change, NicAdd, NicLink, NicRemove
@@ -79,7 +79,7 @@ def _come(new: Document, interface: Document, network: Document, vmi: Document, 
     if not judge(NicAdd(interface, network), f"domain.devices.interfaces[{name}]", "unset", attachment):
         return
     card = {**interface, "state": _state(interface)}
-    card["macAddress"] = interface.get("macAddress") or defaults.mac_address(defaults.identity(vmi), name)
+    card["macAddress"] = defaults.address_of(interface, defaults.identity(vmi))
     if has is not None:
         _set(new, index, card)
     else:
@@ -105,8 +105,6 @@ def _put(new: Document, interfaces: list[Document]) -> None:
     new["domain"]["devices"] = {**(new["domain"].get("devices") or {}), "interfaces": interfaces}
 
 
-def named(spec: Document) -> Iterator[str]:
-    """NetworkAttachmentDefinitions that a spec names."""
-    for network in spec.get("networks") or ():
-        if name := (network.get("multus") or {}).get("networkName"):
-            yield str(name).rpartition("/")[2]
+def named(spec: Document, namespace: str) -> Iterator[str]:
+    """NetworkAttachmentDefinitions that a spec in that namespace names."""
+    return (attachments.from_within(said, namespace) for _, said in attachments.named(spec))

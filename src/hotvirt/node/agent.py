@@ -13,7 +13,7 @@ from collections.abc import Callable
 from hotvirt.api import configuration, quantity
 from hotvirt.kube import conditions
 from hotvirt.kube.client import Client, Document
-from hotvirt.kube.errors import Conflict, NotFound
+from hotvirt.kube.errors import ApiError, Conflict, NotFound, Unreachable
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Change, Key, SharedInformers, key_of
 from hotvirt.kube.reconciler import DONE, Controller, Result, in_index, owner
@@ -184,6 +184,11 @@ class NodeAgent:
         except QemuError as error:
             await self._ended(key, vmi, place, str(error))
             return DONE
+        except (ApiError, Unreachable):
+            raise  # the queue's to judge, and to try again
+        except Exception as error:  # of what nobody thought of: who waits for the guest is told so much at least
+            log.exception("guest %s cannot be started", key)
+            return await self._cannot_start(vmi, "FailedStart", status.of_our_own(error))
         return await self._look_after(key, vmi, guest)
 
     async def _connect(self, key: Key, place: PodPlace, uid: str, *, timeout: float = 10.0) -> Guest:

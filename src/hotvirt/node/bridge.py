@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from msgspec import Struct, structs
 
+from hotvirt.api import defaults
 from hotvirt.api.attachments import Bridge
 from hotvirt.kube.client import Document
 from hotvirt.node import dnsnames, rules, taps
@@ -31,7 +32,6 @@ from hotvirt.node.network import (
     NetworkError,
     UserNetwork,
     free_address,
-    hostname,
     interfaces,
     of_the_pod,
     queues,
@@ -173,7 +173,7 @@ class BridgeNetwork:
                 made.append(structs.replace(nic, backend=Tap(descriptors.add(tap))))
         if first:
             namespace = str(vmi["metadata"].get("namespace") or "default")
-            await self._dhcp.lease(uid, first[0][1]["macAddress"], address, hostname(vmi), namespace=namespace)
+            await self._dhcp.lease(uid, first[0][1]["macAddress"], address, defaults.hostname(vmi), namespace=namespace)
         return tuple(made)
 
     async def _first(self, interface: Document, name: str, address: str, descriptors: Descriptors, count: int) -> Nic:

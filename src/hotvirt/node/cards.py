@@ -21,7 +21,7 @@ from hotvirt.qemu.state import Observed
 Waiting = dict[str, tuple[str, str]]
 """Interface -> (reason, message) of those that cannot come yet."""
 Attachment = Callable[[str], Awaitable[Document | None]]
-"""The NetworkAttachmentDefinition of that name, in the guest's namespace."""
+"""The NetworkAttachmentDefinition that a network of the guest names so: `lan`, or `other/lan` of another namespace."""
 
 
 def job_of(interface: str) -> str:
@@ -70,7 +70,7 @@ async def _bridge(attachment_name: str, attachment: Attachment) -> Bridge:
     found = await attachment(attachment_name)
     if found is None:
         raise AttachmentError(f"there is no NetworkAttachmentDefinition {attachment_name}: create it")
-    return attachments.bridge(found)
+    return attachments.bridge(found, called=attachment_name)
 
 
 def _keep(guest: Guest, name: str, *, is_up: bool) -> None:

@@ -6,6 +6,7 @@ Made when the guest starts, and not changed after.
 import base64
 from typing import Any
 
+from hotvirt.api import defaults
 from hotvirt.images import seed
 from hotvirt.kube.client import Document
 from hotvirt.node import devicetags, sshkeys
@@ -23,7 +24,7 @@ async def disc(vmi: Document, volume: Document, lookup: Any) -> bytes | None:
 
 async def _disc(vmi: Document, source: Document, lookup: Any, *, kind: str) -> bytes:
     metadata, spec = vmi["metadata"], vmi["spec"]
-    hostname = str(spec.get("hostname") or metadata["name"])
+    hostname = defaults.hostname(vmi)
     user = await _data(source, "userData", "secretRef", lookup)
     network = await _data(source, "networkData", "networkDataSecretRef", lookup)
     identity = f"{metadata['name']}.{metadata['namespace']}"

@@ -2,7 +2,8 @@
 
 One task: any change of these marks the state as new, and what there is then is published as a whole, changes that come
 together at once. Nothing is remembered: a lost or repeated change alters nothing. Where the network routes nothing (no
-root), who makes a service or a policy is told by an event, once for each.
+root), who makes a service or a policy is told by an event, once for each. So is who has a policy that cannot be read,
+which is enforced as one that allows nothing.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from hotvirt.kube.client import Document
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Change, Informer, SharedInformers, key_of
 from hotvirt.kube.resources import ENDPOINT_SLICES, NAMESPACES, NETWORK_POLICIES, PODS, SERVICES, VMIS
+from hotvirt.node import policyrules
 from hotvirt.node.network import Network, NetworkError
 from hotvirt.node.world import World, is_headless
 
@@ -23,6 +25,7 @@ GATHER = 0.05
 RETRY = 5.0
 NOT_ROUTED = "NotRouted"
 NOT_ENFORCED = "NotEnforced"
+INVALID_POLICY = "InvalidPolicy"
 
 
 class Dataplane:
@@ -37,6 +40,8 @@ class Dataplane:
         if network.kind == "user":
             self._services.add_handler(self._say_of_service)
             self._policies.add_handler(self._say_of_policy)
+        else:
+            self._policies.add_handler(self._say_of_unreadable)
 
     async def run(self) -> NoReturn:
         """Until cancelled; what is published stays."""
@@ -70,7 +75,8 @@ class Dataplane:
             self._changed.set()
 
     def _world(self) -> World:
-        services, slices, policies, pods, namespaces, instances = (_in_order(each) for each in self._all())
+        services, slices, stored, pods, namespaces, instances = (_in_order(each) for each in self._all())
+        policies = tuple(policyrules.enforced(each)[0] for each in stored)
         return World(
             services=services, slices=slices, policies=policies, pods=pods, namespaces=namespaces, instances=instances
         )  # fmt: skip
@@ -93,6 +99,20 @@ class Dataplane:
             "this home runs without root, where a guest is reached by its forwarded ports alone, and what it may reach "
             "is not limited: run the home as root",
         )  # fmt: skip
+
+    def _say_of_unreadable(self, change: Change) -> None:
+        new, old = change.new, change.old
+        if new is None or (old is not None and old.get("spec") == new.get("spec")):
+            return
+        policy, fault = policyrules.enforced(new)
+        if fault is not None:
+            ways = " and ".join(policyrules.types(policy))
+            pods = "the pods that it selects" if policy["spec"]["podSelector"] else "all pods of its namespace"
+            self._recorder.event(
+                new, "Warning", INVALID_POLICY,
+                f"{fault.field}: {fault.message}; until it is changed or deleted, the policy allows nothing to {pods} "
+                f"({ways})",
+            )  # fmt: skip
 
 
 def _in_order(informer: Informer) -> tuple[Document, ...]:

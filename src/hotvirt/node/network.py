@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from hotvirt.api import attachments, defaults
 from hotvirt.api.attachments import Bridge
 from hotvirt.node.world import World
 from hotvirt.qemu.launch import Descriptors
@@ -106,9 +107,8 @@ def interfaces(vmi: Document) -> list[Document]:
 
 
 def attachment_names(vmi: Document) -> dict[str, str]:
-    """Network -> its NetworkAttachmentDefinition, of those beside the pod network."""
-    found = {str(n.get("name")): (n.get("multus") or {}).get("networkName") for n in vmi["spec"].get("networks") or ()}
-    return {name: str(named).rpartition("/")[2] for name, named in found.items() if named}
+    """Network -> its NetworkAttachmentDefinition as it says it, of those beside the pod network."""
+    return dict(attachments.named(vmi["spec"]))
 
 
 def of_the_pod(vmi: Document) -> list[tuple[int, Document]]:
@@ -128,11 +128,6 @@ def queues(vmi: Document, interface: Document) -> int:
         return 1
     cpu = domain.get("cpu") or {}
     return min(MOST_QUEUES, prod(int(cpu.get(field) or 1) for field in ("sockets", "cores", "threads")))
-
-
-def hostname(vmi: Document) -> str:
-    """What DHCP tells the guest it is called."""
-    return str(vmi["spec"].get("hostname") or vmi["metadata"]["name"])
 
 
 class UserNetwork:
@@ -172,7 +167,7 @@ class UserNetwork:
                 name=each["name"],
                 mac=each["macAddress"],
                 model=each.get("model") or "virtio",
-                backend=UserNet(forwards=forwards(each, address), hostname=hostname(vmi)),
+                backend=UserNet(forwards=forwards(each, address), hostname=defaults.hostname(vmi)),
                 boot_index=each.get("bootOrder"),
                 acpi_index=each.get("acpiIndex") or 0,
             )

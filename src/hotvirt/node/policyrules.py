@@ -2,20 +2,25 @@
 
 A pod that policies select takes, or makes, only connections that one of them allows; one that none selects takes and
 makes any. Connections that are established stay. Traffic between a guest and its own host is always allowed, as
-Kubernetes has it, so DHCP, DNS, probes and a person at the host are not cut off.
+Kubernetes has it, so DHCP, DNS, probes and a person at the host are not cut off. A policy that cannot be read lets
+nothing through, and takes no other with it: what it was to allow is not known, what it was to keep out might be all.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network
+from collections.abc import Iterator
+from ipaddress import IPv4Network, collapse_addresses
+from typing import Any
 
 from hotvirt.api import labelselectors
+from hotvirt.kube import networkpolicies
 from hotvirt.kube.client import Document
+from hotvirt.kube.errors import Cause
+from hotvirt.kube.networkpolicies import INGRESS
 from hotvirt.node import nft
 from hotvirt.node.nft import Expression, Table
 from hotvirt.node.world import World, address_of, name_of
 
-INGRESS, EGRESS = "Ingress", "Egress"
+LONGEST_CHAIN = 128
 Allowed = list[Expression]
 """What a packet must match, all of it, to be allowed."""
 
@@ -48,9 +53,33 @@ def add(table: Table, world: World, *, direction: str, chain: str) -> None:
         table.rule(chain, nft.verdicts(nft.DESTINATION if direction == INGRESS else nft.SOURCE, ways))
 
 
-def types(policy: Document) -> tuple[str, ...]:
+def enforced(policy: Document) -> tuple[Document, Cause | None]:
+    """The policy as rules are made of it, and the first thing that is wrong with it. One with a fault lets nothing
+    through, for the pods that it selects: all of its namespace when even the selector is at fault."""
     spec = policy.get("spec") or {}
-    return tuple(spec.get("policyTypes") or ((INGRESS, EGRESS) if spec.get("egress") else (INGRESS,)))
+    fault = _fault(spec)
+    if fault is None:
+        return policy, None
+    spec = spec if isinstance(spec, dict) else {}
+    selector = spec.get("podSelector")
+    has_types = _fault({"policyTypes": spec.get("policyTypes")}) is None
+    closed = {
+        "podSelector": {} if _fault({"podSelector": selector}) else selector or {},
+        "policyTypes": networkpolicies.types(spec) if has_types and spec else networkpolicies.TYPES,
+    }
+    return {**policy, "spec": closed}, fault
+
+
+def _fault(spec: Any) -> Cause | None:
+    try:
+        return next(iter(networkpolicies.check({"spec": spec})), None)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # Of before the API server knew what a policy looks like: it may be anything.
+        return Cause("FieldValueInvalid", f"Invalid value: cannot be read ({type(error).__name__}: {error})", "spec")
+
+
+def types(policy: Document) -> tuple[str, ...]:
+    return networkpolicies.types(policy.get("spec") or {})
 
 
 def selects(policy: Document, pod: Document) -> bool:
@@ -96,23 +125,14 @@ def _is_peer(peer: Document, pod: Document, policy: Document, world: World) -> b
 
 
 def _block(block: Document, side: Expression) -> Allowed:
-    """Nothing for what is no network of IPv4."""
-    found = _networks([block.get("cidr")])
-    if not found:
+    """Nothing for a network of IPv6, which no guest has an address of."""
+    if not isinstance(whole := networkpolicies.network(block["cidr"]), IPv4Network):
         return []
-    left_out = _networks(block.get("except") or ())
-    without = [nft.differs(side, nft.any_of(nft.prefix(each) for each in left_out))] if left_out else []
-    return [nft.equal(side, nft.prefix(found[0])), *without]
-
-
-def _networks(texts: Iterable[object]) -> list[str]:
-    found = []
-    for text in texts:
-        try:
-            found.append(str(IPv4Network(str(text), strict=False)))
-        except ValueError:
-            continue
-    return found
+    parts = (networkpolicies.network(each) for each in block.get("except") or ())
+    left_out = collapse_addresses(each for each in parts if isinstance(each, IPv4Network))
+    excepted = [nft.prefix(str(each)) for each in left_out]
+    without = [nft.differs(side, nft.any_of(excepted))] if excepted else []
+    return [nft.equal(side, nft.prefix(str(whole))), *without]
 
 
 def _with_ports(matches: Allowed, rule: Document, receivers: list[Document]) -> Iterator[Allowed]:
@@ -145,4 +165,8 @@ def _named(name: str, protocol: str, receivers: list[Document]) -> dict[int, set
 
 
 def _chain(direction: str, policy: str) -> str:
-    return f"{direction.lower()}-policy-{policy}"
+    """No chain's name is as long as a policy's may be. One that is shortened has no slash, so it is no other's."""
+    name = f"{direction.lower()}-policy-{policy}"
+    if len(name) <= LONGEST_CHAIN:
+        return name
+    return f"{direction.lower()}-policy-{hashlib.sha256(policy.encode()).hexdigest()[:32]}"

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network
 from msgspec import Struct
 
 from hotvirt.kube.client import Document
+from hotvirt.kube.networkpolicies import EGRESS, INGRESS
 from hotvirt.node import nft, policyrules, servicerules
 from hotvirt.node.network import attachment_names, interfaces
 from hotvirt.node.nft import Table
@@ -46,9 +47,9 @@ def ruleset(name: str, prefix: str, subnet: IPv4Network, *, taps: Mapping[str, P
     if itself is not None:
         inet.rule("forward-from", itself, nft.ACCEPT)
         inet.rule("forward-to", itself, nft.ACCEPT)
-    policyrules.add(inet, world, direction=policyrules.EGRESS, chain="forward-from")
+    policyrules.add(inet, world, direction=EGRESS, chain="forward-from")
     _listed_ports(inet, world)
-    policyrules.add(inet, world, direction=policyrules.INGRESS, chain="forward-to")
+    policyrules.add(inet, world, direction=INGRESS, chain="forward-to")
     inet.hook("postrouting", "nat", at="postrouting", priority=SOURCE_NAT)
     if itself is not None:
         inet.rule("postrouting", itself, nft.MASQUERADE)

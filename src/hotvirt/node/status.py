@@ -192,6 +192,11 @@ def out_of_sync(vmi: Document, reason: str, message: str, *, now: datetime) -> D
     return {"status": {"conditions": new}} if new != list(found or ()) else None
 
 
+def of_our_own(error: Exception) -> str:
+    what = f"{type(error).__name__}: {error}"
+    return f"an error inside hotvirt keeps the guest from starting ({what}): it is tried again; please report it"
+
+
 def _rounded(current: int, wanted: int) -> int:
     """What is asked for, when the guest has it but for a grain it cannot give."""
     return wanted if 0 <= current - wanted <= SLACK else current

@@ -6,7 +6,7 @@ alone asks for (secrets, config maps, tokens, networks), which nothing here watc
 
 from collections.abc import Callable
 
-from hotvirt.api import disks
+from hotvirt.api import attachments, disks
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import NotFound
 from hotvirt.kube.informer import Key, SharedInformers, key_of
@@ -76,9 +76,10 @@ class Surroundings:
         return look
 
     def attachment(self, vmi: Document) -> Attachment:
-        async def look(name: str) -> Document | None:
+        async def look(said: str) -> Document | None:
+            namespace, name = attachments.reference(said, vmi["metadata"]["namespace"])
             try:
-                return await self._client.get(ATTACHMENTS, name, vmi["metadata"]["namespace"])
+                return await self._client.get(ATTACHMENTS, name, namespace)
             except NotFound:
                 return None
 

@@ -77,7 +77,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     claim_users: Mapping[str, str] | None = None
     """Claim -> the other running machine that uses it."""
     attachments: frozenset[str] | None = None
-    """Names of the NetworkAttachmentDefinitions in the VM's namespace."""
+    """The NetworkAttachmentDefinitions, as the VM's namespace calls them: `lan`, and `other/lan` of another."""
+    knows_elsewhere: bool = True
+    """Whether those of other namespaces could be read."""
     sized_by: Mapping[str, str] = {}
     """Field of the VM that its instancetype sets -> the instancetype's name. Empty where nobody is asked to edit it."""
     joins: Mapping[str, Bridge | str] = {}

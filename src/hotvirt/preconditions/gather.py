@@ -32,6 +32,8 @@ class Read(Struct, frozen=True, kw_only=True):
     """Storage classes."""
     vmis: Documents | None = None
     attachments: Documents | None = None
+    """Of all namespaces, or of the VM's alone if `knows_elsewhere` is false."""
+    knows_elsewhere: bool = True
     node: Document | None = None
     pods: Documents | None = None
     quotas: Documents | None = None
@@ -40,15 +42,16 @@ class Read(Struct, frozen=True, kw_only=True):
     caller: Caller | None = None
 
 
-def facts(read: Read, name: str) -> Facts:
-    """Of the VM of this name."""
+def facts(read: Read, name: str, namespace: str = "") -> Facts:
+    """Of the VM of this name, in this namespace."""
     lazy = lazy_classes(read.classes or ())
     return structs.replace(
         Facts.of_cluster(read.kubevirt),
         claims=None if read.claims is None else {_name(each): claim(each, lazy) for each in read.claims},
         claim_users=None if read.vmis is None else users(read.vmis, beside=name),
-        attachments=None if read.attachments is None else frozenset(map(_name, read.attachments)),
-        joins={f"{findings.namespace(each)}/{_name(each)}": joins(each) for each in read.attachments or ()},
+        joins={_full(each): joins(each, namespace) for each in read.attachments or ()},
+        attachments=None if read.attachments is None else _called(read.attachments, namespace),
+        knows_elsewhere=read.knows_elsewhere,
         room=None if read.pods is None or read.node is None else room(read.node, read.pods),
         quotas=None if read.quotas is None else tuple(line for each in read.quotas for line in quota(each)),
         spare=read.spare,
@@ -74,12 +77,16 @@ def _said(vm: Document, field: str) -> Any:
     return found
 
 
-def joins(definition: Document) -> attachments.Bridge | str:
-    """The bridge that a NetworkAttachmentDefinition names, or what is wrong with it."""
+def joins(definition: Document, namespace: str = "") -> attachments.Bridge | str:
+    """The bridge that a NetworkAttachmentDefinition names, or what is wrong with it, in words for that namespace."""
     try:
-        return attachments.bridge(definition)
+        return attachments.bridge(definition, called=attachments.from_within(_full(definition), namespace))
     except attachments.AttachmentError as error:
         return str(error)
+
+
+def _full(definition: Document) -> str:
+    return f"{findings.namespace(definition)}/{_name(definition)}"
 
 
 def lazy_classes(classes: Documents) -> frozenset[str]:
@@ -135,3 +142,9 @@ def quota(obj: Document) -> Iterator[Quota]:
 
 def _name(obj: Document) -> str:
     return str((obj.get("metadata") or {}).get("name") or "")
+
+
+def _called(found: Documents, namespace: str) -> frozenset[str]:
+    """As that namespace calls them."""
+    homes = ((_name(each), (each.get("metadata") or {}).get("namespace") or namespace) for each in found)
+    return frozenset(attachments.from_within(f"{home}/{name}", namespace) for name, home in homes)

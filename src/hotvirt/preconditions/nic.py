@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hotvirt.api import attachments
 from hotvirt.preconditions import guest
 from hotvirt.preconditions.changes import NicAdd, NicLink, NicRemove
 from hotvirt.preconditions.facts import Facts
@@ -32,9 +33,10 @@ def name_free(change: NicAdd, vmi: Document, _: Facts) -> Finding:
     )
 
 
-def network(change: NicAdd, _: Document, facts: Facts) -> Finding:
+def network(change: NicAdd, vmi: Document, facts: Facts) -> Finding:
     """A card of the pod network is there from the start; another's network is an object of its own."""
-    multus = str((change.network.get("multus") or {}).get("networkName") or "")
+    said = str((change.network.get("multus") or {}).get("networkName") or "")
+    multus = attachments.from_within(said, str(vmi["metadata"].get("namespace") or ""))
     field = f"networks[{_name(change)}].multus.networkName"
     if not multus:
         return Finding(
@@ -47,12 +49,19 @@ def network(change: NicAdd, _: Document, facts: Facts) -> Finding:
             message=f"network {multus} cannot be found: networks beside the pod network are not served here",
             mend="use the pod network", field=field,
         )  # fmt: skip
-    there = multus.rpartition("/")[2] in facts.attachments
+    there = multus in facts.attachments
+    if not there and "/" in multus and not facts.knows_elsewhere:
+        return Finding(
+            id="nic.network", status="unknown", actual="not known", required="there", field=field,
+            message=f"whether NetworkAttachmentDefinition {multus} exists could not be found out",
+            mend="ask as somebody who may list NetworkAttachmentDefinitions of all namespaces",
+        )  # fmt: skip
+    own = sorted(name for name in facts.attachments if "/" not in name)
     return Finding(
         id="nic.network",
         status=verdict(there),
         message=f"NetworkAttachmentDefinition {multus} {'exists' if there else 'does not exist'}",
-        actual="there" if there else f"missing; there are: {', '.join(sorted(facts.attachments)) or 'none'}",
+        actual="there" if there else f"missing; there are: {', '.join(own) or 'none'}",
         required="there",
         mend="" if there else f"create NetworkAttachmentDefinition {multus}",
         field=field,

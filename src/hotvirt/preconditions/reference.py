@@ -108,7 +108,7 @@ _ODD = {"metadata": {"name": "odd", "namespace": "shop"}, "spec": {"config": '{"
 _NOTHING = Facts(
     rollout_strategy="Stage", disabled_gates=frozenset(names[0] for names in cluster.GATES.values()),
     claims={"lost": Claim(phase="Lost", modes=("ReadOnlyMany",))}, claim_users={"store": "VM db", "lost": "VM db"},
-    joins={"shop/lan": Bridge(name="br1"), "shop/odd": gather.joins(_ODD)},
+    joins={"shop/lan": Bridge(name="br1"), "shop/odd": gather.joins(_ODD, "shop")},
     attachments=frozenset(), room=Demand(), spare=0, places=Places(ports=0, scsi=0, network="bridge"),
     quotas=(Quota(name="small", resource="memory", hard=2 << 30, used=2 << 30),
             Quota(name="small", resource="cpu", hard=1000, used=1000)),

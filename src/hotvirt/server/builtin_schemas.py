@@ -266,6 +266,20 @@ subjects obj[] Who gets it.
   namespace str Namespace of a service account.
   apiGroup str Group of the subject's kind.
 """,
+    "peer": """
+podSelector atomic Pods with these labels.
+  *selector
+namespaceSelector atomic Pods of namespaces with these labels.
+  *selector
+ipBlock obj Addresses.
+  cidr str! A block, such as 10.0.0.0/8.
+  except str[] Blocks inside it that are left out.
+""",
+    "policyport": """
+protocol str=TCP TCP, UDP or SCTP.
+port intstr Number or name; all if absent.
+endPort int Last number of a range that begins with the port.
+""",
     "webhook": """
 name str! Name, a domain.
 clientConfig obj! How to reach it; url or service.
@@ -355,6 +369,21 @@ PodDisruptionBudget obj How many pods of a set may be away.
     expectedPods int Pods in all.
     observedGeneration long Generation the status is about.
     disruptedPods map Pods on their way.
+NetworkPolicy obj Which connections pods take and make.
+  spec obj The policy.
+    podSelector atomic The pods it is about.
+      *selector
+    policyTypes str[] Ingress, Egress, or both.
+    ingress obj[] What these pods take.
+      from obj[] From whom; everybody if absent.
+        *peer
+      ports obj[] At which ports; all if absent.
+        *policyport
+    egress obj[] What these pods make.
+      to obj[] To whom; everybody if absent.
+        *peer
+      ports obj[] To which ports; all if absent.
+        *policyport
 EndpointSlice obj Addresses behind a service.
   addressType str! IPv4, IPv6 or FQDN.
   endpoints any[] The addresses.

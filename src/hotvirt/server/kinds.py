@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.kube import networkpolicies
 from hotvirt.kube.errors import Cause
 from hotvirt.server import (
     amount_checks,
@@ -196,6 +197,9 @@ _RULES: dict[str, Rules] = {
     "autoscaling/horizontalpodautoscalers": Rules(_autoscaler, kind_checks.autoscaler),
     apiservices.STORE: Rules(None, apiservices.check),
     "policy/poddisruptionbudgets": Rules(None, kind_checks.budget),
+    "networking.k8s.io/networkpolicies": Rules(
+        lambda doc, _: networkpolicies.complete(doc), lambda new, _: networkpolicies.check(new)
+    ),
     "storage.k8s.io/storageclasses": Rules(
         _top_defaults({"reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}), storage_checks.storage_class
     ),

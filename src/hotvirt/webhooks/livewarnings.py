@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
-from hotvirt.api import defaults, disks, quantity, schemas
+from hotvirt.api import attachments, defaults, disks, quantity, schemas
 from hotvirt.kube.admission import Read
 from hotvirt.kube.resources import VMIS
 from hotvirt.preconditions import (
@@ -135,8 +135,9 @@ def _state(interface: Document) -> str:
 
 def _named(vm: Document) -> Iterator[str]:
     template = ((vm.get("spec") or {}).get("template") or {}).get("spec") or {}
-    for network in template.get("networks") or () if schemas.fits(vm.get("spec"), "VirtualMachineSpec") else ():
-        yield str((network.get("multus") or {}).get("networkName") or "").rpartition("/")[2]
+    namespace = str((vm.get("metadata") or {}).get("namespace") or "")
+    for _, said in attachments.named(template) if schemas.fits(vm.get("spec"), "VirtualMachineSpec") else ():
+        yield attachments.from_within(said, namespace)
 
 
 def _says_cpus(domain: Document) -> bool:

@@ -6,8 +6,8 @@ without.
 
 from collections.abc import Callable, Iterator
 
+from hotvirt.api import attachments, labelselectors
 from hotvirt.api import instancetype_matchers as matchers
-from hotvirt.api import labelselectors
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import BadRequest
 from hotvirt.kube.resources import PODS
@@ -99,10 +99,9 @@ def _contents(spec: Document, namespace: str) -> Iterator[Document]:
                 yield _node("secrets", secret, namespace)
     for volume in spec.get("volumes") or ():
         yield from _volume(volume, namespace)
-    for network in spec.get("networks") or ():
-        if name := (network.get("multus") or {}).get("networkName"):
-            where, _, name = name.rpartition("/")
-            yield _node("networkattachmentdefinitions", name, where or namespace, optional=True)
+    for _, said in attachments.named(spec):
+        where, name = attachments.reference(said, namespace)
+        yield _node("networkattachmentdefinitions", name, where, optional=True)
 
 
 def _volume(volume: Document, namespace: str) -> Iterator[Document]:

@@ -50,7 +50,8 @@ async def report(
     vm = await expand.expanded(client, written)
     vmi = await states.instance(client, context)
     read = await _read(client, guests, context, vmi)
-    facts = structs.replace(gather.facts(read, context.name), sized_by=gather.sized_by(written, vm))
+    facts = gather.facts(read, context.name, context.namespace)
+    facts = structs.replace(facts, sized_by=gather.sized_by(written, vm))
     try:
         found = reports.judge(changes, vm, vmi, facts, read.kubevirt)
     except ValueError as error:
@@ -69,7 +70,7 @@ async def _read(
         _items(client, CLAIMS, space),
         _items(client, STORAGE_CLASSES),
         _items(client, VMIS, space),
-        _items(client, ATTACHMENTS, space),
+        _items(client, ATTACHMENTS),
         _items(client, PODS),
         _unless_refused(client.get(NODES, node_name)) if node_name else _nothing(),
         _items(client, QUOTAS, space),
