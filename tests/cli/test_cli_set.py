@@ -2,8 +2,10 @@
 
 import pytest
 
+from hotvirt.api import defaults, validation_sizes
 from hotvirt.cli.errors import CliError
-from hotvirt.cli.resize import Goal, goal, patch_for, progress, told_before
+from hotvirt.cli.resize import Goal, goal, progress, told_before
+from hotvirt.cli.sizepatch import patch_for, says
 
 GI = 1 << 30
 
@@ -30,7 +32,80 @@ def test_asked_for():
     wanted = goal(vm(cores=2), ("memory=1536Mi", "cpu=4"))
     assert wanted == Goal(memory=1536 << 20, sockets=2)
     domain = {"memory": {"guest": "1536Mi"}, "cpu": {"sockets": 2}}
-    assert patch_for(wanted) == {"spec": {"template": {"spec": {"domain": domain}}}}
+    assert patch_for(vm(cores=2), wanted.memory, wanted.sockets) == edit_of(domain)
+
+
+def edit_of(domain):
+    return {"spec": {"template": {"spec": {"domain": domain}}}}
+
+
+def amounts(requests=None, limits=None, of="memory"):
+    both = {"requests": requests, "limits": limits}
+    return {"resources": {kind: {of: value} for kind, value in both.items() if value}}
+
+
+G1, MOST = {"memory": {"guest": "1Gi"}}, {"memory": {"maxGuest": "8Gi"}}
+EDITS = {
+    "nothing is said": ({}, 2 * GI, {"memory": {"guest": "2Gi"}}),
+    "guest": ({**G1, **amounts("512Mi")}, 2 * GI, {"memory": {"guest": "2Gi"}}),
+    "requests": (amounts("1Gi"), 2 * GI, amounts("2Gi")),
+    "requests below a maximum": ({**MOST, **amounts("1Gi")}, 2 * GI, amounts("2Gi")),
+    "requests below a limit": (amounts("1Gi", "4Gi"), 2 * GI, amounts("2Gi")),
+    "requests beyond the limit": (amounts("1Gi", "1536Mi"), 2 * GI, amounts("2Gi", "2Gi")),
+    "guaranteed grows": ({**MOST, **amounts("1Gi", "1024Mi")}, 2 * GI, amounts("2Gi", "2Gi")),
+    "guaranteed shrinks": (amounts("2Gi", "2Gi"), GI, amounts("1Gi", "1Gi")),
+    "limits": (amounts(None, "1Gi"), 2 * GI, amounts(None, "2Gi")),
+    "guest beyond the limit": ({**G1, **amounts("512Mi", "1Gi")}, 2 * GI,
+                               {"memory": {"guest": "2Gi"}, **amounts(None, "2Gi")}),
+    "guest below the limit": ({**G1, **amounts(None, "4Gi")}, 2 * GI, {"memory": {"guest": "2Gi"}}),
+    "guest and all guaranteed": ({**G1, **amounts("1Gi", "1Gi")}, 2 * GI,
+                                 {"memory": {"guest": "2Gi"}, **amounts("2Gi", "2Gi")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("domain", "size", "edit"), EDITS.values(), ids=EDITS)
+def test_memory_is_edited_in_the_field_that_sizes_the_guest(domain, size, edit):
+    template = edit_of(domain)
+    assert patch_for(template, size, None) == edit_of(edit)
+    edited = {**domain, **edit}
+    edited["memory"] = {**domain.get("memory", {}), **edit.get("memory", {})}
+    edited["resources"] = {**domain.get("resources", {}), **edit.get("resources", {})}
+    assert defaults.guest_memory(edited) == size
+    assert not validation_sizes._memory(edited, "domain"), "the API takes it"
+    assert says(edit_of(edited), patch_for(edit_of(edited), size, None)), "the same again changes nothing"
+    assert not says(template, edit_of(edit))
+
+
+def cpus(requests=None, limits=None):
+    return amounts(requests, limits, of="cpu")
+
+
+@pytest.mark.parametrize(
+    ("domain", "count", "edit"),
+    [
+        ({}, 2, {"cpu": {"sockets": 2}}),
+        ({"cpu": {"model": "host-model"}, **cpus("1")}, 2, cpus("2")),
+        ({"cpu": {"sockets": 1}, **cpus("1")}, 2, {"cpu": {"sockets": 2}}),
+        (cpus("500m", "1"), 3, cpus(None, "3")), (cpus("1", "1000m"), 3, cpus("3", "3")),
+        (cpus("3", "4"), 2, cpus("2", "2")), (cpus(None, "1500m"), 2, {}), (cpus("500m"), 2, cpus("2")),
+    ],
+)  # fmt: skip
+def test_cpus_are_edited_in_the_field_that_counts_them(domain, count, edit):
+    assert patch_for(edit_of(domain), None, count) == edit_of(edit)
+    resources = {**domain.get("resources", {}), **edit.get("resources", {})}
+    assert defaults.sockets({**domain, **edit, "resources": resources}) == count
+
+
+def test_both_at_once_and_the_same_again():
+    small = edit_of({"resources": {"requests": {"memory": "1Gi", "cpu": "1"}}})
+    large = {"resources": {"requests": {"memory": "2Gi", "cpu": "2"}}}
+    assert patch_for(small, 2 * GI, 2) == edit_of(large)
+    waits = {
+        **edit_of(large),
+        "status": {"conditions": [{"type": "RestartRequired", "status": "True", "message": "no"}]},
+    }
+    assert told_before(waits, None, Goal(memory=2 * GI, sockets=2)) == frozenset()
+    assert told_before(waits, None, Goal(memory=3 * GI)) == {"no"}
 
 
 @pytest.mark.parametrize(

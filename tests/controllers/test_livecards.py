@@ -92,6 +92,39 @@ def test_what_a_card_is_needs_a_restart():
     assert refused == [f"spec.template.spec.{AT}[lan].model: unset -> e1000e: it changes with a restart only"]
 
 
+LAN_UP = {**LAN, "macAddress": "02:00:00:00:00:02", "state": "up"}
+
+
+@pytest.mark.parametrize(
+    ("card", "says"),
+    [
+        ({**LAN, "model": "e1000e"}, [f"{AT}[lan].model: unset -> e1000e"]),
+        ({**LAN, "macAddress": "02:00:00:00:00:09"}, [f"{AT}[lan].macAddress: 02:00:00:00:00:02 -> 02:00:00:00:00:09"]),
+        (LAN, []),
+        ({**LAN, "macAddress": "02-00-00-00-00-02"}, []),
+        ({**LAN, "macAddress": "02:00:00:00:00:02", "state": "up", "model": ""}, []),
+    ],
+    ids=["model", "address", "as it came", "address in other words", "said in other words"],
+)  # fmt: skip
+@pytest.mark.parametrize("started", [ALONE, None], ids=["after the start", "its revision is lost"])
+def test_a_card_that_came_and_is_to_be_another_is_told(started, card, says):
+    why = "take it out and add it again, or restart"
+    assert plan(started, spec(POD, card), spec(POD, LAN_UP)) == (
+        None, [f"spec.template.spec.{each}: {why}" for each in says],
+    )  # fmt: skip
+
+
+def test_a_card_that_came_and_is_to_join_another_network_is_told():
+    wanted = spec(POD, LAN)
+    wanted["networks"][1]["multus"]["networkName"] = "wan-net"
+    interfaces, (refused,) = plan(ALONE, wanted, spec(POD, LAN_UP), attachments=("lan-net", "wan-net"))
+    assert interfaces is None
+    assert refused.startswith("spec.template.spec.networks[lan].multus.networkName: lan-net -> wan-net: take it out")
+    gone = spec(POD, {**LAN, "model": "e1000e", "state": "absent"})
+    assert plan(ALONE, gone, spec(POD, LAN_UP))[1] == [], "it goes"
+    assert plan(ALONE, spec(POD, {**LAN, "model": "e1000e"}), GONE)[1] == [], "it comes as it is to be"
+
+
 def test_a_network_that_nobody_serves_is_said_and_the_card_does_not_come():
     interfaces, (refused,) = plan(ALONE, spec(POD, LAN), ALONE, attachments=())
     assert interfaces is None

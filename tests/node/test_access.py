@@ -10,6 +10,7 @@ import pytest
 from hotvirt.kube.errors import Conflict, InternalError, NotFound
 from hotvirt.node.access import LocalGuestAccess
 from hotvirt.node.guest import AgentView
+from hotvirt.node.network import NetworkError, UserNetwork
 from hotvirt.node.places import PodPlace
 from hotvirt.qemu.errors import AgentLacks, AgentTimeout, QemuTimeout
 from hotvirt.qemu.guestagent import AgentInfo
@@ -189,6 +190,22 @@ async def test_whoever_stops_ends_all_streams_and_says_so(serial, tmp_path):
     assert (console.why(), tcp.why()) == (
         "EOF: hotvirt is stopping, the guest goes on: connect again", "the guest's side ended",
     )  # fmt: skip
+
+
+async def test_places_are_told_with_the_networks_of_the_node(tmp_path):
+    guest = Guest(tmp_path)
+    guest.observe = lambda: asyncio.sleep(0, SimpleNamespace(disks=[], free_ports=["a", "b"]))
+    into = access(guest)
+    into._agent.network = UserNetwork()
+    told = await into.places("default", "web")
+    assert (told["ports"], told["network"], told["bridges"]) == (2, "user", {})
+
+    async def fail():
+        raise NetworkError("the node's bridges cannot be listed")
+
+    into._agent.network = SimpleNamespace(kind="bridge", bridges=fail)
+    with pytest.raises(InternalError, match="cannot be listed"):
+        await into.places("default", "web")
 
 
 async def test_no_guest_no_console(tmp_path):

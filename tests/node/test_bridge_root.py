@@ -290,6 +290,7 @@ async def test_a_card_on_a_bridge_of_the_nodes(network):
     with pytest.raises(NetworkError, match="this node has no bridge br9: make it"):
         await network.second(lan, bridge=Bridge(name="br9"), place=1, uid=UID)
     told("ip", "link", "add", "br1", "type", "bridge")
+    assert await network.bridges() == {network._names.bridge: False, "br1": False}
     nic, tap = await network.second(lan, bridge=Bridge(name="br1", mtu=1400), place=1, uid=UID)
     (link,) = json.loads(told("ip", "-j", "link", "show", "master", "br1"))
     assert (link["ifname"], link["mtu"], nic.mtu) == (bridge.tap_name(network._names, UID, 1), 1400, 1400)

@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from hotvirt.api import quantity
+from hotvirt.api.attachments import Bridge
 from hotvirt.preconditions import (
     CpuChange,
     CpuLimit,
@@ -61,10 +62,16 @@ VMI = {
 ALL = {PATCH_VM: True, READ_CLAIM: True, MAKE_CLAIM: True}
 KNOWN = Facts(
     claims={"store": Claim(size="1Gi")}, claim_users={}, room=Demand(cpu=9000, memory=64 * GIB),
-    attachments=frozenset({"lan"}), spare=2 * GIB, places=Places(ports=1, scsi=9), caller=Caller(name="ann", may=ALL),
+    attachments=frozenset({"lan"}), spare=2 * GIB,
+    places=Places(ports=1, scsi=9, network="bridge", bridges={"br1": False}), joins={"default/lan": Bridge(name="br1")},
+    caller=Caller(name="ann", may=ALL),
     quotas=(Quota(name="q", resource="memory", hard=64 * GIB, used=0),
             Quota(name="q", resource="cpu", hard=9000, used=0)),
 )  # fmt: skip
+GUARANTEED = {"requests": {"memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+SMALL = dict.fromkeys(
+    ("domain.memory.guest", "domain.memory.maxGuest", "domain.cpu.sockets", "domain.cpu.maxSockets"), "small"
+)
 ADD = VolumeAdd(volume=CLAIM, disk=DISK)
 ADD_VIRTIO = VolumeAdd(volume=CLAIM, disk={"name": "data", "disk": {"bus": "virtio"}})
 NIC = NicAdd({"name": "lan", "bridge": {}}, {"name": "lan", "multus": {"networkName": "lan"}})
@@ -254,6 +261,20 @@ FAILS = {
     "a claim in use here": (
         volume(persistentVolumeClaim={"claimName": "log", "hotpluggable": True}), VMI, Facts(), "disk.claim-free",
         "claim log is in use by volume log of this machine"),
+    "more than the limit that is the maximum": (
+        MemoryChange(8 * GIB), instance(resources={"limits": {"memory": "4Gi"}}), KNOWN, "memory.max-guest",
+        "(use at most 4Gi, or raise domain.resources.limits.memory and restart)"),
+    "guaranteed memory grows": (
+        MemoryChange(2 * GIB), instance(memory={"guest": "1Gi"}, resources=GUARANTEED), KNOWN, "memory.max-guest",
+        "cannot become 2Gi (set domain.memory.maxGuest to 2Gi or more, and restart; from then on raise domain."),
+    "memory of an instancetype": (MemoryChange(2 * GIB), VMI, known(sized_by=SMALL), "memory.owner",
+        "instancetype small sets domain.memory.guest, so the machine cannot set it itself (name another "),
+    "cpus of an instancetype": (CpuChange(4), VMI, known(sized_by=SMALL), "cpu.owner",
+        "instancetype small sets domain.cpu.sockets"),
+    "a maximum of an instancetype": (MemoryLimit(2 * GIB), VMI, known(sized_by=SMALL), "memory.owner",
+        "instancetype small sets domain.memory.maxGuest"),
+    "most cpus of an instancetype": (CpuLimit(3), VMI, known(sized_by=SMALL), "cpu.owner",
+        "instancetype small sets domain.cpu.maxSockets"),
     "removal of a permanent disk": (VolumeRemove("root"), VMI, KNOWN, "disk.removable",
         "volume root is not attached as hotpluggable (restart to remove it)"),
     "removal of what is not there": (VolumeRemove("x"), VMI, KNOWN, "disk.removable",
@@ -269,6 +290,16 @@ NIC_FAILS = {
     "networks not served": (NIC, known(attachments=None), "nic.network", "are not served here (use the pod network)"),
     "a binding that cannot": (NicAdd({"name": "lan", "masquerade": {}}, NIC.network), KNOWN, "nic.binding",
         "binding masquerade, which may not come to a running guest (set bridge: {} on interface lan)"),
+    "a binding that only upstream has": (NicAdd({"name": "lan", "sriov": {}}, NIC.network), KNOWN, "nic.binding",
+        "binding sriov, which may not come to a running guest (set bridge: {} on interface lan)"),
+    "a network of another kind": (NIC, known(joins={"default/lan": "NetworkAttachmentDefinition lan: spec.config is"}),
+        "nic.definition", "spec.config is (kubectl edit network-attachment-definition lan)"),
+    "a home without root": (NIC, known(places=Places(ports=1, scsi=9, network="user")), "nic.bridge",
+        "runs without root: its guests join no network beside the pod network (run the home as root)"),
+    "no such bridge": (NIC, known(places=structs.replace(KNOWN.places, bridges={"br0": True})), "nic.bridge",
+        "the guest's node has no bridge br1 (make it (ip link add br1 type bridge && ip link set br1 up), or name"),
+    "no VLANs there": (NIC, known(joins={"default/lan": Bridge(name="br1", vlan=7)}), "nic.bridge",
+        "bridge br1 of the guest's node keeps no VLANs apart (ip link set br1 type bridge vlan_filtering 1, or leave"),
     "a card that is there": (NicAdd({"name": "dmz", "bridge": {}}, NIC.network), KNOWN, "nic.name",
         "the name of a card the guest has already (choose another name)"),
     "no port": (NIC, known(places=Places(ports=0, scsi=1)), "nic.port", "the guest has 0 PCIe ports free"),
@@ -289,6 +320,15 @@ def test_each_fact_of_a_card_failing_is_told_with_its_mend(change, facts, id_, s
 @pytest.mark.parametrize("change", NICS.values(), ids=NICS)
 def test_nothing_is_in_the_way_of_a_card_when_every_fact_holds(change):
     assert {each.id for each in blockers(check(change, VMI, KNOWN))} <= {"nic.live"}
+
+
+def test_a_network_is_that_of_its_namespace():
+    wide = known(joins={"other/lan": Bridge(name="br1"), "default/lan": "odd"})
+    other = NicAdd(NIC.interface, {"name": "lan", "multus": {"networkName": "other/lan"}})
+    assert found(other, "nic.definition", facts=wide).status == "pass"
+    assert found(NIC, "nic.definition", facts=wide).status == "fail"
+    unheard_of = known(joins={}, places=Places(ports=1, scsi=9))
+    assert (found(NIC, "nic.definition", facts=unheard_of), found(NIC, "nic.bridge", facts=unheard_of)) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -315,6 +355,24 @@ def test_every_fact_of_cards_has_a_case():
     assert told - {"nic.live", "guest.running", "caller.patch-vm"} == {id_ for *_, id_, _ in NIC_FAILS.values()}
 
 
+IMPERATIVE = {"featureGates": ["HotplugVolumes"], "disabledFeatureGates": ["DeclarativeHotplugVolumes"]}
+
+
+@pytest.mark.parametrize(
+    ("gates", "is_on"),
+    [
+        (IMPERATIVE, True), ({**IMPERATIVE, "featureGates": ["HotPlugVolumes"]}, True),
+        ({**IMPERATIVE, "featureGates": []}, False),
+        ({**IMPERATIVE, "disabledFeatureGates": ["DeclarativeHotplugVolumes", "HotplugVolumes"]}, False),
+        ({**IMPERATIVE, "featureGates": ["Snapshot"]}, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("change", [ADD, VolumeRemove("log")], ids=["comes", "goes"])
+def test_volumes_come_and_go_where_a_cluster_went_back_to_the_gate_of_before(change, gates, is_on):
+    facts = Facts.of_cluster({"spec": {"configuration": {"developerConfiguration": gates}}})
+    assert (found(change, "cluster.feature-gate", facts=facts).status == "pass") == is_on
+
+
 @pytest.mark.parametrize(("change", "vmi", "facts", "id_", "says"), FAILS.values(), ids=FAILS)
 def test_each_fact_failing_alone_is_told_with_its_mend(change, vmi, facts, id_, says):
     findings = check(change, vmi, facts)
@@ -338,6 +396,7 @@ def test_every_fact_can_fail_or_is_known_never_to_be_in_the_way():
     told = {finding.id for change in CHANGES.values() for finding in check(change, VMI, KNOWN)}
     told |= {finding.id for finding in check(ADD, VMI, known(claims={}))}
     told |= {finding.id for finding in check(CHANGES["memory"], by_dimm("1/16"), KNOWN)}
+    told |= {f"{what}.owner" for what in ("memory", "cpu")}  # of who has an instancetype
     assert told - never == {id_ for *_, id_, _ in FAILS.values()}
     assert set(FACTS) == {type(change) for change in (*CHANGES.values(), *NICS.values())}
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hotvirt.api.attachments import Bridge
 from hotvirt.preconditions import (
     CpuChange,
     Facts,
@@ -134,6 +135,18 @@ def test_facts_out_of_documents():
     found = gather.facts(Read(attachments=nets, knows_elsewhere=False), "web", "default")
     assert (found.attachments, found.knows_elsewhere) == (frozenset({"lan", "other/lan"}), False)
     assert gather.facts(Read(), "web") == Facts()
+
+
+def test_what_a_network_joins():
+    lan = {"metadata": {"name": "lan", "namespace": "shop"},
+           "spec": {"config": '{"type": "bridge", "bridge": "br1", "vlan": 7}'}}  # fmt: skip
+    odd = {
+        "metadata": {"name": "odd", "namespace": "shop"},
+        "spec": {"config": '{"type": "macvlan", "master": "eth0"}'},
+    }
+    found = gather.facts(Read(attachments=[lan, odd]), "web", "shop").joins
+    assert found["shop/lan"] == Bridge(name="br1", vlan=7)
+    assert "NetworkAttachmentDefinition odd: spec.config is not of type bridge" in found["shop/odd"]
 
 
 def test_a_report_judges_each_change_by_itself():

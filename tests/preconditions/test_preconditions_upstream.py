@@ -47,6 +47,11 @@ def instance(change):
     return vmi
 
 
+def test_upstream_has_another_binding():
+    card = NicAdd({"name": "lan", "sriov": {}}, NIC.network)
+    assert not blockers(check(card, VM, VMI, GOOD))
+
+
 def saying(kind, status, **more):
     def change(vmi):
         kept = [each for each in vmi["status"]["conditions"] if each["type"] != kind]

@@ -68,6 +68,24 @@ def test_what_does_not_is_told_with_its_field_and_mend(change, says):
     assert found.endswith(")"), "the mend"
 
 
+def limited(size, limit):
+    def change(spec):
+        spec["domain"]["memory"] = {"guest": size}
+        spec["domain"]["resources"] = {"limits": {"memory": limit}}
+
+    return change
+
+
+def test_a_limit_is_the_maximum_of_who_has_no_other():
+    roomy = {**VMI, "metadata": {"name": "web", "annotations": {"hotvirt.io/memory-room": "8Gi"}}}
+    assert told(limited("6Gi", "8Gi"), vmi=roomy) == ()
+    (found,) = told(limited("6Gi", "16Gi"), vmi=roomy)
+    assert "spec.template.spec.domain.resources.limits.memory: not while the guest runs: a maximum of 16Gi" in found
+    none = {**VMI, "spec": {"domain": {**DOMAIN, "memory": {"guest": "1Gi"}}}}
+    (found,) = told(limited("2Gi", "8Gi"), vmi=none)
+    assert "domain.memory.guest: not while" in found
+
+
 LAN = {"name": "lan", "multus": {"networkName": "lan"}}
 WITH_CARDS = {
     **VMI,

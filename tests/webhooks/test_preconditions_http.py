@@ -2,12 +2,16 @@
 
 import pytest
 
-from hotvirt.kube.admission import User
+from hotvirt.controllers.templatediff import merged
+from hotvirt.kube.admission import AdmissionRequest, User
 from hotvirt.kube.aggregated import RequestContext
 from hotvirt.kube.errors import BadRequest, Conflict, InternalError, NotFound
+from hotvirt.kube.resources import VMS
 from hotvirt.webhooks import preconditions
+from hotvirt.webhooks.admission import admissions
 from hotvirt.webhooks.subresources import HotvirtSubresources
 
+EVE = User("eve", ("devs",))
 TEMPLATE = {"domain": {"memory": {"guest": "1Gi", "maxGuest": "4Gi"}, "cpu": {"sockets": 1, "maxSockets": 4}}}
 VM = {"metadata": {"name": "web", "namespace": "shop", "uid": "u"}, "spec": {"template": {"spec": TEMPLATE}}}
 VMI = {
@@ -46,13 +50,13 @@ class Store:
 
 
 class Guests:
-    def __init__(self, error=None):
-        self.error = error
+    def __init__(self, error=None, **network):
+        self.error, self.network = error, network
 
     async def places(self, namespace, name):
         if self.error:
             raise self.error
-        return {"ports": 2, "scsi": 7}
+        return {"ports": 2, "scsi": 7, **self.network}
 
     async def facts(self, namespace, name):
         if self.error:
@@ -67,7 +71,7 @@ FULL = {
 
 
 async def asked(store, *changes, guests=None):
-    context = RequestContext(User("eve", ("devs",)), "v1alpha1", "shop", "virtualmachines", "web", "preconditions", "")
+    context = RequestContext(EVE, "v1alpha1", "shop", "virtualmachines", "web", "preconditions", "")
     return await preconditions.report(store, lambda: guests or Guests(), context, changes)
 
 
@@ -110,6 +114,27 @@ async def test_a_node_that_does_not_answer_leaves_its_places_open(error):
     assert "disk.place" not in findings(report)
 
 
+LAN = {"metadata": {"name": "lan", "namespace": "shop"}, "spec": {"config": '{"type": "bridge", "bridge": "br1"}'}}
+ODD = {"metadata": {"name": "lan", "namespace": "shop"}, "spec": {"config": '{"type": "macvlan"}'}}
+
+
+@pytest.mark.parametrize(
+    ("definition", "network", "fails"),
+    [
+        (LAN, {"network": "bridge", "bridges": {"br1": False}}, set()),
+        (LAN, {"network": "bridge", "bridges": {"br0": False}}, {"nic.bridge"}),
+        (LAN, {"network": "user", "bridges": {}}, {"nic.bridge"}),
+        (ODD, {"network": "user", "bridges": {}}, {"nic.definition"}),
+        (LAN, {}, set()),
+    ],
+    ids=["there", "no bridge", "no root", "another kind", "an older node says nothing"],
+)  # fmt: skip
+async def test_a_network_that_the_node_cannot_join_is_told(definition, network, fails):
+    store = Store(**FULL, **{"network-attachment-definitions": [definition]})
+    report = await asked(store, "nic=lan", guests=Guests(**network))
+    assert {id_ for id_, each in findings(report).items() if each["status"] == "fail"} == fails
+
+
 async def test_what_the_guest_can_spare_is_asked_of_it():
     answers = [{"type": "AgentConnected", "status": "True"}]
     status = {**VMI["status"], "memory": {"guestCurrent": "1Gi"}, "conditions": answers}
@@ -125,6 +150,44 @@ async def test_what_the_guest_can_spare_is_asked_of_it():
     assert (await asked(store))["changes"][0]["least"] == "724Mi"
     silent = await asked(store, "memory=512Mi", guests=Guests(InternalError("it hangs")))
     assert "guest.memory-spare" not in findings(silent)
+
+
+def instancetype(name, *, cpu=(), memory=()):
+    spec = {"cpu": {"guest": 1, **dict(cpu)}, "memory": {"guest": "1Gi", **dict(memory)}}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+PLAIN, FIXED = instancetype("plain"), instancetype("fixed", cpu={"maxSockets": 4}, memory={"maxGuest": "4Gi"})
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("size", [PLAIN, FIXED, None], ids=["plain", "fixed", "none"])
+async def test_what_the_instancetype_sets_is_said_where_the_api_would_refuse_the_edit(size, running):
+    """For each change asked about, the edit that makes it is judged by admission, too."""
+    base = {} if size else {"memory": {"guest": "1Gi"}}
+    vm = {"metadata": VM["metadata"], "spec": {"runStrategy": "Always", "template": {"spec": {"domain": base}}}}
+    if size:
+        vm["spec"]["instancetype"] = {"name": size["metadata"]["name"]}
+    store = Store(
+        virtualmachines=[vm], virtualmachineclusterinstancetypes=[PLAIN, FIXED], kubevirts=[],
+        virtualmachineinstances=[VMI] if running else [],
+    )  # fmt: skip
+    edits = {
+        "memory=2Gi": {"memory": {"guest": "2Gi"}}, "cpu=2": {"cpu": {"sockets": 2}},
+        "max-memory=3Gi": {"memory": {"maxGuest": "3Gi"}}, "max-sockets=3": {"cpu": {"maxSockets": 3}},
+    }  # fmt: skip
+    report = await asked(store, *edits)
+    says = {each["change"]: each["possible"] for each in report["changes"]}
+    sizes = {each["metadata"]["name"]: each for each in (PLAIN, FIXED)}
+    plugins = admissions(lambda: None, lambda _, name, __: sizes.get(name))
+    judge = next(each for each in plugins if VMS in each.resources)
+    for change, domain in edits.items():
+        edited = {**vm, "spec": {**vm["spec"], "template": {"spec": {"domain": merged(base, domain)}}}}
+        refused = (await judge.validate(AdmissionRequest("UPDATE", VMS, "", "shop", "web", EVE, edited, vm))).causes
+        assert all("the instancetype sets this" in each.message for each in refused)
+        assert says[change] == (not refused), change
+    if size:
+        assert findings(report)["memory.owner"]["message"].startswith(f"instancetype {size['metadata']['name']} sets")
 
 
 async def test_a_machine_that_does_not_run():

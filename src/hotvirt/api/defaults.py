@@ -88,6 +88,18 @@ def guest_memory(domain: Document) -> int | None:
     return None
 
 
+def most_memory(domain: Document) -> tuple[str, Any] | None:
+    """What says how far memory may grow, as (field, amount): `memory.maxGuest`, else the limit, which is the most that
+    there can be. None when the domain says neither."""
+    for field, value in (
+        ("memory.maxGuest", (domain.get("memory") or {}).get("maxGuest")),
+        ("resources.limits.memory", ((domain.get("resources") or {}).get("limits") or {}).get("memory")),
+    ):
+        if value is not None:
+            return field, value
+    return None
+
+
 def sockets(domain: Document) -> int:
     """How many sockets the machine has: what it says; where it says nothing of its topology, one for each CPU of its
     limits, else of its requests; else one. What is no quantity counts as not said."""
@@ -184,10 +196,8 @@ def _memory(domain: Document, settings: ClusterSettings) -> Document:
         return {**memory, "guest": memory.get("guest") or quantity.format_bytes(guest)}
     memory.setdefault("guest", quantity.format_bytes(guest))
     if "maxGuest" not in memory and settings.live_update:
-        limit = ((domain.get("resources") or {}).get("limits") or {}).get("memory")
-        most = (
-            quantity.parse_bytes(limit) if limit is not None else settings.max_guest or guest * settings.hotplug_ratio
-        )
+        said = most_memory({**domain, "memory": memory})
+        most = quantity.parse_bytes(said[1]) if said else settings.max_guest or guest * settings.hotplug_ratio
         if most > guest:
             memory["maxGuest"] = quantity.format_bytes(whole_blocks(most))
     return memory

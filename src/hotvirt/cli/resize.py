@@ -13,10 +13,11 @@ import click
 from msgspec import Struct
 
 from hotvirt.api.defaults import whole_blocks
-from hotvirt.api.quantity import format_bytes, parse_bytes
+from hotvirt.api.quantity import parse_bytes
 from hotvirt.cli import guest, tables, why
 from hotvirt.cli.api import CONTENT_TYPES, Api
 from hotvirt.cli.errors import CliError
+from hotvirt.cli.sizepatch import patch_for, says
 from hotvirt.cli.targets import Target, connected, one_machine, only_vm
 from hotvirt.cli.verbs import verb
 from hotvirt.kube.client import Document
@@ -82,7 +83,10 @@ def set_(
     path = VMS.path(api.namespace, name)
     before = told_before(vm, api.find(VMIS, name, api.namespace), wanted)
     api.request(
-        "PATCH", f"{path}?dryRun=All" if dry_run else path, body=patch_for(wanted), content_type=CONTENT_TYPES["merge"]
+        "PATCH",
+        f"{path}?dryRun=All" if dry_run else path,
+        body=patch_for(vm, wanted.memory, wanted.sockets),
+        content_type=CONTENT_TYPES["merge"],
     )
     if dry_run or no_wait:
         say("asked", f"vm/{name} {'would be' if dry_run else 'is'} asked for {' '.join(changes)}")
@@ -123,21 +127,10 @@ def goal(vm: Document, changes: tuple[str, ...]) -> Goal:
     return Goal(memory=memory, sockets=sockets)
 
 
-def patch_for(wanted: Goal) -> Document:
-    domain: Document = {}
-    if wanted.memory is not None:
-        domain["memory"] = {"guest": format_bytes(wanted.memory)}
-    if wanted.sockets is not None:
-        domain["cpu"] = {"sockets": wanted.sockets}
-    return {"spec": {"template": {"spec": {"domain": domain}}}}
-
-
 def told_before(vm: Document, vmi: Document | None, wanted: Goal) -> frozenset[str]:
     """What conditions say of edits before this one. They go on saying so for a moment, or for as long as such an edit
     waits. Who asks for the same again hears of it."""
-    domain = (((vm.get("spec") or {}).get("template") or {}).get("spec") or {}).get("domain") or {}
-    asked = patch_for(wanted)["spec"]["template"]["spec"]["domain"]
-    if all((domain.get(part) or {}).items() >= fields.items() for part, fields in asked.items()):
+    if says(vm, patch_for(vm, wanted.memory, wanted.sockets)):
         return frozenset()
     found = [_condition(vm, "RestartRequired", "True")]
     found += [_condition(vmi, kind, "False") for kind in ("HotMemoryChange", "HotVCPUChange") if vmi is not None]

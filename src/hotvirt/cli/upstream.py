@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from msgspec import structs
+
 from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.kube.client import Document
@@ -36,6 +38,8 @@ def report(api: Api, name: str, texts: tuple[str, ...]) -> Document:
     expanded = _unless_refused(lambda: api.request("GET", EXPANDED.format(api.namespace, name))) or vm
     vmi = _unless_refused(lambda: api.get(VMIS, name, api.namespace))
     around = _surroundings(api, name)
+    facts = structs.replace(around.facts, sized_by=gather.sized_by(vm, expanded))
+    around = structs.replace(around, facts=facts)
     running = vmi if reports.is_running(vmi) else None
     try:
         changes: dict[str, Change] = {text: asked.read(text, expanded, running) for text in texts}

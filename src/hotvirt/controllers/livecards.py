@@ -10,6 +10,7 @@ from typing import Any
 
 from hotvirt.api import attachments, defaults, disks
 from hotvirt.controllers import spec as specs
+from hotvirt.controllers.templatediff import Difference, diff
 from hotvirt.preconditions import Change, NicAdd, NicLink, NicRemove
 
 Document = dict[str, Any]
@@ -45,6 +46,27 @@ def without(spec: Document, both: set[str]) -> tuple[list[Document], list[Docume
     networks = [each for each in spec.get("networks") or () if each.get("name") not in gone]
     kept = [each for each in _interfaces(spec) if each.get("name") not in gone]
     return networks, [{key: value for key, value in each.items() if key != "state"} for each in kept]
+
+
+def unlike(wanted: Document, has: Document, started: Document | None) -> Iterator[Difference]:
+    """Where a card of a second network that came after the start is to be another than the one that runs: what was
+    there at the start is compared with that. `has` is the running instance's spec."""
+    running, asked = disks.by_name(_interfaces(has)), disks.by_name(_interfaces(wanted))
+    networks, named_so = disks.by_name(has.get("networks")), disks.by_name(wanted.get("networks"))
+    for name in sorted((second(wanted) & second(has)) - second(started or {})):
+        card, other = running.get(name), asked.get(name)
+        if card is None or other is None or ABSENT in (_state(card), _state(other)):
+            continue
+        yield from diff(networks[name], named_so[name], f"networks[{name}]")
+        mac = {"macAddress": card.get("macAddress")}
+        yield from diff(_lasting(card), _lasting(mac | _lasting(other)), f"domain.devices.interfaces[{name}]")
+
+
+def _lasting(interface: Document) -> Document:
+    """Without its cable, without what is said by an empty text, and its address in one way of writing."""
+    said = {key: value for key, value in interface.items() if key != "state" and value not in (None, "")}
+    mac = {"macAddress": str(said["macAddress"]).lower().replace("-", ":")} if "macAddress" in said else {}
+    return said | mac
 
 
 def _come(new: Document, interface: Document, network: Document, vmi: Document, judge: Judge) -> None:

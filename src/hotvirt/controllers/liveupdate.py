@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from hotvirt.api import defaults
 from hotvirt.api.quantity import format_bytes, format_cpu, parse_bytes, parse_cpu
 from hotvirt.controllers import launcherpod, livecards, livevolumes
 from hotvirt.controllers import spec as specs
@@ -45,6 +46,7 @@ HINTS = (
     ("volumes[", "only volumes marked hotpluggable: true come and go while it runs"),
     ("domain.devices.disks[", "only disks of volumes marked hotpluggable: true come and go while it runs"),
 )
+REATTACH, READD = "detach and attach it again, or restart", "take it out and add it again, or restart"
 
 
 class Refusal(Struct, frozen=True):
@@ -120,7 +122,7 @@ def _plan(
     refusals = [] if started is None else [_never_live(d) for d in _other_differences(started, wanted, live=live)]
     new = dict(has)
     new["domain"] = dict(specs.domain(has))
-    refusals += _limits(new, wanted, vmi, facts)
+    refusals += _limits(new, wanted, started, vmi, facts)
     vmi = {**vmi, "spec": {**has, "domain": dict(new["domain"])}}  # as the rest of the edit finds it
     untouched = set(held)
     if "memory" not in held:
@@ -139,6 +141,8 @@ def _plan(
         return not refused
 
     waits = livevolumes.plan(new, wanted, vmi, judge)
+    refusals += [_never_live(each, REATTACH) for each in livevolumes.unlike(wanted, has, new)]
+    refusals += [_never_live(each, READD) for each in livecards.unlike(wanted, has, started)]
     livecards.plan(new, wanted, vmi, judge)
     if live:
         for field in PLACEMENT:
@@ -204,20 +208,33 @@ def message(update: Update, name: str) -> str:
 LIMITS = (("memory", "maxGuest"), ("cpu", "maxSockets"))
 
 
-def _limits(new: Document, wanted: Document, vmi: Document, facts: Facts) -> list[Refusal]:
+def _limits(new: Document, wanted: Document, started: Document | None, vmi: Document, facts: Facts) -> list[Refusal]:
     """A maximum that is not named any more stays until the next start, and is told of as such."""
     refusals: list[Refusal] = []
     for block, field in LIMITS:
         most, had = ((specs.domain(spec).get(block) or {}).get(field) for spec in (wanted, new))
+        where = f"domain.{block}.{field}"
+        if block == "memory" and most is None and had is not None and started is not None:
+            most, where = _most_by_limit(wanted, started), "domain.resources.limits.memory"
         if most is None or _same_limit(block, most, had):
             continue
         change: Change = MemoryLimit(parse_bytes(most)) if block == "memory" else CpuLimit(int(most))
         after = {**vmi, "spec": {**vmi["spec"], "domain": _with_sizes(specs.domain(vmi["spec"]), wanted)}}
-        refused = _judged(change, after, facts, field=f"domain.{block}.{field}", old=shown(had), new=shown(most))
+        refused = _judged(change, after, facts, field=where, old=shown(had), new=shown(most))
         refusals += refused
         if not refused:
             new["domain"][block] = {**(new["domain"].get(block) or {}), field: most}
     return refusals
+
+
+def _most_by_limit(wanted: Document, started: Document) -> str | None:
+    """The limit of memory, where that is the maximum as at a start: who had a maximum of his own takes his limit for it
+    only once that is another."""
+    limit, before = (specs.resources(spec, "limits").get("memory") for spec in (wanted, started))
+    own = (specs.domain(started).get("memory") or {}).get("maxGuest") is not None
+    if limit is None or (own and _same("memory", limit, before)):
+        return None
+    return format_bytes(defaults.whole_blocks(parse_bytes(limit)))
 
 
 def _keep_within(new: Document, has: Document) -> None:
@@ -303,8 +320,10 @@ def _judged(change: Change, vmi: Document, facts: Facts, *, field: str, old: str
     return [Refusal(f"{TEMPLATE}.{field}", old, new, sentence_of(blocking), blocking[0].id)]
 
 
-def _never_live(found: Difference) -> Refusal:
-    why = next((hint for prefix, hint in HINTS if found.path.startswith(prefix)), "it changes with a restart only")
+def _never_live(found: Difference, why: str = "") -> Refusal:
+    why = why or next(
+        (hint for prefix, hint in HINTS if found.path.startswith(prefix)), "it changes with a restart only"
+    )
     return Refusal(f"{TEMPLATE}.{found.path}", shown(found.old), shown(found.new), why)
 
 

@@ -4,12 +4,13 @@ Live are volumes that are marked hotpluggable, with their disks. What a CD-ROM d
 drive itself with a start only. Volumes that only the instance was given are nobody's business here.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from hotvirt.api import disks as api_disks
 from hotvirt.controllers import spec as specs
 from hotvirt.controllers.livecards import Judge
-from hotvirt.controllers.templatediff import shown
+from hotvirt.controllers.templatediff import Difference, diff, shown
 from hotvirt.preconditions import VolumeAdd, VolumeRemove
 
 Document = dict[str, Any]
@@ -45,6 +46,45 @@ def plan(new: Document, wanted: Document, vmi: Document, judge: Judge) -> bool:
         if judge(VolumeAdd(volume=volume, disk=disk), f"volumes[{name}]", "unset", shown(api_disks.claim(volume))):
             _plug(new, volume, disk)
     return waits
+
+
+def unlike(wanted: Document, has: Document, new: Document) -> Iterator[Difference]:
+    """Where a hot-plugged volume, or its disk, is to be another than the one that runs and stays: only coming anew
+    makes it that. `has` is the running instance's spec, `new` is it to be."""
+    running, stays = api_disks.by_name(has.get("volumes")), api_disks.by_name(new.get("volumes"))
+    shown_as, asked = api_disks.by_name(_disks(has)), api_disks.by_name(_disks(wanted))
+    for name, volume in api_disks.by_name(wanted.get("volumes")).items():
+        before = running.get(name)
+        if before is None or name not in stays or api_disks.claim(before) != api_disks.claim(volume):
+            continue
+        if not (api_disks.is_hotpluggable(before) and api_disks.is_hotpluggable(volume)):
+            continue  # cold ones are compared with what the machine was started with
+        old, new_one = (bool((each.get("persistentVolumeClaim") or {}).get("readOnly")) for each in (before, volume))
+        if old != new_one:
+            yield Difference(f"volumes[{name}].persistentVolumeClaim.readOnly", old, new_one)
+        disk = shown_as.get(name)
+        if disk is not None and "cdrom" not in (api_disks.target(disk), api_disks.target(asked.get(name) or {})):
+            yield from diff(_plain(disk), _plain(_like(asked.get(name), disk)), f"domain.devices.disks[{name}]")
+
+
+def _like(asked: Document | None, disk: Document) -> Document:
+    """The disk that is asked for, on the bus of the one that runs where it names none: what that would be differs
+    between a start and a hot-plug."""
+    if asked is None:
+        return {"name": disk["name"], "disk": {"bus": "scsi"}}
+    kind = api_disks.target(asked)
+    bus = {"bus": api_disks.bus(disk)} if kind == api_disks.target(disk) else {}
+    return {**asked, kind: {**bus, **_said(asked.get(kind) or {})}}
+
+
+def _plain(disk: Document) -> Document:
+    kind = api_disks.target(disk)
+    return {**_said(disk), kind: _said(disk.get(kind) or {})}
+
+
+def _said(fields: Document) -> Document:
+    """Without what says no more than silence does: `serial: ""`, `readonly: false`."""
+    return {field: value for field, value in fields.items() if value not in (None, "", False)}
 
 
 def without(spec: Document) -> tuple[list[Document], list[Document]]:

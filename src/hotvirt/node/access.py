@@ -14,6 +14,7 @@ from hotvirt.node import asked, forwarding, freezing, power
 from hotvirt.node.agent import NodeAgent
 from hotvirt.node.consoles import Sessions
 from hotvirt.node.guest import Guest
+from hotvirt.node.network import NetworkError
 from hotvirt.qemu import screenshot
 from hotvirt.qemu.errors import HotplugError, QemuError
 from hotvirt.qemu.guestagent import GuestAgent
@@ -43,11 +44,13 @@ class LocalGuestAccess:
         agent = await self._answering(namespace, name)
         return await asked.os_information(await self._guest(namespace, name), agent)
 
-    async def places(self, namespace: str, name: str) -> dict[str, int]:
+    async def places(self, namespace: str, name: str) -> dict[str, Any]:
         guest = await self._guest(namespace, name)
+        network = self._agent.network
         try:
-            return asked.places(await guest.observe())
-        except QemuError as error:
+            found = asked.places(await guest.observe())
+            return {**found, "network": network.kind, "bridges": await network.bridges()}
+        except (QemuError, NetworkError) as error:
             raise InternalError(f"{name}: {error}") from error
 
     async def users(self, namespace: str, name: str) -> list[dict[str, Any]]:

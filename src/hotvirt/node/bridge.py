@@ -217,6 +217,9 @@ class BridgeNetwork:
         )  # fmt: skip
         return nic, tap
 
+    async def bridges(self) -> dict[str, bool]:
+        return await asyncio.to_thread(taps.bridges)
+
     def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:
         return {each["name"]: tap_name(self._names, uid, number) for number, each in enumerate(interfaces(vmi))}
 

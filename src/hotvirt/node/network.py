@@ -62,6 +62,10 @@ class Network(Protocol):
         """A card on another bridge of this node, and its tap's descriptor, which is the caller's to close."""
         ...
 
+    async def bridges(self) -> dict[str, bool]:
+        """This node's bridges that such cards can join -> whether they keep VLANs apart."""
+        ...
+
     def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:
         """Interface's name -> the host's network device whose counters are the guest's, for those that have one."""
         ...
@@ -182,6 +186,9 @@ class UserNetwork:
             f"interface {interface['name']} cannot join bridge {bridge.name}: networks beside the pod network need a "
             f"home that runs as root"
         )
+
+    async def bridges(self) -> dict[str, bool]:
+        return {}
 
     def devices(self, vmi: Document, *, uid: str) -> dict[str, str]:  # noqa: ARG002
         return {}  # QEMU's own NAT counts nothing

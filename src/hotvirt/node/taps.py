@@ -112,8 +112,20 @@ def join(name: str, wanted: Bridge) -> None:
         ip.link("set", index=index, state="up")
 
 
+def bridges() -> dict[str, bool]:
+    """The node's -> whether they keep VLANs apart."""
+    from pyroute2 import IPRoute
+
+    with said("the node's bridges cannot be listed"), IPRoute() as ip:
+        return {link.get_attr("IFLA_IFNAME"): _filters_vlans(link) for link in ip.get_links(kind="bridge")}
+
+
 def filters_vlans(ip: Any, index: int) -> bool:
     (link,) = ip.get_links(index)
+    return _filters_vlans(link)
+
+
+def _filters_vlans(link: Any) -> bool:
     info = link.get_attr("IFLA_LINKINFO")
     data = info.get_attr("IFLA_INFO_DATA") if info is not None else None
     return bool(data is not None and data.get_attr("IFLA_BR_VLAN_FILTERING"))

@@ -25,16 +25,18 @@ from hotvirt.preconditions.changes import (
 )
 from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding
+from hotvirt.preconditions.owner import owner
 
 Document = dict[str, Any]
 Fact = Callable[[Any, Document, Facts], Finding | None]
 """(change, running instance, facts) -> what was found; None when the change does not rest on it."""
 
+SIZE: tuple[Fact, ...] = (cluster.patch_vm, owner, cluster.rollout, cluster.gate, cluster.architecture)
 FACTS: dict[type, tuple[Fact, ...]] = {
-    MemoryChange: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *memory.FACTS),
-    CpuChange: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *cpu.FACTS),
-    MemoryLimit: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *limits.MEMORY),
-    CpuLimit: (cluster.patch_vm, cluster.rollout, cluster.gate, cluster.architecture, *limits.CPU),
+    MemoryChange: (*SIZE, *memory.FACTS),
+    CpuChange: (*SIZE, *cpu.FACTS),
+    MemoryLimit: (*SIZE, *limits.MEMORY),
+    CpuLimit: (*SIZE, *limits.CPU),
     # Volumes and cards come and go under any rollout strategy, as upstream.
     VolumeAdd: (cluster.patch_vm, cluster.gate, *disk.ADD),
     VolumeRemove: (cluster.patch_vm, cluster.gate, *disk.REMOVE),
@@ -43,10 +45,10 @@ FACTS: dict[type, tuple[Fact, ...]] = {
     NicLink: (cluster.patch_vm, cluster.gate, *nic.LINK),
 }
 AT_A_START: dict[type, tuple[Fact, ...]] = {
-    MemoryChange: (cluster.patch_vm, memory.alignment, memory.least),
-    CpuChange: (cluster.patch_vm,),
-    MemoryLimit: (cluster.patch_vm,),
-    CpuLimit: (cluster.patch_vm,),
+    MemoryChange: (cluster.patch_vm, owner, memory.alignment, memory.least),
+    CpuChange: (cluster.patch_vm, owner),
+    MemoryLimit: (cluster.patch_vm, owner),
+    CpuLimit: (cluster.patch_vm, owner),
     VolumeAdd: (
         cluster.patch_vm, disk.name_free, disk.claim_exists, disk.claim_bound, disk.access_mode, disk.claim_free,
         disk.read_claim, disk.make_claim,

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from hotvirt.api import configuration, gates
+from hotvirt.api.attachments import Bridge
 from hotvirt.preconditions.room import Demand
 
 Document = Mapping[str, Any]
@@ -35,10 +36,15 @@ class Quota(Struct, frozen=True, kw_only=True):
 
 
 class Places(Struct, frozen=True, kw_only=True):
-    """Where a device could go in the running machine: free PCIe ports, free targets of its SCSI controller."""
+    """Where a device could go in the running machine: free PCIe ports, free targets of its SCSI controller, and what
+    its node has of networks."""
 
     ports: int
     scsi: int
+    network: str = ""
+    """How its node connects guests: `bridge`, or `user`, which joins no other network. "" when that is not known."""
+    bridges: Mapping[str, bool] = {}
+    """The node's bridges -> whether they keep VLANs apart."""
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -60,6 +66,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     rollout_strategy: str = "LiveUpdate"
     disabled_gates: frozenset[str] = frozenset()
     """Feature gates that are switched off by name; the ones live changes need are on otherwise."""
+    listed_gates: frozenset[str] = frozenset()
+    """Those that are switched on by name."""
     cpu_ratio: int = 10
     """How many vCPUs share one CPU of a node."""
     memory_overcommit: int = 100
@@ -72,6 +80,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     """The NetworkAttachmentDefinitions, as the VM's namespace calls them: `lan`, and `other/lan` of another."""
     knows_elsewhere: bool = True
     """Whether those of other namespaces could be read."""
+    sized_by: Mapping[str, str] = {}
+    """Field of the VM that its instancetype sets -> the instancetype's name. Empty where nobody is asked to edit it."""
+    joins: Mapping[str, Bridge | str] = {}
+    """NAMESPACE/NAME of a NetworkAttachmentDefinition -> the bridge that it names, or what is wrong with it."""
     room: Demand | None = None
     """What the VM's node has left."""
     quotas: tuple[Quota, ...] | None = None
@@ -87,6 +99,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         return cls(
             rollout_strategy=str(configuration.of(kubevirt).get("vmRolloutStrategy") or "LiveUpdate"),
             disabled_gates=gates.disabled(kubevirt),
+            listed_gates=gates.listed(kubevirt),
             cpu_ratio=int(developer.get("cpuAllocationRatio") or 10),
             memory_overcommit=int(developer.get("memoryOvercommit") or 100),
         )

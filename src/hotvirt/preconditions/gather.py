@@ -6,7 +6,9 @@ from typing import Any
 from msgspec import Struct, structs
 
 from hotvirt.api import attachments, disks
+from hotvirt.api.instancetype_matchers import INSTANCETYPE, matcher
 from hotvirt.api.quantity import QuantityError, parse_bytes, parse_cpu
+from hotvirt.preconditions import findings, owner
 from hotvirt.preconditions.facts import MAKE_CLAIM, PATCH_VM, READ_CLAIM, Caller, Claim, Facts, Places, Quota
 from hotvirt.preconditions.room import FINAL, Demand, free, used
 
@@ -47,6 +49,7 @@ def facts(read: Read, name: str, namespace: str = "") -> Facts:
         Facts.of_cluster(read.kubevirt),
         claims=None if read.claims is None else {_name(each): claim(each, lazy) for each in read.claims},
         claim_users=None if read.vmis is None else users(read.vmis, beside=name),
+        joins={_full(each): joins(each, namespace) for each in read.attachments or ()},
         attachments=None if read.attachments is None else _called(read.attachments, namespace),
         knows_elsewhere=read.knows_elsewhere,
         room=None if read.pods is None or read.node is None else room(read.node, read.pods),
@@ -55,6 +58,35 @@ def facts(read: Read, name: str, namespace: str = "") -> Facts:
         places=read.places,
         caller=read.caller,
     )
+
+
+def sized_by(vm: Document, expanded: Document) -> dict[str, str]:
+    """Field -> the instancetype that sets it; `expanded` is the VM as one that says all this itself. Memory and CPUs
+    are an instancetype's always, their maxima where it names them."""
+    named = matcher(vm, INSTANCETYPE)
+    if named is None:
+        return {}
+    limits = [field for field in (owner.MOST_MEMORY, owner.MOST_SOCKETS) if _said(expanded, field) != _said(vm, field)]
+    return dict.fromkeys((owner.MEMORY, owner.SOCKETS, *limits), named.name)
+
+
+def _said(vm: Document, field: str) -> Any:
+    found: Any = vm["spec"]["template"].get("spec")
+    for step in field.split("."):
+        found = (found or {}).get(step)
+    return found
+
+
+def joins(definition: Document, namespace: str = "") -> attachments.Bridge | str:
+    """The bridge that a NetworkAttachmentDefinition names, or what is wrong with it, in words for that namespace."""
+    try:
+        return attachments.bridge(definition, called=attachments.from_within(_full(definition), namespace))
+    except attachments.AttachmentError as error:
+        return str(error)
+
+
+def _full(definition: Document) -> str:
+    return f"{findings.namespace(definition)}/{_name(definition)}"
 
 
 def lazy_classes(classes: Documents) -> frozenset[str]:

@@ -55,22 +55,35 @@ def most_memory(vmi: Document) -> tuple[int | None, bool]:
     return (quantity.parse_bytes(at_boot) if at_boot is not None else guest_memory(domain)), False
 
 
+def _limit(vmi: Document) -> int | None:
+    """What the machine's pod may have of memory, as far as it can be plugged: then its guest was started with no room
+    for more, or with room up to there."""
+    limit = (((vmi["spec"].get("domain") or {}).get("resources") or {}).get("limits") or {}).get("memory")
+    return None if limit is None else whole_blocks(quantity.parse_bytes(limit))
+
+
 def maximum(change: MemoryChange, vmi: Document, _: Facts) -> Finding:
     wanted = quantity.format_bytes(change.guest)
     size, declared = most_memory(vmi)
     most = "what it started with" if size is None else quantity.format_bytes(size)
     fits = size is None or whole_blocks(change.guest) <= whole_blocks(size)
+    limit = _limit(vmi)
     if declared:
         message = f"memory {wanted} is {'within' if fits else 'more than'} the guest's maximum, {most}"
         room = limits.memory_room(vmi) or 0
         live = room >= whole_blocks(change.guest)
-        mend = f"use at most {most}, or raise domain.memory.maxGuest " + (
+        field = "domain.resources.limits.memory" if limit == size else "domain.memory.maxGuest"
+        mend = f"use at most {most}, or raise {field} " + (
             f"to {wanted} or more: QEMU has room for up to {quantity.format_bytes(room)}, so no restart is needed"
             if live else "and restart"
         )  # fmt: skip
     else:
         message = f"the guest was started without a maximum, so memory can{'' if fits else 'not'} become {wanted}"
         mend = f"set domain.memory.maxGuest to {wanted} or more, and restart"
+        if limit is not None and size is not None and limit <= whole_blocks(size):
+            message = f"the guest was started with all that its limit allows, {most}, and without a maximum, so memory "
+            message += f"can{'' if fits else 'not'} become {wanted}"
+            mend += "; from then on raise domain.resources.limits.memory together with its size"
     return Finding(
         id="memory.max-guest",
         status=verdict(fits),

@@ -6,11 +6,11 @@ from hotvirt.api import attachments
 from hotvirt.preconditions import guest
 from hotvirt.preconditions.changes import NicAdd, NicLink, NicRemove
 from hotvirt.preconditions.facts import Facts
-from hotvirt.preconditions.findings import Finding, verdict
+from hotvirt.preconditions.findings import Finding, namespace, verdict
 
 Document = dict[str, Any]
-BINDINGS = ("bridge", "sriov")
-"""Those of a second network that may come to a running guest, as KubeVirt has it."""
+BINDINGS, UPSTREAM_BINDINGS = ("bridge",), ("bridge", "sriov")
+"""Those of a second network that may come to a running guest: here, and as KubeVirt has it."""
 
 
 def interfaces(vmi: Document) -> dict[str, Document]:
@@ -68,15 +68,72 @@ def network(change: NicAdd, vmi: Document, facts: Facts) -> Finding:
     )
 
 
+def definition(change: NicAdd, vmi: Document, facts: Facts) -> Finding | None:
+    """One that exists may ask for what is not offered: a card of it would wait for ever."""
+    if (joins := facts.joins.get(_full_name(change, vmi))) is None:
+        return None
+    said = _network_name(change)
+    return Finding(
+        id="nic.definition",
+        status=verdict(not isinstance(joins, str)),
+        message=joins if isinstance(joins, str) else f"NetworkAttachmentDefinition {said} names bridge {joins.name}",
+        actual="not offered" if isinstance(joins, str) else "type bridge",
+        required="type bridge, with a bridge's name",
+        mend=f"kubectl edit network-attachment-definition {said.rpartition('/')[2]}" if isinstance(joins, str) else "",
+        field=f"networks[{_name(change)}].multus.networkName",
+    )
+
+
+def bridge(change: NicAdd, vmi: Document, facts: Facts) -> Finding | None:
+    """What the guest's node must have for the card to join its network."""
+    joins = facts.joins.get(_full_name(change, vmi))
+    if facts.places is None or not facts.places.network or (isinstance(joins, str) or joins is None):
+        return None
+    actual, mend = joins.name, ""
+    if facts.places.network == "user":
+        actual, mend = "user-mode network", "run the home as root"
+        message = "the guest's home runs without root: its guests join no network beside the pod network"
+    elif joins.name not in facts.places.bridges:
+        there = ", ".join(sorted(facts.places.bridges)) or "none"
+        actual, message = f"missing; there are: {there}", f"the guest's node has no bridge {joins.name}"
+        mend = (
+            f"make it (ip link add {joins.name} type bridge && ip link set {joins.name} up), or name another in the "
+            f"NetworkAttachmentDefinition"
+        )
+    elif joins.vlan and not facts.places.bridges[joins.name]:
+        actual, message = "no VLAN filtering", f"bridge {joins.name} of the guest's node keeps no VLANs apart"
+        mend = f"ip link set {joins.name} type bridge vlan_filtering 1, or leave vlan out of the "
+        mend += "NetworkAttachmentDefinition"
+    else:
+        message = f"the guest's node has bridge {joins.name}"
+    return Finding(
+        id="nic.bridge",
+        status=verdict(not mend),
+        message=message,
+        actual=actual,
+        required=f"bridge {joins.name}" + (f" with VLAN {joins.vlan}" if joins.vlan else ""),
+        mend=mend,
+        field=f"networks[{_name(change)}].multus.networkName",
+    )
+
+
 def binding(change: NicAdd, _: Document, __: Facts) -> Finding:
-    found = next((kind for kind in (*BINDINGS, "masquerade") if kind in change.interface), "none")
-    fits = found in BINDINGS
+    return _binding(change, BINDINGS)
+
+
+def upstream_binding(change: NicAdd, _: Document, __: Facts) -> Finding:
+    return _binding(change, UPSTREAM_BINDINGS)
+
+
+def _binding(change: NicAdd, offered: tuple[str, ...]) -> Finding:
+    found = next((kind for kind in (*UPSTREAM_BINDINGS, "masquerade") if kind in change.interface), "none")
+    fits = found in offered
     return Finding(
         id="nic.binding",
         status=verdict(fits),
         message=f"card {_name(change)} has binding {found}, which may {'' if fits else 'not '}come to a running guest",
         actual=found,
-        required=" or ".join(BINDINGS),
+        required=" or ".join(offered),
         mend="" if fits else f"set bridge: {{}} on interface {_name(change)}",
         field=f"domain.devices.interfaces[{_name(change)}]",
     )
@@ -126,10 +183,20 @@ def removable(change: NicRemove, vmi: Document, _: Facts) -> Finding:
     )
 
 
-ADD = (name_free, network, binding, port, guest.standing)
+ADD = (name_free, network, definition, bridge, binding, port, guest.standing)
 REMOVE = (there, removable, guest.standing)
 LINK = (there,)
 
 
 def _name(change: NicAdd) -> str:
     return str(change.interface.get("name"))
+
+
+def _network_name(change: NicAdd) -> str:
+    return str((change.network.get("multus") or {}).get("networkName") or "")
+
+
+def _full_name(change: NicAdd, vmi: Document) -> str:
+    """NAMESPACE/NAME of the network's definition."""
+    said = _network_name(change)
+    return said if "/" in said else f"{namespace(vmi)}/{said}"

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hotvirt.preconditions import cluster, limits, upstream
+from hotvirt.api.attachments import Bridge
+from hotvirt.preconditions import cluster, gather, limits, owner, upstream
 from hotvirt.preconditions.changes import (
     Change,
     CpuChange,
@@ -96,18 +97,22 @@ _CHANGES: dict[str, tuple[tuple[Change, ...], str]] = {
     ),
     "A volume goes": ((VolumeRemove("root"),), "`volumes`, `domain.devices.disks`"),
     "A network card comes": (
-        (NicAdd({"name": "default", "masquerade": {}}, {"name": "default", "multus": {"networkName": "lan"}}),),
+        (NicAdd({"name": "default", "masquerade": {}}, {"name": "default", "multus": {"networkName": "lan"}}),
+         NicAdd({"name": "odd", "bridge": {}}, {"name": "odd", "multus": {"networkName": "odd"}})),
         "`networks`, `domain.devices.interfaces`",
     ),
     "A network card goes": ((NicRemove("lan"),), "`networks`, `domain.devices.interfaces`"),
     "A cable is plugged in or out": ((NicLink("lan", "down"),), "`domain.devices.interfaces[].state`"),
 }  # fmt: skip
+_ODD = {"metadata": {"name": "odd", "namespace": "shop"}, "spec": {"config": '{"type": "macvlan"}'}}
 _NOTHING = Facts(
     rollout_strategy="Stage", disabled_gates=frozenset(names[0] for names in cluster.GATES.values()),
     claims={"lost": Claim(phase="Lost", modes=("ReadOnlyMany",))}, claim_users={"store": "VM db", "lost": "VM db"},
-    attachments=frozenset(), room=Demand(), spare=0, places=Places(ports=0, scsi=0),
+    joins={"shop/lan": Bridge(name="br1"), "shop/odd": gather.joins(_ODD, "shop")},
+    attachments=frozenset(), room=Demand(), spare=0, places=Places(ports=0, scsi=0, network="bridge"),
     quotas=(Quota(name="small", resource="memory", hard=2 << 30, used=2 << 30),
             Quota(name="small", resource="cpu", hard=1000, used=1000)),
+    sized_by=dict.fromkeys((owner.MEMORY, owner.SOCKETS, owner.MOST_MEMORY, owner.MOST_SOCKETS), "small"),
     caller=Caller(name="ann", may={PATCH_VM: False, READ_CLAIM: False, MAKE_CLAIM: False}),
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from hotvirt.preconditions import cluster, disk, nic
 from hotvirt.preconditions.changes import Change, CpuChange, MemoryChange, NicAdd, VolumeAdd, VolumeRemove, label
 from hotvirt.preconditions.facts import Facts
 from hotvirt.preconditions.findings import Finding, condition, machine, verdict
+from hotvirt.preconditions.owner import owner
 
 Document = dict[str, Any]
 LEAST = 1 << 30
@@ -282,14 +283,14 @@ FACTS: Mapping[type, tuple[Fact, ...]] = {
     NicAdd: (nic_in_place, no_migration),
 }  # fmt: skip
 SHARED: Mapping[type, tuple[Callable[[Any, Document, Facts], Finding | None], ...]] = {
-    MemoryChange: (cluster.patch_vm, cluster.architecture, cluster.gate),
-    CpuChange: (cluster.patch_vm, cluster.architecture, cluster.gate),
+    MemoryChange: (cluster.patch_vm, owner, cluster.architecture, cluster.gate),
+    CpuChange: (cluster.patch_vm, owner, cluster.architecture, cluster.gate),
     VolumeAdd: (
         cluster.patch_vm, cluster.gate, disk.name_free, disk.source, disk.bus, disk.claim_exists, disk.claim_bound,
         disk.access_mode, disk.claim_free, disk.read_claim, disk.make_claim,
     ),
     VolumeRemove: (cluster.patch_vm, cluster.gate, disk.removable),
-    NicAdd: (cluster.patch_vm, cluster.gate, nic.name_free, nic.network, nic.binding),
+    NicAdd: (cluster.patch_vm, cluster.gate, nic.name_free, nic.network, nic.upstream_binding),
 }  # fmt: skip
 """Facts that are the same here and there."""
 

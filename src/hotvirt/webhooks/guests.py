@@ -24,8 +24,9 @@ class GuestAccess(Protocol):
         hostname, os{name, kernelRelease, ...}, timezone, userList, fsInfo{disks}, supportedCommands as known."""
         ...
 
-    async def places(self, namespace: str, name: str) -> dict[str, int]:
-        """Where a device could still be plugged in: `ports` (PCI Express) and `scsi` (targets of its controller)."""
+    async def places(self, namespace: str, name: str) -> dict[str, Any]:
+        """Where a device could still be plugged in: `ports` (PCI Express) and `scsi` (targets of its controller); and
+        what its node has of networks: `network` (bridge, or user), `bridges` {name: whether it keeps VLANs apart}."""
         ...
 
     async def users(self, namespace: str, name: str) -> list[dict[str, Any]]:

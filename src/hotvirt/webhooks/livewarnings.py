@@ -64,9 +64,11 @@ def _limits(vm: Document, vmi: Document) -> Iterator[tuple[str, Change]]:
     if not schemas.fits(vm.get("spec"), "VirtualMachineSpec"):
         return
     wanted, has = ((spec.get("domain") or {}) for spec in (template, vmi["spec"]))
-    most, had = ((domain.get("memory") or {}).get("maxGuest") for domain in (wanted, has))
-    if most is not None and quantity.parse_bytes(most) > (quantity.parse_bytes(had) if had is not None else 0):
-        yield "domain.memory.maxGuest", MemoryLimit(quantity.parse_bytes(most))
+    said, had = defaults.most_memory(wanted), (has.get("memory") or {}).get("maxGuest")
+    if said is not None and (had is not None or said[0] == "memory.maxGuest"):  # a limit is no maximum for who had none
+        size = defaults.whole_blocks(quantity.parse_bytes(said[1]))
+        if size > (quantity.parse_bytes(had) if had is not None else 0):
+            yield f"domain.{said[0]}", MemoryLimit(size)
     most, had = ((domain.get("cpu") or {}).get("maxSockets") for domain in (wanted, has))
     if most is not None and int(most) > int(had or 0):
         yield "domain.cpu.maxSockets", CpuLimit(int(most))

@@ -9,11 +9,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from msgspec import structs
+
 from hotvirt.kube.admission import User
 from hotvirt.kube.aggregated import RequestContext
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import ApiError, BadRequest, NotFound
-from hotvirt.kube.resources import ATTACHMENTS, CLAIMS, KUBEVIRTS, NODES, PODS, QUOTAS, STORAGE_CLASSES, VMIS, Resource
+from hotvirt.kube.resources import (
+    ATTACHMENTS,
+    CLAIMS,
+    KUBEVIRTS,
+    NODES,
+    PODS,
+    QUOTAS,
+    STORAGE_CLASSES,
+    VMIS,
+    VMS,
+    Resource,
+)
 from hotvirt.preconditions import gather
 from hotvirt.preconditions import report as reports
 from hotvirt.preconditions.facts import READ_CLAIM, Caller, Places
@@ -33,10 +46,12 @@ async def report(
     """NotFound without such a VM; BadRequest for what is no change."""
     if len(changes) > MOST_CHANGES:
         raise BadRequest(f"{len(changes)} changes are asked about; ask about {MOST_CHANGES} at most")
-    vm = await expand.stored(client, context)
+    written = await client.get(VMS, context.name, context.namespace)
+    vm = await expand.expanded(client, written)
     vmi = await states.instance(client, context)
     read = await _read(client, guests, context, vmi)
     facts = gather.facts(read, context.name, context.namespace)
+    facts = structs.replace(facts, sized_by=gather.sized_by(written, vm))
     try:
         found = reports.judge(changes, vm, vmi, facts, read.kubevirt)
     except ValueError as error:
@@ -86,7 +101,9 @@ async def _places(guests: Callable[[], GuestAccess], context: RequestContext) ->
         found = await guests().places(context.namespace, context.name)
     except ApiError:
         return None  # its node does not answer: not known
-    return Places(ports=found["ports"], scsi=found["scsi"])
+    return Places(
+        ports=found["ports"], scsi=found["scsi"], network=found.get("network", ""), bridges=found.get("bridges", {})
+    )  # fmt: skip
 
 
 async def _spare(guests: Callable[[], GuestAccess], context: RequestContext) -> int | None:

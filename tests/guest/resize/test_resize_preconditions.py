@@ -31,8 +31,11 @@ KERNEL = (
     "/sys/module/acpiphp"
 )
 SIZES = {512: "512Mi", 1000: "1000Mi"}
-ELSEWHERE = {("Memory", "memory.dimm-slots")}
-"""Of a guest that is given DIMMs: test_dimm_slots.py."""
+ELSEWHERE = {
+    ("Memory", "memory.dimm-slots"), ("Memory", "memory.owner"), ("The most that memory can become", "memory.owner"),
+    ("CPU sockets", "cpu.owner"), ("The most CPU sockets", "cpu.owner"),
+}  # fmt: skip
+"""Of a guest that is given DIMMs: test_dimm_slots.py; of one with an instancetype: test_home_pools.py."""
 
 
 def names_and_numbers(box):
@@ -85,7 +88,7 @@ def names_and_numbers(box):
          f"missing; there are: {'lan' if box.is_root else 'none'}", "there",
          "create NetworkAttachmentDefinition wan"),
         ("nic=wan,binding=masquerade", "nic.binding",
-         "card wan has binding masquerade, which may not come to a running guest", "masquerade", "bridge or sriov",
+         "card wan has binding masquerade, which may not come to a running guest", "masquerade", "bridge",
          "set bridge: {} on interface wan"),
         ("no-nic=nope", "nic.there", "the guest has no card nope", "missing", "there", f"there are: {cards}"),
         ("no-nic=nope", "nic.removable", "card nope is not a bridge to a second network",
@@ -111,6 +114,7 @@ def names_and_numbers(box):
             ("nic=lan", "nic.name", "the name lan is the name of a card the guest has already", "taken", "free",
                  "choose another name"),
         )  # fmt: skip
+        networks_that_cannot_be_joined(box)
     # Who edits all the same: the API refuses what no guest could be, and the rest is told and waits.
     for refused, words in (
         ({"memory": 16}, "16Mi is too little to boot anything: use at least 32Mi"),
@@ -136,6 +140,24 @@ def names_and_numbers(box):
     box.same(before)
     box.edit(plain=())
     box.calm()
+
+
+def networks_that_cannot_be_joined(box):
+    for name, config in (("far", {"type": "bridge", "bridge": "hvpnone"}), ("odd", {"type": "macvlan"})):
+        box.home.apply({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "metadata": {"name": name},
+            "spec": {"config": json.dumps({"cniVersion": "1.0.0", **config})},
+        })  # fmt: skip
+    report = json.loads(box.home.hotvirt("why", "vm/box", "nic=far", "nic=odd", "-o", "json", check=False).stdout)
+    for change, id_, words in (
+        ("nic=far", "nic.bridge", "the guest's node has no bridge hvpnone"),
+        ("nic=odd", "nic.definition", "NetworkAttachmentDefinition odd: spec.config is not of type bridge"),
+    ):
+        (judged,) = [each for each in report["changes"] if each["change"] == change]
+        (fails,) = [each for each in judged["findings"] if each["status"] == "fail"]
+        assert (fails["id"], fails["message"].startswith(words)) == (id_, True)
+        box.see(change, id_)
+        box.home.kubectl("delete", "net-attach-def", change.removeprefix("nic="))
 
 
 def everything(box):
