@@ -100,6 +100,21 @@ def test_completion_knows_the_names_of_machines(api):
     assert complete(api, "console pod/") == []
 
 
+def test_completion_knows_the_names_of_sizes(api):
+    group = "/apis/instancetype.kubevirt.io/v1beta1"
+    for path, names in (
+        ("virtualmachineclusterinstancetypes", ("u1.small", "u1.nano", "m1.large")),
+        ("virtualmachineclusterpreferences", ("fedora", "windows.11")),
+        ("namespaces/default/virtualmachineinstancetypes", ("own",)),
+    ):
+        api.answers["GET", f"{group}/{path}"] = {"items": [{"metadata": {"name": name}} for name in names]}
+    assert complete(api, "create vm --instancetype u") == ["u1.nano", "u1.small"]
+    assert complete(api, "create vm --preference ") == ["fedora", "windows.11"]
+    own = "virtualmachineinstancetype/"
+    assert complete(api, f"create vm --instancetype {own}") == [f"{own}own"]
+    assert complete(api, "create vm --instancetype pod/") == []
+
+
 def test_kubectl_asks_for_completions_of_its_plugin(monkeypatch, capsys):
     from hotvirt.cli.completion import complete_for_kubectl
 

@@ -6,6 +6,7 @@ import pytest
 
 from hotvirt.controllers import instancetypes
 from hotvirt.controllers.virtualmachine import VirtualMachineController
+from hotvirt.home import commonsizes
 from hotvirt.kube import conditions
 from hotvirt.kube.errors import Forbidden
 from hotvirt.kube.resources import (
@@ -17,6 +18,7 @@ from hotvirt.kube.resources import (
     VMIS,
     VMS,
 )
+from hotvirt.preconditions import limits
 
 pytestmark = pytest.mark.looptime
 
@@ -97,6 +99,32 @@ async def test_a_running_guest_is_resized_by_another_name(api, make, home):
     assert len(kept(api)) == 2
     await rename(api, "small")
     assert shape(api) == (1, 1, "1Gi")
+
+
+async def test_those_that_a_home_has_can_grow_four_times_and_further_where_the_machine_says_so(api, make, home):
+    for resource, obj in commonsizes.objects():
+        if obj["metadata"]["name"].startswith("u1.") or obj["metadata"]["name"] == "linux":
+            await api.create(resource, obj)
+    vm = make.vm(domain={"devices": {}}, instancetype={"name": "u1.small"}, preference={"name": "linux"})
+    await api.create(VMS, vm)
+    await settled()
+    first = api.find(VMIS, "web")["metadata"]["uid"]
+    room = {limits.MEMORY_ROOM: "32Gi", limits.SOCKETS_ROOM: "8"}
+    await api.patch(VMIS, "web", {"metadata": {"annotations": room}})
+    for name, wanted in (("large", (2, 1, "8Gi")), ("nano", (1, 1, "512Mi")), ("medium", (1, 1, "4Gi"))):
+        await rename(api, f"u1.{name}")
+        assert shape(api) == wanted
+        assert conditions.of(api.find(VMS, "web"), "RestartRequired") is None
+    await rename(api, "u1.xlarge")
+    assert shape(api) == (4, 1, "4Gi"), "16Gi are more than four times the first size"
+    message = conditions.of(api.find(VMS, "web"), "RestartRequired")["message"]
+    assert message.startswith("spec.template.spec.domain.memory.guest: 4Gi -> 16Gi")
+    further = {"template": {"spec": {"domain": {"memory": {"maxGuest": "16Gi"}}}}}
+    await api.patch(VMS, "web", {"spec": further})
+    await settled()
+    assert shape(api) == (4, 1, "16Gi")
+    assert conditions.of(api.find(VMS, "web"), "RestartRequired") is None
+    assert api.find(VMIS, "web")["metadata"]["uid"] == first
 
 
 async def test_what_is_not_live_waits_for_a_restart_and_says_so(api, make, home):

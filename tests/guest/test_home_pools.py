@@ -90,27 +90,28 @@ def test_a_pool_is_scaled_updated_and_healed(home):
 def test_a_replica_set_and_a_machine_of_an_instancetype(home):
     spec = {"replicas": 1, "selector": {"matchLabels": LABELS}, "template": template()}
     apply(home, "VirtualMachineInstanceReplicaSet", "set", spec)
-    for name, vcpus, memory in (("small", 1, "256Mi"), ("large", 2, "512Mi")):
-        sizes = {"cpu": {"guest": vcpus, "maxSockets": 2}, "memory": {"guest": memory, "maxGuest": "1Gi"}}
-        apply(home, "VirtualMachineClusterInstancetype", name, sizes, version="instancetype.kubevirt.io/v1beta1")
-    machine = {"runStrategy": "Always", "instancetype": {"name": "small"}, "template": template({})}
-    apply(home, "VirtualMachine", "sized", machine)
+    sizes = {"cpu": {"guest": 2}, "memory": {"guest": "768Mi"}}
+    apply(home, "VirtualMachineClusterInstancetype", "large", sizes, version="instancetype.kubevirt.io/v1beta1")
+    # What every home has.
+    machine = {"instancetype": {"name": "u1.nano"}, "preference": {"name": "linux"}, "template": template({})}
+    apply(home, "VirtualMachine", "sized", {"runStrategy": "Always", **machine})
 
     home.wait_agent("sized")
     before = home.facts("sized")
     assert before["onlineCPUs"] == 1
+    assert 400 << 20 < before["memTotalBytes"] < 512 << 20
     patch = {"spec": {"instancetype": {"name": "large"}}}
     home.kubectl("patch", "vm", "sized", "--type=merge", "-p", json.dumps(patch))
     home.wait(
-        "vmi/sized", "jsonpath={.status.memory.guestCurrent}=512Mi", "jsonpath={.status.currentCPUTopology.sockets}=2"
+        "vmi/sized", "jsonpath={.status.memory.guestCurrent}=768Mi", "jsonpath={.status.currentCPUTopology.sockets}=2"
     )
     after = home.facts("sized")
     assert (after["bootID"], after["onlineCPUs"]) == (before["bootID"], 2)
     assert after["memTotalBytes"] - before["memTotalBytes"] > 200 << 20
     assert "RestartRequired" not in home.conditions("vm/sized")
-    home.kubectl("patch", "vm", "sized", "--type=merge", "-p", '{"spec":{"instancetype":{"name":"small"}}}')
+    home.kubectl("patch", "vm", "sized", "--type=merge", "-p", '{"spec":{"instancetype":{"name":"u1.nano"}}}')
     home.wait(
-        "vmi/sized", "jsonpath={.status.memory.guestCurrent}=256Mi", "jsonpath={.status.currentCPUTopology.sockets}=1"
+        "vmi/sized", "jsonpath={.status.memory.guestCurrent}=512Mi", "jsonpath={.status.currentCPUTopology.sockets}=1"
     )
     back = home.facts("sized")
     assert [back[fact] for fact in ("bootID", "onlineCPUs", "memTotalBytes")] == [

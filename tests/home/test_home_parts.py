@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from hotvirt.home import bootstrap, roles, supervise
-from hotvirt.kube.errors import AlreadyExists
+from hotvirt.kube.errors import AlreadyExists, NotFound
+from hotvirt.kube.resources import CONFIG_MAPS
 
 
 class Store:
@@ -22,11 +23,13 @@ class Store:
         self.objects[key] = {**obj, "metadata": {**obj["metadata"], "generation": 1}}
 
     async def get(self, resource, name, namespace=None):
+        if (resource.plural, name) not in self.objects:
+            raise NotFound(name)
         return self.objects[resource.plural, name]
 
     async def patch(self, resource, name, patch, namespace=None, *, subresource=""):
         self.patched.append((resource.plural, name, subresource))
-        if subresource:
+        if subresource or resource is CONFIG_MAPS:
             self.objects[resource.plural, name].update(patch)
 
 
@@ -44,6 +47,28 @@ async def test_first_start_makes_everything_and_the_second_leaves_a_persons_chan
     store.patched.clear()
     await bootstrap.ensure(store, version="v1", speaks="v1.9.0")
     assert {plural for plural, _, _ in store.patched} == {"clusterroles", "clusterrolebindings"}
+
+
+async def test_an_instancetype_that_a_person_changed_or_deleted_stays_so_and_what_is_new_is_given():
+    store = Store()
+    await bootstrap.ensure(store, version="v1")
+    small = ("virtualmachineclusterinstancetypes", "u1.small")
+    fedora, mine = ("virtualmachineclusterpreferences", "fedora"), {"metadata": {"name": "fedora"}, "spec": {}}
+    del store.objects[small]
+    store.objects[fedora] = mine
+    note = store.objects["configmaps", bootstrap.GIVEN]
+    await bootstrap.ensure(store, version="v1")
+    assert small not in store.objects
+    assert store.objects[fedora] is mine
+    # The version that this home was made by did not know these.
+    for kind, name in (small, fedora):
+        note["data"][kind] = note["data"][kind].replace(name, "").replace("  ", " ")
+    await bootstrap.ensure(store, version="v2")
+    assert store.objects[small]["spec"] == {"cpu": {"guest": 1}, "memory": {"guest": "2Gi"}}
+    assert store.objects[fedora] is mine, "a person's own of that name"
+    store.patched.clear()
+    await bootstrap.ensure(store, version="v2")
+    assert not [each for each in store.patched if each[0] == "configmaps"]
 
 
 DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}

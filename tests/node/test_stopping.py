@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from quiet_guest import QuietMonitor
+from quiet_guest import PlainAgent, QuietMonitor
 
 from hotvirt.node import stopping
 from hotvirt.node.guest import Guest
@@ -38,8 +38,11 @@ class Qemu(QuietMonitor):
         if command == "quit":
             self.closed.set_result(None)
         if command == "system_powerdown" and self.buttons == self.listens:
-            self._down.set()
+            self.goes_down()
         return {"status": self.status}
+
+    def goes_down(self):
+        self._down.set()
 
     async def get_within(self, seconds):
         try:
@@ -71,10 +74,10 @@ async def stop(tmp_path, monkeypatch):
 
     monkeypatch.setattr(stopping, "kill", kill)
 
-    async def run(qemu, *asked, else_="Succeeded"):
+    async def run(qemu, *asked, else_="Succeeded", agent=None):
         guest = Guest(PodPlace(tmp_path), qemu, uid="u", accelerator="tcg", poke=lambda: None)
         made.append(guest)
-        guest.agent = Agent()
+        guest.agent = agent or Agent()
         began = asyncio.get_running_loop().time()
         for at, seconds in asked:
             await asyncio.sleep(began + at - asyncio.get_running_loop().time())
@@ -125,6 +128,48 @@ async def test_a_qemu_that_hangs_is_killed(stop):
     assert took <= 20 + stopping.KILL_AFTER
     assert (noted, killed) == ("Failed", ["Failed"])
     assert cut_off
+
+
+class Listening(PlainAgent):
+    """Answers from the `late`-th second on, goes down when it is told to unless it is frozen, and then no longer
+    answers."""
+
+    def __init__(self, qemu, *, late=0, frozen=False):
+        self.qemu, self.late, self.frozen, self.asked = qemu, late, frozen, []
+
+    async def wait_ready(self, *, timeout):
+        await asyncio.sleep(self.late)
+
+    async def get_vcpus(self):
+        return []
+
+    async def fsfreeze_status(self):
+        return "frozen" if self.frozen else "thawed"
+
+    async def fsfreeze_thaw(self):
+        self.asked.append("thaw")
+        self.frozen = False
+
+    async def shutdown(self, *, mode="powerdown"):
+        self.asked.append(mode)
+        if not self.frozen:
+            self.qemu.goes_down()
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("late", "took"), [(0, 0), (4, 6)])
+async def test_an_agent_that_is_found_while_the_guest_is_asked_is_asked_as_well(stop, late, took):
+    qemu = Qemu()
+    agent = Listening(qemu, late=late)
+    assert await stop(qemu, (0, 60), agent=agent) == (took, "", False, [])
+    assert agent.asked == ["powerdown"]
+
+
+async def test_filesystems_that_are_frozen_are_thawed_whenever_that_turns_out(stop):
+    qemu = Qemu()
+    agent = Listening(qemu, late=1, frozen=True)
+    assert await stop(qemu, (0, 60), agent=agent) == (3, "", False, [])
+    assert agent.asked == ["thaw", "powerdown"]
 
 
 # How long it has

@@ -2,11 +2,15 @@
 
 import sys
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
 from hotvirt.cli.verbs import verb
+
+if TYPE_CHECKING:
+    from hotvirt.kube.resources import Resource
 
 PATIENCE = 2.0
 """Seconds: a Tab that takes longer than this is worse than one without names."""
@@ -43,25 +47,48 @@ def complete_for_kubectl() -> None:
 def machine_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """VMs and instances that what is typed may become. Nothing when the API can't be asked: a Tab is no place for an
     error."""
-    from hotvirt.cli.errors import explain
-    from hotvirt.cli.targets import CONNECTION, KINDS, open_api
+    from hotvirt.cli.targets import KINDS
     from hotvirt.kube.resources import VMS
 
     user, at, rest = incomplete.rpartition("@")
     kind = rest.partition("/")[0] if "/" in rest else ""
     if kind and kind.lower() not in KINDS:
         return []
+    prefix = f"{user}{at}{kind}{'/' if kind else ''}"
+    return _items(prefix, _names(ctx, KINDS[kind.lower()] if kind else VMS), incomplete)
+
+
+def size_names(ctx: click.Context, what: str, incomplete: str) -> list[CompletionItem]:
+    """Instancetypes or preferences (`what`): of the cluster by their names alone, as `create vm` takes them, and of a
+    namespace behind their kind."""
+    from hotvirt.kube import resources
+
+    kinds = {
+        "instancetype": (resources.CLUSTER_INSTANCETYPES, resources.INSTANCETYPES),
+        "preference": (resources.CLUSTER_PREFERENCES, resources.PREFERENCES),
+    }
+    cluster, namespaced = kinds[what]
+    kind, slash, _ = incomplete.rpartition("/")
+    wanted = {"": cluster, cluster.kind.lower(): cluster, namespaced.kind.lower(): namespaced}.get(kind.lower())
+    return _items(kind + slash, _names(ctx, wanted) if wanted else [], incomplete)
+
+
+def _items(prefix: str, names: list[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in sorted(prefix + name for name in names) if word.startswith(incomplete)]
+
+
+def _names(ctx: click.Context, resource: "Resource") -> list[str]:
+    from hotvirt.cli.errors import explain
+    from hotvirt.cli.targets import CONNECTION, open_api
+
     params = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in CONNECTION}
     try:
         with ctx.scope(cleanup=False):
             api = open_api(params)
         api.patience = PATIENCE
         with closing(api):
-            found = api.list(KINDS[kind.lower()] if kind else VMS, api.namespace)
+            return [obj["metadata"]["name"] for obj in api.list(resource, api.namespace)]
     except Exception as error:
         if explain(error) is None:
             raise
         return []
-    prefix = f"{user}{at}{kind}{'/' if kind else ''}"
-    words = sorted(prefix + obj["metadata"]["name"] for obj in found)
-    return [CompletionItem(word) for word in words if word.startswith(incomplete)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,11 +20,21 @@ from hotvirt.cli.params import (
 from hotvirt.cli.targets import connection_options, from_root
 from hotvirt.cli.verbs import Verb
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 STRATEGIES = ("Always", "Manual", "Halted", "Once", "RerunOnFailure")
 CLOUD_INIT = {"nocloud": "cloudInitNoCloud", "configdrive": "cloudInitConfigDrive"}
 SEED = "cloudinitdisk"
 HEADER = "#cloud-config"
 DEFAULT_MEMORY = "512Mi"
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    from hotvirt.cli.completion import size_names
+
+    return size_names(ctx, str(param.name), incomplete)
+
 
 _OPTIONS: Sequence[Callable[..., Any]] = (
     click.option("--name", metavar="NAME", help="Default: a generated one."),
@@ -33,11 +43,12 @@ _OPTIONS: Sequence[Callable[..., Any]] = (
     click.option("--termination-grace-period", type=click.IntRange(min=0), default=180, show_default=True,
                  metavar="SECONDS", help="How long its guest may take to shut down."),
     click.option("--memory", default=DEFAULT_MEMORY, show_default=True, metavar="SIZE", help="Memory of the guest."),
-    click.option("--instancetype", metavar="[KIND/]NAME", help="Its instance type, instead of --memory."),
+    click.option("--instancetype", metavar="[KIND/]NAME", shell_complete=_sizes,
+                 help="Its instance type, instead of --memory."),
     click.option("--infer-instancetype/--no-infer-instancetype", default=True, help="Take the instance type that the "
                  "first boot disk's claim names (default: where it names one)."),
     click.option("--infer-instancetype-from", metavar="VOLUME", help="... that this volume's claim names."),
-    click.option("--preference", metavar="[KIND/]NAME", help="Its preference."),
+    click.option("--preference", metavar="[KIND/]NAME", shell_complete=_sizes, help="Its preference."),
     click.option("--infer-preference/--no-infer-preference", default=True, help="Take the preference that the first "
                  "boot disk's claim names (default: where it names one)."),
     click.option("--infer-preference-from", metavar="VOLUME", help="... that this volume's claim names."),

@@ -22,9 +22,14 @@ class Line:
         sys.stderr.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
         sys.stderr.flush()
 
+    def clear(self) -> None:
+        """Room for a line that stays."""
+        if self._terminal and self._last:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._terminal and self._last:
-            sys.stderr.write("\r\x1b[K")
+        self.clear()

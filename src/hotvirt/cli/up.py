@@ -1,6 +1,7 @@
 """up and down: the home's life. Thin; `hotvirt.home` does the work."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -60,24 +61,41 @@ def up(
     "--keep-guests", is_flag=True, help="Stop only the home; guests run on, and the next 'up' takes them over."
 )
 @click.option(
-    "--grace", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
-    help="How long guests may take to shut down before they are powered off.",
+    "--grace", type=click.FloatRange(min=0), metavar="SECONDS",
+    help="How long each guest may take to shut down before it is powered off; 0: at once. (default: 60, or what its "
+    "VM's terminationGracePeriodSeconds gives it if that is more).",
 )  # fmt: skip
 @home_option
-def down(*, keep_guests: bool, grace: float, home: str | None) -> None:
-    """Stop the home, then shut its guests down. Their VMs stay defined, and start again with the next 'up' as their
-    run strategies say. Also cleans up after a home that died.
+def down(*, keep_guests: bool, grace: float | None, home: str | None) -> None:
+    """Stop the home, then shut its guests down, by power button and guest agent. Their VMs stay defined, and start
+    again with the next 'up' as their run strategies say. Also cleans up after a home that died.
 
     \b
     Examples:
       hotvirt down
+      hotvirt down --grace=0          guests are switched off
       hotvirt down --keep-guests      for an upgrade
     """
+    from hotvirt.cli.progress import Line
     from hotvirt.home import down as stopping
 
     place = paths.here(home)
     began = time.monotonic()
-    if not stopping.down(place, keep_guests=keep_guests, grace=grace, say=lambda step: _step(began, step)):
+    with Line() as line:
+
+        def say(step: str) -> None:
+            line.clear()
+            _step(began, step)
+
+        def waits(until: Mapping[str, float]) -> None:
+            line.say(waiting({name: deadline - began for name, deadline in until.items()}))
+
+        try:
+            is_down = stopping.down(place, keep_guests=keep_guests, grace=grace, say=say, waits=waits)
+        except KeyboardInterrupt:
+            say(INTERRUPTED)
+            raise click.Abort from None
+    if not is_down:
         raise CliError("something is still running, see above; run it again, or look with: ps -ef | grep qemu")
     if keep_guests:
         return  # for a moment
@@ -85,6 +103,20 @@ def down(*, keep_guests: bool, grace: float, home: str | None) -> None:
 
     if said := contexts.leave_context(place):
         _step(began, said)
+
+
+INTERRUPTED = (
+    "no longer waiting; guests that were asked go on shutting down. "
+    "To wait for them again: hotvirt down; to switch them off now: hotvirt down --grace=0"
+)
+NAMED = 4
+
+
+def waiting(until: Mapping[str, float]) -> str:
+    """Who is waited for, and until when, on the clock that starts each line. The same words while nothing changes."""
+    names = sorted(until)
+    named = names if len(names) <= NAMED + 1 else [*names[:NAMED], f"{len(names) - NAMED} others"]
+    return f"waiting for {', '.join(named)}, until {max(until.values()):.0f} s at most (Ctrl+C stops waiting)"
 
 
 def _step(began: float, text: str) -> None:

@@ -1,19 +1,22 @@
 """The objects that a home has from its first start. `objects` is pure; `ensure` writes what differs.
 
 A person may change some of them for good (the KubeVirt object's spec, StorageClasses): those are made once and then
-left alone. Roles and the KubeVirt object's status are ours, and follow this version.
+left alone. Instancetypes and preferences may even be deleted for good: which of them a home was given is noted in a
+config map. Roles and the KubeVirt object's status are ours, and follow this version.
 """
 
+import asyncio
 from typing import Any
 
-from hotvirt.home import roles
+from hotvirt.home import commonsizes, roles
 from hotvirt.kube.client import Client, Document
-from hotvirt.kube.errors import AlreadyExists
+from hotvirt.kube.errors import AlreadyExists, NotFound
 from hotvirt.kube.resources import (
     CDI_CONFIGS,
     CDIS,
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
+    CONFIG_MAPS,
     KUBEVIRTS,
     NAMESPACES,
     STORAGE_CLASSES,
@@ -24,6 +27,8 @@ from hotvirt.kube.resources import (
 NAMESPACE = "kubevirt"
 STORAGE_CLASS, WAITING_CLASS = "hotvirt-directory", "hotvirt-directory-wait"
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
+GIVEN = "hotvirt-given"
+"""The config map. Who deletes it has what is missing made anew at the next start."""
 
 
 def made_once() -> list[tuple[Resource, str | None, Document]]:
@@ -74,11 +79,43 @@ async def ensure(client: Client, *, version: str, speaks: str = "") -> None:
             await client.create(resource, obj)
         except AlreadyExists:
             await client.patch(resource, obj["metadata"]["name"], obj)
+    await _give_common_sizes(client)
     await _cdi_status(client, version)
     current = await client.get(KUBEVIRTS, "kubevirt", NAMESPACE)
     status = kubevirt_status(current["metadata"].get("generation", 1), version, speaks or version)
     if current.get("status") != status:
         await client.patch(KUBEVIRTS, "kubevirt", {"status": status}, NAMESPACE, subresource="status")
+
+
+async def _give_common_sizes(client: Client) -> None:
+    """Those that this home was not given yet: all of them at its first start, later what a new version brings."""
+    try:
+        noted = (await client.get(CONFIG_MAPS, GIVEN, NAMESPACE)).get("data") or {}
+    except NotFound:
+        noted = None
+    given = {(kind, name) for kind, names in (noted or {}).items() for name in names.split()}
+    wanted = commonsizes.objects()
+    new = [each for each in wanted if (each[0].plural, each[1]["metadata"]["name"]) not in given]
+    if not new:
+        return
+    async with asyncio.TaskGroup() as group:  # one commit, not one for each
+        for resource, obj in new:
+            group.create_task(_create(client, resource, obj))
+    names: dict[str, set[str]] = {}
+    for kind, name in (*given, *((resource.plural, obj["metadata"]["name"]) for resource, obj in new)):
+        names.setdefault(kind, set()).add(name)
+    data = {kind: " ".join(sorted(each)) for kind, each in names.items()}
+    if noted is None:
+        await client.create(CONFIG_MAPS, _object(CONFIG_MAPS, GIVEN, data=data), NAMESPACE)
+    else:
+        await client.patch(CONFIG_MAPS, GIVEN, {"data": data}, NAMESPACE)
+
+
+async def _create(client: Client, resource: Resource, obj: Document) -> None:
+    try:
+        await client.create(resource, obj)
+    except AlreadyExists:
+        pass  # a person's own, or of a start that did not come to its end
 
 
 def _storage_class(name: str, binding: str) -> Document:

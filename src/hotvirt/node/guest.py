@@ -110,7 +110,7 @@ class Guest:
         """Interface -> whether its cable is in, of those that this home has plugged in or out."""
         self.is_freezing = False
         """Whether it is being asked to freeze its filesystems."""
-        self.stopping: asyncio.Task[None] | None = None
+        self.stopping: asyncio.Task[bool] | None = None
         """Sees to its end, once that was asked for (`hotvirt.node.stopping`)."""
         self.poke = poke
         self.stops_by = 0.0

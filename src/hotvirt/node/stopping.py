@@ -8,9 +8,11 @@ import asyncio
 import logging
 import signal
 from datetime import datetime
+from typing import NoReturn
 
 from hotvirt.kube.client import Document
 from hotvirt.kube.times import parse
+from hotvirt.node import freezing
 from hotvirt.node.guest import Guest
 from hotvirt.node.places import PodPlace
 from hotvirt.node.podprocess import read_identity
@@ -33,16 +35,21 @@ KILL_AFTER = 10.0
 """Seconds beyond the guest's own for QEMU to end."""
 
 
+def grace(spec: Document) -> float:
+    """Seconds that an instance gives its guest. Pure."""
+    given = spec.get("terminationGracePeriodSeconds")
+    return float(USUAL_GRACE if given is None else int(given))
+
+
 def seconds_left(vmi: Document, pod: Document | None, note: Note | None, *, now: datetime) -> float | None:
     """Seconds the guest still has, when it is to stop; None when it is not. Pure. `note`: its probe's, if it failed."""
-    given = vmi["spec"].get("terminationGracePeriodSeconds")
-    grace = float(USUAL_GRACE if given is None else int(given))
+    whole = grace(vmi["spec"])
     if (asked := parse(vmi["metadata"].get("deletionTimestamp"))) is not None:
-        return max(0.0, min(grace - (now - asked).total_seconds(), grace))
+        return max(0.0, min(whole - (now - asked).total_seconds(), whole))
     if pod is not None and (end := parse(pod["metadata"].get("deletionTimestamp"))) is not None:
         return max(0.0, (end - now).total_seconds() - POD_MARGIN)
     if note is not None:
-        return min(grace, max(0.0, grace - (now - note.since).total_seconds()))
+        return min(whole, max(0.0, whole - (now - note.since).total_seconds()))
     return None
 
 
@@ -55,7 +62,7 @@ def shut_down(guest: Guest, *, seconds: float, else_: str = "Succeeded") -> None
             return
         guest.stopping.cancel()
     guest.stops_by = deadline
-    guest.stopping = asyncio.create_task(_shut_down(guest, seconds, else_), name=f"guest-stop {guest.uid}")
+    guest.stopping = asyncio.create_task(bring_down(guest, seconds, else_), name=f"guest-stop {guest.uid}")
 
 
 async def dismiss(guest: Guest, outcome: str) -> None:
@@ -78,20 +85,23 @@ def kill(place: PodPlace, outcome: str = "Succeeded") -> None:
             process.send(signal.SIGKILL)
 
 
-async def _shut_down(guest: Guest, seconds: float, else_: str) -> None:
+async def bring_down(guest: Guest, seconds: float, else_: str = "Succeeded") -> bool:
+    """As `shut_down`, until it is over. Whether the guest went by itself."""
     try:
         async with asyncio.timeout(seconds + KILL_AFTER):
-            if not await _powers_off(guest, seconds):
-                guest.place.cut_off.touch()
-                await dismiss(guest, else_)
-                await asyncio.wait([guest.monitor.closed])
+            if await _powers_off(guest, seconds):
+                return True
+            guest.place.cut_off.touch()
+            await dismiss(guest, else_)
+            await asyncio.wait([guest.monitor.closed])
     except TimeoutError:
         log.warning("QEMU of %s does not answer and has to go: killing it", guest.monitor.name)
         kill(guest.place, else_)
     except (QemuError, FileNotFoundError):
-        pass  # it is gone, or even its pod's directory: that is what was wanted
+        return True  # it is gone, or even its pod's directory: that is what was wanted
     finally:
         guest.poke()
+    return False
 
 
 async def _powers_off(guest: Guest, seconds: float) -> bool:
@@ -107,25 +117,42 @@ async def _powers_off(guest: Guest, seconds: float) -> bool:
 
 
 async def _goes_down(guest: Guest, events: Subscription, seconds: float) -> bool:
-    """Whether the guest powered off in time. Asked again and again: a guest that still boots hears nothing yet."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    if seconds and guest.view is not None and guest.view.frozen:
-        await _thaw(guest.agent)  # or it cannot write what it has to
-    while (left := deadline - loop.time()) > 0:
+    """Whether the guest powered off in time. Whoever asks it does so beside: an agent that is on its way out with its
+    guest leaves its caller waiting, and the guest is down before that."""
+    if not seconds:
+        return False
+    waiting = asyncio.ensure_future(events.get_within(seconds))
+    asking = asyncio.ensure_future(_keep_asking(guest))
+    try:
+        await asyncio.wait([waiting, asking], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            asking.result()  # which failed
+        return waiting.result() is not None
+    finally:
+        for each in (waiting, asking):
+            each.cancel()
+        await asyncio.gather(waiting, asking, return_exceptions=True)
+
+
+async def _keep_asking(guest: Guest) -> NoReturn:
+    """Again and again: a guest that still boots hears nothing yet, and an agent that was found just now may answer only
+    by the next time, and only then tell that its filesystems are frozen."""
+    while True:
+        if guest.view is not None and guest.view.frozen:
+            await _thaw(guest)  # or it cannot write what it has to
         await guest.monitor.execute("system_powerdown")
         if (agent := guest.answering) is not None:
             await _ask_agent(agent)
-        if await events.get_within(min(left, PRESS_AGAIN)) is not None:
-            return True
-    return False
+        await asyncio.sleep(PRESS_AGAIN)
 
 
-async def _thaw(agent: GuestAgent) -> None:
+async def _thaw(guest: Guest) -> None:
     try:
-        await agent.fsfreeze_thaw()
+        await guest.agent.fsfreeze_thaw()
     except AgentError as error:
         log.debug("guest-fsfreeze-thaw: %s", error)
+    else:
+        freezing.thawed(guest)
 
 
 async def _ask_agent(agent: GuestAgent) -> None:
