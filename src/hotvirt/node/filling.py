@@ -29,6 +29,11 @@ RECEIVED = f"received-{download.boot()[:8]}"
 """An upload that has arrived. After a crash of the machine nobody knows whether all of it did: it has another name."""
 
 
+def most(size: int) -> int:
+    """Bytes that an image may have as it arrives, for a claim of this size: formats have tables, snapshots and more."""
+    return 2 * size + (1 << 30)
+
+
 class Given(Exception):
     """Trying again is useless; the text says what to do."""
 
@@ -87,8 +92,9 @@ class Filling:
         source = await importsources.http(self._client, job.claim["metadata"]["namespace"], job.request)
         file = job.work / "download"
         await download.fetch(
-            source, file, stall=self._stall, tell=lambda has, total: tell(0.9 * has / total if total else 0.0)
-        )
+            source, file, most=most(job.size), stall=self._stall,
+            tell=lambda has, total: tell(0.9 * has / total if total else 0.0),
+        )  # fmt: skip
         try:
             await self._take(job, file, lambda f: tell(0.9 + f / 10))
         except CorruptImage:
