@@ -138,7 +138,7 @@ async def _fetch(
     name = shown(source.url)
     try:
         # Reading the machine's authorities takes some 0.03 s, which others of this loop would stand still for.
-        connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(_trust, source.authorities))
+        connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(trust, source.authorities))
         async with (
             # As it was sent: what was asked for in its own form, and of the size that the server says.
             aiohttp.ClientSession(
@@ -253,7 +253,8 @@ def _cause(error: Exception) -> str:
     return f"the server cannot be reached: {getattr(inner, 'strerror', None) or error}"
 
 
-def _trust(authorities: str) -> "ssl.SSLContext":
+def trust(authorities: str) -> "ssl.SSLContext":
+    """The machine's authorities, and these. ImageError when they are none."""
     import ssl
 
     context = ssl.create_default_context()
