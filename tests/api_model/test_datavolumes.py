@@ -29,6 +29,11 @@ def test_good(spec):
     assert datavolumes.faults(spec) == []
 
 
+def test_a_private_registry_has_an_authority_and_a_secret():
+    registry = {"url": "docker://r.example/x:1", "secretRef": "login", "certConfigMap": "authority"}
+    assert datavolumes.faults({"source": {"registry": registry}, "storage": STORAGE}) == []
+
+
 FAULTS = {
     "neither claim": ({"source": BLANK}, ["spec"]),
     "both claims": ({"source": BLANK, "pvc": PVC, "storage": STORAGE}, ["spec"]),

@@ -251,3 +251,54 @@ def test_paths_of_exports():
         (base, None),
     ):
         assert exports.parse(path) == wanted
+
+
+def running(**conditions):
+    return {"status": {"phase": "Running", "conditions": [{"type": name, "status": "True"} for name in conditions]}}
+
+
+def noted(words):
+    notes = {} if words is None else {snapshots.INDICATIONS: words}
+    return {"metadata": {"annotations": notes}}
+
+
+def test_while_a_snapshot_is_taken_nothing_is_said_of_the_filesystems_yet():
+    agent = running(AgentConnected=1)
+    assert snapshot_objects.indications(agent) == ["Online"]
+    assert snapshot_objects.wants_freeze(agent)
+    assert not snapshot_objects.wants_freeze(agent, memory=True)
+    assert not snapshot_objects.wants_freeze(running())
+    assert not snapshot_objects.wants_freeze(None)
+    paused = running(AgentConnected=1, Paused=1)
+    assert snapshot_objects.indications(paused) == ["Online", "Paused"]
+    assert not snapshot_objects.wants_freeze(paused)
+
+
+@pytest.mark.parametrize(
+    ("before", "notes", "words"),
+    [
+        (["Online"], ["GuestAgent,Online"] * 2, ["GuestAgent", "Online"]),
+        (["Online"], ["NoGuestAgent,Online"] * 2, ["NoGuestAgent", "Online"]),
+        (["Online"], ["Online,QuiesceTimeout"] * 2, ["Online", "QuiesceTimeout"]),
+        (["Online"], ["", ""], []),  # it had stopped by then
+        ([], ["GuestAgent,Online"] * 2, ["GuestAgent", "Online"]),
+        (["Online"], [None, None], ["NoGuestAgent", "Online"]),
+        (["Online"], ["GuestAgent,Online", None], ["NoGuestAgent", "Online"]),
+        (["Online", "Paused"], [None, None], ["Online", "Paused"]),
+        ([], [None, None], []),
+    ],
+)
+def test_a_snapshot_says_how_it_was_taken_by_the_word_of_who_did_it(before, notes, words):
+    assert snapshot_objects.taken(before, CONTENT, [noted(each) for each in notes]) == words
+    assert all(word in snapshot_objects.MEANINGS for word in words)
+
+
+def test_a_claim_that_is_not_in_a_snapshot_is_told_of():
+    part = {**CONTENT, "spec": {**CONTENT["spec"], "volumeBackups": BACKUPS[:1]}}
+    assert snapshot_objects.left_out(part) == ["data"]
+    assert snapshot_objects.taken(["Online"], part, [noted("GuestAgent,Online")]) == [
+        "GuestAgent", "Online", "PartialSnapshot",
+    ]  # fmt: skip
+    assert snapshot_objects.left_out(CONTENT) == []
+    none = {**CONTENT, "spec": {**CONTENT["spec"], "volumeBackups": []}}
+    assert snapshot_objects.taken(["Online"], none, []) == ["Online", "PartialSnapshot"]

@@ -7,7 +7,7 @@ import image_server
 import pytest
 
 from hotvirt.images import copying, download
-from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound
+from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound, NoRoom, TooLarge
 
 KIB, MIB = 1 << 10, 1 << 20
 DATA = random.Random(5).randbytes(600 * KIB) + bytes(2 * MIB) + b"end"
@@ -96,6 +96,84 @@ async def test_what_is_wrong_is_said(images, tmp_path):
     await fetch(images, tmp_path / "c", user="u", password="p")
     with pytest.raises(ImageError, match=r"http://127.0.0.1:1/x: the server cannot be reached"):
         await download.fetch(download.Source(url="http://u:secret@127.0.0.1:1/x?token=secret"), tmp_path / "d")
+
+
+class Disk:
+    """Of a host, with so many bytes free, less what is in the file."""
+
+    def __init__(self, file, size):
+        self.file, self.size, self.most = file, size, 0
+
+    def free(self, directory):
+        assert directory == self.file.parent
+        taken = self.file.stat().st_blocks * 512 if self.file.exists() else 0
+        self.most = max(self.most, taken)
+        return download.MARGIN + self.size - taken
+
+
+FULL = random.Random(6).randbytes(20 * MIB)
+
+
+@pytest.mark.parametrize("digest", ["", f"sha256:{hashlib.sha256(FULL).hexdigest()}"])
+async def test_a_server_that_says_no_size_leaves_a_margin_and_no_file(images, tmp_path, digest):
+    images.put("disk", FULL)
+    images.silent.add("disk")
+    file = tmp_path / "file"
+    disk = Disk(file, 13 * MIB)
+    source = download.Source(url=f"{images.url}/disk", checksum=digest)
+    for _ in range(2):
+        with pytest.raises(NoRoom, match=r"no room is left in .* after \d+ MiB, and the server does not say how many"):
+            await download.fetch(source, file, free=disk.free)
+        assert list(tmp_path.iterdir()) == [], "it would fill the disk again"
+    assert 8 * MIB <= disk.most <= 13 * MIB
+    disk.size = 64 * MIB
+    await download.fetch(source, file, free=disk.free)
+    assert file.read_bytes() == FULL
+
+
+async def test_what_will_have_room_one_day_stays(images, tmp_path):
+    images.put("disk", FULL)
+    file, calls = tmp_path / "file", []
+
+    def filled_by_others(directory):
+        calls.append(directory)
+        return download.MARGIN + (64 * MIB if len(calls) < 3 else 0)
+
+    source = download.Source(url=f"{images.url}/disk")
+    with pytest.raises(NoRoom, match=r"no room is left in .* after \d+ MiB of 20; 256 MiB stay free"):
+        await download.fetch(source, file, free=filled_by_others)
+    had = file.stat().st_size
+    assert had > 0
+    with pytest.raises(NoRoom, match=r"MiB more, and 0 MiB are free for it"):
+        await download.fetch(source, file, free=filled_by_others)
+    await download.fetch(source, file)
+    assert (file.read_bytes(), images.asked[-1]) == (FULL, ("disk", f"bytes={had}-"))
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_far_more_than_a_claim_holds_is_not_taken(images, tmp_path, is_silent):
+    images.put("disk", FULL)
+    if is_silent:
+        images.silent.add("disk")
+    file = tmp_path / "file"
+    disk = Disk(file, 64 * MIB)
+    with pytest.raises(TooLarge, match="is far larger than its claim: more than 10 MiB"):
+        await download.fetch(download.Source(url=f"{images.url}/disk"), file, most=10 * MIB, free=disk.free)
+    assert list(tmp_path.iterdir()) == []
+    assert disk.most <= (10 * MIB if is_silent else 0)
+
+
+async def test_more_than_the_server_said_is_not_taken(images, tmp_path):
+    images.put("disk", FULL)
+    images.cut["disk"] = 6 * MIB
+    file = tmp_path / "file"
+    with pytest.raises(ImageError, match="ended too early"):
+        await fetch(images, file)
+    images.silent.add("disk")
+    images.says["disk"] = 12 * MIB
+    with pytest.raises(TooLarge, match="the server sends more than the 12582912 bytes that it said"):
+        await fetch(images, file)
+    assert not file.exists()
 
 
 async def test_copies_leave_holes_out_and_appear_when_they_are_whole(tmp_path):

@@ -141,6 +141,60 @@ def test_two_formats_in_one_are_refused(tmp_path: Path) -> None:
         look(path)
 
 
+def entry(kind: int, *, start: bytes = b"\0\2\0", boot: int = 0, first: int = 1, count: int = 100) -> bytes:
+    """Of a partition table in the first sector."""
+    return struct.pack("<B3sB3sII", boot, start, kind, b"\xff\xff\xff", first, count)
+
+
+TABLES = {
+    "a GPT of an old tool": entry(0xEE, start=b"\0\1\0"),
+    "a GPT that begins elsewhere": entry(0xEE, first=0),
+    "a GPT and an MBR": entry(0xEE) + entry(0x83, first=2048) + entry(0xEF, first=4096),
+    "a GPT that is not the first": entry(0x83, first=2048) + entry(0xEE),
+    "a signature alone": b"",
+    "entries of no kind": entry(0) + entry(0, first=7),
+    "a boot loader without a table": bytes(range(64)),
+    "a GPT": entry(0xEE),
+    "an MBR": entry(0x83, boot=0x80, first=2048),
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_a_raw_disk_may_have_any_partition_table(tmp_path: Path, table: bytes) -> None:
+    path = tmp_path / "disk.raw"
+    path.touch()
+    os.truncate(path, 8 << 20)
+    patched(patched(path, 446, table), 510, b"\x55\xaa")
+    assert look(path) == inspect.DiskInfo(format="raw", virtual_size=8 << 20)
+
+
+@pytest.mark.parametrize("table", [TABLES["a GPT"], TABLES["a GPT and an MBR"], b""], ids=["GPT", "both", "none"])
+@pytest.mark.parametrize("kind", ["qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed"])
+def test_a_partition_table_makes_no_other_format_raw(tmp_path: Path, kind: str, table: bytes) -> None:
+    path = tmp_path / f"both.{kind}"
+    qemu_img("create", "-q", "-f", kind, path, "8M")
+    with pytest.raises(UnsafeImage):
+        look(patched(patched(path, 446, table), 510, b"\x55\xaa"))
+
+
+@pytest.mark.parametrize("size", [512, 600, 4096])
+def test_a_partition_table_hides_no_header_that_is_cut_short(tmp_path: Path, size: int) -> None:
+    for kind in ("qcow2", "vmdk", "vhdx", "qed"):
+        path = tmp_path / f"short.{kind}"
+        qemu_img("create", "-q", "-f", kind, path, "8M")
+        os.truncate(patched(patched(path, 446, TABLES["a GPT"]), 510, b"\x55\xaa"), size)
+        with pytest.raises(ImageError):
+            look(path)
+
+
+def test_a_partition_table_hides_no_backing_file(tmp_path: Path) -> None:
+    path = tmp_path / "backed.qcow2"
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", SECRET, path, "1M")
+    patched(patched(path, 446, TABLES["a GPT"]), 510, b"\x55\xaa")
+    with pytest.raises(UnsafeImage, match=r"backing file|can be read as"):
+        look(path)
+
+
 def test_raw_has_the_size_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
     path.touch()

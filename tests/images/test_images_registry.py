@@ -1,6 +1,7 @@
 """Images of registries: names, manifests, layers of any malice, what is kept; and pulls from a real registry."""
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import io
@@ -11,12 +12,18 @@ import socket
 import struct
 import subprocess
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
+from hotvirt.api.datavolumes import Request
 from hotvirt.images import pulled, reference, registry, unpack
 from hotvirt.images.errors import CorruptImage, ImageError, UnsafeImage
+from hotvirt.kube.errors import NotFound
+from hotvirt.node import importsources
 
 MIB = 1 << 20
 DIRTYPE, SYMTYPE, LNKTYPE, BLKTYPE, FIFOTYPE = (
@@ -285,18 +292,20 @@ def test_what_is_in_use_stays(tmp_path, monkeypatch):
 # A real registry
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Debian's registry on a port of this machine."""
+@contextlib.contextmanager
+def serving(folder, **tls):
+    """Debian's registry on a port of this machine. `tls`: certificate and key."""
     missing = [tool for tool in ("docker-registry", "skopeo", "qemu-img") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: scripts/setup --dev")
-    folder = tmp_path_factory.mktemp("registry")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{free.getsockname()[1]}"
     settings = {"version": 0.1, "log": {"level": "error", "accesslog": {"disabled": True}}}
-    settings |= {"storage": {"filesystem": {"rootdirectory": str(folder / "store")}}, "http": {"addr": host}}
+    settings |= {
+        "storage": {"filesystem": {"rootdirectory": str(folder / "store")}},
+        "http": {"addr": host, "tls": tls},
+    }
     (folder / "config.yml").write_text(json.dumps(settings))
     process = subprocess.Popen(
         ["docker-registry", "serve", str(folder / "config.yml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -315,6 +324,87 @@ def server(tmp_path_factory):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture
+def private(tmp_path):
+    """One whose certificate no authority of this machine has signed, and its authority's."""
+    key, certificate = tmp_path / "key", tmp_path / "crt"
+    subject = ["-subj", "/CN=images", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(
+        [*command, "-days", "2", *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
+    (tmp_path / "served").mkdir()
+    with serving(tmp_path / "served", certificate=str(certificate), key=str(key)) as found:
+        yield found, certificate.read_text()
+
+
+class Registry(BaseHTTPRequestHandler):
+    """A registry whose one image has an honest layer, and one that says to be of a few bytes: `size` of it are sent,
+    and then nothing until it has `ended`."""
+
+    honest: bytes
+    size: int
+    ended: threading.Event
+    sent = 0
+
+    def do_GET(self):
+        kind = self.path.split("/")[-2] if self.path.count("/") > 2 else ""
+        content = self.manifest() if kind == "manifests" else b"{}"
+        if self.path.endswith(hashlib.sha256(self.honest).hexdigest()):
+            content = self.honest
+        if self.path.endswith("0" * 64):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(self.size // MIB):
+                    self.wfile.write(os.urandom(MIB))
+                    type(self).sent += MIB
+                self.ended.wait(60)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def manifest(self):
+        each = "application/vnd.oci.image.layer.v1.tar+gzip"
+        config = {"mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+                  "digest": f"sha256:{hashlib.sha256(b'{}').hexdigest()}"}  # fmt: skip
+        layers = [{"mediaType": each, "size": len(self.honest),
+                   "digest": f"sha256:{hashlib.sha256(self.honest).hexdigest()}"},
+                  {"mediaType": each, "size": 10, "digest": f"sha256:{'0' * 64}"}]  # fmt: skip
+        return json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                           "config": config, "layers": layers}).encode()  # fmt: skip
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(params=[(10, 100 * MIB), (10 * MIB, 20 * MIB)], ids=["a layer", "all of it"])
+def lying(request):
+    """A layer that is larger than any of the image's, or that makes the image larger than it is."""
+
+    class Handler(Registry):
+        honest, size = os.urandom(request.param[0]), request.param[1]
+        ended = threading.Event()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}", Handler
+    Handler.ended.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def push(server, name, *layers):
@@ -383,6 +473,50 @@ async def test_pulls_from_a_registry(server, tmp_path):
     kernel = await registry.pull(name, (pulled.KERNEL, "/boot/vmlinuz"), tmp_path)
     assert (kernel.disk, kernel.files["/boot/vmlinuz"].read_bytes()) == (None, b"kernel")
     assert sorted(each.name for each in (tmp_path / "registry").iterdir() if each.name.startswith(".build")) == []
+
+
+@pytest.mark.server
+async def test_a_registry_with_an_authority_of_its_own(private, tmp_path):
+    (host, folder), authority = private
+    push((host, folder), "good:1", layer(("disk/a", b"d" * 4096)))
+    for unknown in (" ", authority.replace("A", "B", 1)):
+        with pytest.raises(ImageError, match="name it in certConfigMap of the DataVolume"):
+            await registry.pull(f"{host}/good:1", (), tmp_path / "cache", authorities=unknown)
+    found = await registry.pull(f"{host}/good:1", (), tmp_path / "cache", authorities=authority)
+    assert found.disk.read_bytes() == b"d" * 4096
+
+
+@pytest.mark.server
+async def test_a_data_volume_names_the_authority_in_a_configmap(private, tmp_path):
+    (host, folder), authority = private
+    push((host, folder), "good:1", layer(("disk/a", b"d" * 4096)))
+    maps = {"mine": {"ca.pem": authority}, "none": {"ca.pem": "hello"}}
+
+    async def get(resource, name, namespace):
+        if name not in maps:
+            raise NotFound(name)
+        return {"data": maps[name]}
+
+    async def imported(config_map):
+        request = Request("registry", {"url": f"docker://{host}/good:1", "certConfigMap": config_map})
+        client = SimpleNamespace(get=get)
+        return await importsources.registry(client, "shop", request, cache=tmp_path / "cache", tell=lambda *_: None)
+
+    assert (await imported("mine")).read_bytes() == b"d" * 4096
+    with pytest.raises(ImageError, match="certConfigMap holds no certificates in PEM form"):
+        await imported("none")
+    with pytest.raises(ImageError, match="certConfigMap is 'lost', but there is no such ConfigMap: create it"):
+        await imported("lost")
+
+
+@pytest.mark.server
+async def test_a_registry_that_sends_more_than_its_manifest_says(lying, tmp_path):
+    host, handler = lying
+    (tmp_path / "registry").mkdir()
+    with pytest.raises(CorruptImage, match="sends more than the image's manifest says"):
+        await registry.pull(f"{host}/x:1", (), tmp_path)
+    assert handler.sent < 64 * MIB
+    assert [each.name for each in (tmp_path / "registry").iterdir() if each.name.startswith(".build")] == []
 
 
 @pytest.mark.server

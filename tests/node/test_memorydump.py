@@ -90,14 +90,14 @@ class Cache:
 
 
 class World:
-    def __init__(self, directory, request, monitor, *, phase="Running", claim=True):
+    def __init__(self, directory, request, monitor, *, phase="Running", claim=True, kind="local"):
         self.volume, self.store = directory / "pv", Store(request)
         self.volume.mkdir(exist_ok=True)
         self.monitor, self.events = monitor, []
         place = PodPlace(directory)
         guest = SimpleNamespace(monitor=monitor, place=place, is_gone=False)
         vmi = {"status": {"phase": phase, "nodeName": "here"}} if phase else None
-        pv = {"spec": {"local": {"path": str(self.volume)}}}
+        pv = {"spec": {kind: {"path": str(self.volume)}}}
         caches = {
             "virtualmachines": lambda name, namespace: self.store.vm,
             "virtualmachineinstances": lambda name, namespace: vmi,
@@ -132,6 +132,12 @@ async def test_from_the_request_to_the_file(tmp_path):
     assert world.events == [("Normal", "MemoryDumpInProgress"), ("Normal", "MemoryDumpCompleted")]
     await world.run()
     assert len(world.store.phases) == 3
+
+
+async def test_into_a_directory_that_is_named_as_hostpath(tmp_path):
+    world = World(tmp_path, {"claimName": "core", "phase": "Associating"}, Monitor(), kind="hostPath")
+    await world.run()
+    assert (world.request["phase"], (world.volume / NAME).exists()) == ("Completed", True)
 
 
 async def test_a_write_that_lost_a_race_does_not_dump_again(tmp_path):

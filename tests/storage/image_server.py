@@ -14,7 +14,8 @@ from pathlib import Path
 
 class Images:
     """`files` by name. Of a name, `pace` is bytes a second, `cut` where an answer ends too early (once), `stall` where
-    it stops for good, `changes` that each answer is of another version. `asked`: (name, Range) of each question."""
+    it stops for good, `changes` that each answer is of another version, `silent` that none has a size, `says` the
+    whole size where a part is asked for. `asked`: (name, Range) of each question."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -22,6 +23,8 @@ class Images:
         self.cut: dict[str, int] = {}
         self.stall: dict[str, int] = {}
         self.changes: set[str] = set()
+        self.silent: set[str] = set()
+        self.says: dict[str, int] = {}
         self.password = ""
         self.asked: list[tuple[str, str]] = []
         self.versions = 0
@@ -84,11 +87,15 @@ def answer(request: BaseHTTPRequestHandler, images: Images) -> None:
     if found and request.headers.get("If-Range") in (None, etag):
         begin = int(found[1])
         request.send_response(206)
-        request.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        whole = images.says.get(name, "*" if name in images.silent else len(content))
+        request.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{whole}")
     else:
         request.send_response(200)
     request.send_header("ETag", etag)
-    request.send_header("Content-Length", str(len(content) - begin))
+    if name in images.silent:
+        request.send_header("Connection", "close")
+    else:
+        request.send_header("Content-Length", str(len(content) - begin))
     request.end_headers()
     with contextlib.suppress(OSError):
         _send(request, images, name, content, begin)

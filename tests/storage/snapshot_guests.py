@@ -5,6 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from hotvirt.api.snapshots import INDICATIONS
+
 DISKS = ("one", "two", "three")
 WRITER = """
 i=0
@@ -71,6 +73,17 @@ def content_of(home, claim):
         # -U: a guest may have it open.
         subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", str(disk), raw.name], check=True)
         return Path(raw.name).read_bytes()
+
+
+def indications(home, taken):
+    """How a snapshot says that it was taken: the same as whoever copied its disks."""
+    uid = home.kubectl_json("get", "vmsnapshot", taken)["metadata"]["uid"]
+    volumes = home.kubectl_json("get", "volumesnapshots")["items"]
+    notes = {v["metadata"]["annotations"][INDICATIONS] for v in volumes if uid in v["metadata"]["name"]}
+    home.wait(f"vmsnapshot/{taken}", "jsonpath={.status.phase}=Succeeded")
+    said = home.kubectl_json("get", "vmsnapshot", taken)["status"].get("indications") or []
+    assert notes == {",".join(said)}
+    return said
 
 
 def counters(home, claims):

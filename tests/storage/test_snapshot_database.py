@@ -6,6 +6,8 @@ import subprocess
 import pytest
 from snapshot_guests import DISKS, claims_of, consistent, content_of, restore, snapshot
 
+from hotvirt.api.snapshots import INDICATIONS
+
 pytestmark = [pytest.mark.guest, pytest.mark.long, pytest.mark.timeout(420)]
 
 USER_DATA = """#cloud-config
@@ -79,8 +81,8 @@ def test_databases_on_three_disks(home, tmp_path):
     home.apply(snapshot("taken", "deb"))
     home.wait("vmsnapshot/taken", "jsonpath={.status.readyToUse}=true")
     assert home.kubectl_json("get", "vmsnapshot", "taken")["status"]["indications"] == ["GuestAgent", "Online"]
-    frozen = [s["metadata"]["annotations"] for s in home.kubectl_json("get", "volumesnapshots")["items"]]
-    assert [notes["snapshot.hotvirt.io/frozen"] for notes in frozen] == ["true"] * 3
+    taken = [s["metadata"]["annotations"] for s in home.kubectl_json("get", "volumesnapshots")["items"]]
+    assert [notes[INDICATIONS] for notes in taken] == ["GuestAgent,Online"] * 3
     home.apply(restore("out", "copy", "taken", volumeRestorePolicy="PrefixTargetName"))
     home.wait("vmrestore/out", "jsonpath={.status.complete}=true")
     rows = []

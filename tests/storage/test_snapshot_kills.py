@@ -18,6 +18,7 @@ from snapshot_guests import (
     content_of,
     counters,
     extra,
+    indications,
     restore,
     snapshot,
     type_script,
@@ -104,6 +105,9 @@ def test_kills(home):
         elif victim == "guest":
             kill_guest(home)
         home.wait(f"vmsnapshot/{taken}", "jsonpath={.status.readyToUse}=true")
+        said = indications(home, taken)
+        if victim != "guest":
+            assert said == sorted(["Memory" if number % 3 == 0 else "GuestAgent", "Online"]), f"{victim} killed"
         home.apply(restore(f"r{number}", twin, taken, volumeRestorePolicy="PrefixTargetName"))
         if victim == "restore":
             time.sleep(chance.uniform(0, 0.7))

@@ -14,6 +14,7 @@ from snapshot_guests import (
     counters,
     disk_of,
     extra,
+    indications,
     restore,
     snapshot,
     type_script,
@@ -34,7 +35,7 @@ def test_three_disks_of_a_running_guest_are_of_one_instant(home):
     found = home.kubectl_json("get", "vmsnapshot", "first")
     status = found["status"]
     assert status["readyToUse"]
-    assert status["indications"] == ["GuestAgent", "Online"]
+    assert status["indications"] == indications(home, "first") == ["GuestAgent", "Online"]
     assert status["snapshotVolumes"]["includedVolumes"] == list(DISKS)
     vm = home.kubectl_json("get", "vm", "db")
     assert status["sourceUID"] == vm["metadata"]["uid"]
@@ -43,6 +44,14 @@ def test_three_disks_of_a_running_guest_are_of_one_instant(home):
     taken = home.kubectl_json("get", "volumesnapshots")["items"]
     assert [each["status"]["readyToUse"] for each in taken] == [True] * 3
     assert len({each["status"]["creationTime"] for each in taken}) == 1
+
+    # The next home finds the guest again, and hears its agent a moment later.
+    home.kill()
+    home.up()
+    home.apply(snapshot("soon", "db"))
+    home.wait("vmsnapshot/soon", "jsonpath={.status.readyToUse}=true")
+    assert indications(home, "soon") == ["GuestAgent", "Online"]
+    home.kubectl("delete", "vmsnapshot", "soon")
 
     home.apply(restore("aside", "twin", "first", volumeRestorePolicy="PrefixTargetName"))
     home.wait("vmrestore/aside", "jsonpath={.status.complete}=true")

@@ -161,9 +161,6 @@ def _source(source: Document, path: str) -> list[Fault]:
             found.append(not_supported(f"{here}.imageStream", "image streams are OpenShift's: name the image in url"))
         elif not str(said.get("url") or "").startswith("docker://"):
             found.append(invalid(f"{here}.url", "must be docker:// and an image's name with its host"))
-        if said.get("certConfigMap"):
-            message = "not offered: add the authority to this machine's, in /etc/containers/certs.d"
-            found.append(not_supported(f"{here}.certConfigMap", message))
     if kind in ("pvc", "snapshot"):
         found += [required(f"{here}.{f}", "say it") for f in ("name", "namespace") if not said.get(f)]
     return found

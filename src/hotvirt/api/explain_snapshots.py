@@ -10,7 +10,7 @@ WORDS = {
     "VirtualMachineSnapshotStatus.phase": "InProgress, Succeeded, Failed or Deleting.",
     "VirtualMachineSnapshotStatus.readyToUse": "Whether it is whole and can be restored.",
     "VirtualMachineSnapshotStatus.creationTime": "The moment whose state it holds.",
-    "VirtualMachineSnapshotStatus.indications": "How it was taken: Online, GuestAgent (the guest's filesystems stood still), NoGuestAgent, Paused, QuiesceTimeout, PartialSnapshot.",
+    "VirtualMachineSnapshotStatus.indications": "How it was taken, told once it is whole: Online, GuestAgent (the guest's filesystems stood still), NoGuestAgent, QuiesceTimeout (they should have, and did not), Paused, Memory, PartialSnapshot (a claim is not in it).",
     "VirtualMachineSnapshotStatus.sourceIndications": "The same, with what each means.",
     "VirtualMachineSnapshotStatus.sourceUID": "The machine's uid: a machine made later under the same name is another one.",
     "VirtualMachineSnapshotStatus.snapshotVolumes": "Which of the machine's volumes it holds, and which not.",

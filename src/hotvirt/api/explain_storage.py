@@ -41,6 +41,7 @@ WORDS = {
     "ImportSourceHTTP.checksum": "What the file must hash to, as sha256:HEX (also sha512, sha384, sha1, md5).",
     "cdi.DataVolumeSourceRegistry.url": "docker:// and the image's name.",
     "cdi.DataVolumeSourceRegistry.secretRef": "Secret (kubernetes.io/dockerconfigjson, or accessKeyId and secretKey) for the registry.",
+    "cdi.DataVolumeSourceRegistry.certConfigMap": "ConfigMap with certificates (PEM) of authorities that the registry's certificate may come from.",
     "cdi.DataVolumeSourcePVC.name": "Name of the claim.",
     "cdi.DataVolumeSourcePVC.namespace": "Its namespace.",
     "cdi.DataVolumeSourceSnapshot.name": "Name of the VolumeSnapshot.",

@@ -115,6 +115,8 @@ class SnapshotController:
         if not status.get("creationTime"):
             words = "In error state" if status["error"] else "Source locked and operation in progress"
             return await self._tell(snapshot, status, progressing=(not status["error"], words))
+        before = (snapshot.get("status") or {}).get("indications") or []
+        status |= objects.indicated(objects.taken(before, content, self._found(content)))
         status |= {"phase": "Succeeded", "snapshotVolumes": objects.snapshot_volumes(vm, content)}
         await self._tell(snapshot, status, progressing=(False, "Operation complete"))
         await self._unlock(vm, snapshot)
@@ -148,12 +150,10 @@ class SnapshotController:
 
     async def _copies(self, snapshot: Document, content: Document, vmi: Document | None, now: datetime) -> Document:
         """Sees to the VolumeSnapshots; gives the content with its status."""
-        namespace = content["metadata"]["namespace"]
-        names = [backup["volumeSnapshotName"] for backup in content["spec"].get("volumeBackups") or ()]
-        found = [self._volumes.get(name, namespace) for name in names]
+        namespace, found = content["metadata"]["namespace"], self._found(content)
         if any(each is None for each in found) and not (content.get("status") or {}).get("creationTime"):
             end = objects.ends_at(snapshot)
-            is_frozen = "GuestAgent" in objects.indications(vmi, memory=snapshots.wants_memory(content))
+            is_frozen = objects.wants_freeze(vmi, memory=snapshots.wants_memory(content))
             left = (end - now).total_seconds() if end else snapshots.DEADLINE
             freeze = max(1.0, left) if is_frozen else None
             wanted = objects.volume_snapshots(content, classes=self._snapshot_classes(), freeze=freeze)
@@ -161,7 +161,7 @@ class SnapshotController:
                 if there is None:
                     with suppress(AlreadyExists):
                         self._volumes.observe(await self._client.create(VOLUME_SNAPSHOTS, made, namespace))
-            found = [self._volumes.get(name, namespace) for name in names]
+            found = self._found(content)
         return await self._content_status(content, objects.content_status(content, found, now=now))
 
     async def _look_after(
@@ -175,9 +175,8 @@ class SnapshotController:
         if content is None:
             status: Document = {"readyToUse": False, "error": {"message": "its content was deleted"}}
         else:
-            names = [backup["volumeSnapshotName"] for backup in content["spec"].get("volumeBackups") or ()]
-            found = [self._volumes.get(name, content["metadata"]["namespace"]) for name in names]
-            content = await self._content_status(content, objects.content_status(content, found, now=now))
+            status_now = objects.content_status(content, self._found(content), now=now)
+            content = await self._content_status(content, status_now)
             status = _of_content_status(content)
         await self._tell(snapshot, status, progressing=(False, "Operation complete"))
         return DONE
@@ -253,6 +252,11 @@ class SnapshotController:
         return {
             c["metadata"]["name"]: snapshots.class_of(str(c.get("provisioner")), known) for c in self._storage.list()
         }
+
+    def _found(self, content: Document) -> list[Document | None]:
+        """Its VolumeSnapshots, in the order of its backups."""
+        names = [backup["volumeSnapshotName"] for backup in content["spec"].get("volumeBackups") or ()]
+        return [self._volumes.get(name, content["metadata"]["namespace"]) for name in names]
 
     def _of_volume(self, volume: Document) -> list[Key]:
         owner = owners.controller_of(volume)

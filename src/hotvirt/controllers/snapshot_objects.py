@@ -15,9 +15,9 @@ FINAL = ("Succeeded", "Failed")
 MEANINGS = {
     "Online": "The guest ran while it was taken.",
     "Paused": "The guest stood still, as it was paused: what it had in memory and not yet on its disks is not in it.",
-    "GuestAgent": "The guest's agent was asked to bring what it had in memory to the disks, and to hold them still.",
+    "GuestAgent": "The guest's agent brought what was in memory to the disks, and held the filesystems still.",
     "NoGuestAgent": "No agent answered in the guest: the disks are as after a power cut, all at the same instant.",
-    "QuiesceTimeout": "The guest's filesystems went on before the instant: the disks are as after a power cut.",
+    "QuiesceTimeout": "The guest's filesystems did not stand still at the instant: the disks are as after a power cut.",
     "Memory": "The guest's memory is of the same instant as the disks: a restore into its machine goes on from there.",
     "PartialSnapshot": "Some disks that could have been in it are not: see status.snapshotVolumes.",
 }
@@ -136,18 +136,41 @@ def _backups(content: Document) -> list[Document]:
 
 
 def indications(vmi: Document | None, *, memory: bool = False) -> list[str]:
-    """How a snapshot of this instance is taken."""
+    """What is known of a snapshot of this instance while it is taken: nothing of its filesystems yet."""
     if ((vmi or {}).get("status") or {}).get("phase") != "Running":
         return []
     if memory:
         return ["Memory", "Online"]
-    if (conditions.of(vmi, "Paused") or {}).get("status") == "True":
-        return ["Online", "Paused"]
-    return ["GuestAgent" if is_answering(vmi) else "NoGuestAgent", "Online"]
+    return ["Online", "Paused"] if _is(vmi, "Paused") else ["Online"]
 
 
-def is_answering(vmi: Document | None) -> bool:
-    return (conditions.of(vmi, "AgentConnected") or {}).get("status") == "True"
+def wants_freeze(vmi: Document | None, *, memory: bool = False) -> bool:
+    """Whether the filesystems are to be held still for it."""
+    return indications(vmi, memory=memory) == ["Online"] and _is(vmi, "AgentConnected")
+
+
+def taken(before: list[str], content: Document, found: list[Document | None]) -> list[str]:
+    """How it was taken, as those say who did it. `before`: what was known then; `found`: the VolumeSnapshots. Of one
+    that was copied by a driver that says nothing (any but ours), no filesystem stood still."""
+    notes = [((each or {}).get("metadata", {}).get("annotations") or {}).get(snapshots.INDICATIONS) for each in found]
+    words = {word for note in notes if note for word in note.split(",")}
+    if None in notes or not notes:
+        words |= {word for word in before if word in ("Online", "Paused", "Memory")}
+        if notes and words == {"Online"} | (words & {"GuestAgent"}):
+            words = {"Online", "NoGuestAgent"}
+    if left_out(content):
+        words.add("PartialSnapshot")
+    return sorted(words)
+
+
+def left_out(content: Document) -> list[str]:
+    """Volumes on claims that are not in it."""
+    inside = {backup["volumeName"] for backup in _backups(content)}
+    return [volume for volume in snapshots.claims(content["spec"]["source"]["virtualMachine"]) if volume not in inside]
+
+
+def _is(vmi: Document | None, condition: str) -> bool:
+    return (conditions.of(vmi, condition) or {}).get("status") == "True"
 
 
 def indicated(found: list[str]) -> Document:

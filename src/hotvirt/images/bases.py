@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hotvirt.images import copying, disks, publish
+from hotvirt.images import copying, disks, inspect, publish
 from hotvirt.images.errors import CorruptImage, ImageError, UnsafeImage
 from hotvirt.images.tools import run
 
@@ -61,6 +61,14 @@ def chain(file: Path, volumes: Path) -> list[Base]:
         found.append(Base(path, path.suffix[1:]))
         file = path
     return found
+
+
+async def looked_into(file: Path, volumes: Path) -> tuple[Base, ...]:
+    """The bases below a qcow2 disk, whose header a guest may have written that has its directory as a file system. One
+    that names anything but bases is the guard's to refuse. Before qemu-img or QEMU opens it."""
+    if backing(file) is None:
+        await inspect.inspect(file, "qcow2")
+    return tuple(chain(file, volumes))
 
 
 def backing(file: Path) -> str | None:

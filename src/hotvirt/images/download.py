@@ -2,8 +2,9 @@
 
 `fetch` writes to a file that goes on growing over as many calls as it takes: what is there is asked for no more (Range
 with If-Range, so that it is never joined to another version), and a note beside the file says of which version it is.
-A server that sends nothing for a while, one that ends too early and a source that changed are told apart. Zeros are
-left out of the file. The file belongs to one caller at a time.
+A server that sends nothing for a while, one that ends too early and a source that changed are told apart. `most` bounds
+what is taken, and `MARGIN` stays free, whether the server says before how much it will send or not. Zeros are left out
+of the file. The file belongs to one caller at a time.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from hotvirt.images import copying
-from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound
+from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound, NoRoom, TooLarge
 
 if TYPE_CHECKING:
     import ssl
@@ -38,6 +39,10 @@ _REDIRECTS = 10
 
 Told = Callable[[int, int], None]
 """Called with the bytes there are and, where it is known (else 0), how many there will be."""
+
+
+Free = Callable[[Path], int]
+"""Bytes that are free on the disk of a directory."""
 
 
 class SourceChanged(ImageError):
@@ -60,25 +65,43 @@ class _Note(Struct):
     url: str
     version: str = ""
     size: int = 0
+    whole: int = 0
+    """As the server said; 0: it did not."""
     synced: int = 0
     boot: str = ""
     done: bool = False
 
 
-async def fetch(source: Source, file: Path, *, stall: float = STALL, tell: Told | None = None) -> None:
+def free_in(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+async def fetch(
+    source: Source, file: Path, *, most: int | None = None, stall: float = STALL, tell: Told | None = None,
+    free: Free = free_in,
+) -> None:  # fmt: skip
     """The whole of it is in `file` when this returns (what becomes of it is to be synced). ImageError says what stands
-    in the way; calling again goes on where it ended."""
+    in the way; calling again goes on where it ended. TooLarge when it has more than `most` bytes.
+
+    Where no room is left, what there is stays only if it is known to be part of what there will be room for: else each
+    new attempt would fill the disk, to no end."""
     note = _read(file, source.url)
     if note.done:
         return
     try:
-        await _fetch(source, file, note, stall=stall, tell=tell or (lambda _has, _all: None))
-    except SourceChanged:
+        await _fetch(source, file, note, most=most, stall=stall, tell=tell or (lambda _has, _all: None), free=free)
+    except (SourceChanged, TooLarge):
         forget(file)
+        raise
+    except NoRoom:
+        if not note.whole:
+            forget(file)
         raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise ImageError(copying.told(error, file)) from error
+            if not note.whole:
+                forget(file)
+            raise NoRoom(copying.told(error, file)) from error
         raise ImageError(f"{shown(source.url)}: {error.strerror or error}") from error
 
 
@@ -96,7 +119,9 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
-async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell: Told) -> None:
+async def _fetch(
+    source: Source, file: Path, note: _Note, *, most: int | None, stall: float, tell: Told, free: Free
+) -> None:  # fmt: skip
     import aiohttp
 
     has = note.size
@@ -113,9 +138,12 @@ async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell:
     name = shown(source.url)
     try:
         # Reading the machine's authorities takes some 0.03 s, which others of this loop would stand still for.
-        connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(_trust, source.authorities))
+        connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(trust, source.authorities))
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
+            # As it was sent: what was asked for in its own form, and of the size that the server says.
+            aiohttp.ClientSession(
+                connector=connector, timeout=timeout, trust_env=True, auto_decompress=False
+            ) as session,
             session.get(source.url, headers=headers, max_redirects=_REDIRECTS, read_bufsize=_CHUNK) as answer,
         ):
             total = _judge(answer, name, has=has)
@@ -123,9 +151,10 @@ async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell:
                 raise SourceChanged(f"{name} changed while it was read: it is read anew")
             if answer.status == 200:
                 digest = _hasher(source.checksum)
-            _room(file, (total or 0) - has, name)
-            note.version = _version(answer.headers)
-            await _save(answer, file, note, digest, has=has, total=total, tell=tell)
+            room = _Room(name, file, total=total, most=most, free=free)
+            room.begin(has)
+            note.version, note.whole = _version(answer.headers), total or 0
+            await _save(answer, file, note, digest, room, has=has, total=total, tell=tell)
     except TimeoutError as error:
         raise ImageError(f"{name}: the server sent nothing for {stall:g} s: is it overloaded?") from error
     except aiohttp.ClientPayloadError as error:
@@ -141,8 +170,9 @@ async def _fetch(source: Source, file: Path, note: _Note, *, stall: float, tell:
 
 
 async def _save(
-    answer: "ClientResponse", file: Path, note: _Note, digest: Any, *, has: int, total: int | None, tell: Told
-) -> None:
+    answer: "ClientResponse", file: Path, note: _Note, digest: Any, room: "_Room", *, has: int, total: int | None,
+    tell: Told,
+) -> None:  # fmt: skip
     import aiohttp
 
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -154,7 +184,10 @@ async def _save(
         due = loop.time() + _SYNC_EVERY
         try:
             async for chunk, _ in answer.content.iter_chunks():
-                if pieces.add(chunk):
+                is_enough = pieces.add(chunk)
+                room.arrived(at + pieces.size)
+                if is_enough:
+                    room.write(pieces.size, at)
                     at = await asyncio.to_thread(_append, descriptor, pieces.taken(), at, digest)
                     tell(at, total or 0)
                     if loop.time() > due:
@@ -163,6 +196,7 @@ async def _save(
         except (TimeoutError, OSError, aiohttp.ClientError):
             _append(descriptor, pieces.taken(), at, digest)  # what came is not asked for again
             raise
+        room.write(pieces.size, at)
         at = await asyncio.to_thread(_append, descriptor, pieces.taken(), at, digest)
         tell(at, total or at)
     finally:
@@ -219,7 +253,8 @@ def _cause(error: Exception) -> str:
     return f"the server cannot be reached: {getattr(inner, 'strerror', None) or error}"
 
 
-def _trust(authorities: str) -> "ssl.SSLContext":
+def trust(authorities: str) -> "ssl.SSLContext":
+    """The machine's authorities, and these. ImageError when they are none."""
     import ssl
 
     context = ssl.create_default_context()
@@ -231,14 +266,47 @@ def _trust(authorities: str) -> "ssl.SSLContext":
     return context
 
 
-def _room(file: Path, more: int, name: str) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    free = shutil.disk_usage(file.parent).free - MARGIN
-    if more > free:
-        raise ImageError(
-            f"{name} has {more >> 20} MiB more, and {max(0, free) >> 20} MiB are free for it in {file.parent}: "
-            "make room there"
-        )
+class _Room:
+    """What a download may take: never more than it is for, than the server said, or than the disk has."""
+
+    def __init__(self, name: str, file: Path, *, total: int | None, most: int | None, free: Free) -> None:
+        self._name, self._directory, self._total, self._most, self._free = name, file.parent, total, most, free
+
+    def begin(self, has: int) -> None:
+        """Before anything is written."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._bound(self._total or 0)
+        more, free = (self._total or 0) - has, self._left()
+        if self._total and more > free:
+            raise NoRoom(
+                f"{self._name} has {more >> 20} MiB more, and {max(0, free) >> 20} MiB are free for it in "
+                f"{self._directory}: make room there"
+            )
+
+    def arrived(self, at: int) -> None:
+        """So much came in all, written or not."""
+        self._bound(at)
+        if self._total is not None and at > self._total:
+            raise TooLarge(f"{self._name}: the server sends more than the {self._total} bytes that it said: correct it")
+
+    def write(self, size: int, at: int) -> None:
+        """Before so much is written behind the `at` bytes that there are."""
+        if size > self._left():
+            of = f" of {self._total >> 20}" if self._total else ", and the server does not say how many there will be"
+            raise NoRoom(
+                f"{self._name}: no room is left in {self._directory} after {at >> 20} MiB{of}; {MARGIN >> 20} MiB stay "
+                "free for all else on that disk: make room there"
+            )
+
+    def _bound(self, size: int) -> None:
+        if self._most is not None and size > self._most:
+            raise TooLarge(
+                f"{self._name} is far larger than its claim: more than {self._most >> 20} MiB; ask for a larger claim, "
+                "or correct the url"
+            )
+
+    def _left(self) -> int:
+        return self._free(self._directory) - MARGIN
 
 
 def _hasher(checksum: str) -> Any:

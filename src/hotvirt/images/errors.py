@@ -3,6 +3,8 @@
     ImageError
     ├── ImageNotFound    no such name; the text lists what is offered and how to add a local one
     ├── UnsafeImage      well-formed, but it would make QEMU open something else, or pretends a size
+    ├── TooLarge         more than it is wanted for
+    ├── NoRoom           the host's disk has no room for it
     ├── CorruptImage     not what its name or the caller says, or cut short
     ├── ToolMissing      a program this needs is not installed; the text names the package
     └── ToolFailed       a program this needs ended badly, or took too long
@@ -21,6 +23,14 @@ class ImageNotFound(ImageError):
 
 class UnsafeImage(ImageError):
     """The image refers to other files, or claims more than it can hold."""
+
+
+class TooLarge(ImageError):
+    """The image, or its disk, does not fit into what it is for."""
+
+
+class NoRoom(ImageError):
+    """The host's disk is full, or nearly."""
 
 
 class CorruptImage(ImageError):

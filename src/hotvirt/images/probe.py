@@ -26,8 +26,8 @@ _UNSAFE = {
     "descriptor": "its VMDK descriptor refers to other files or is of an unsupported kind; "
     "export it as one monolithicSparse or streamOptimized file",
     "footer": "its VMDK footer contradicts its header; export it again",
-    "mbr": "its partition table is not a valid GPT or MBR; write it again with a partitioning tool",
 }
+_PLAIN = ("raw", "luks", "gpt")
 _CHUNK = 1 << 16
 _ENOUGH = 4 << 20
 """No format keeps what identifies it further in; a VMDK's footer is read by its own check."""
@@ -92,11 +92,12 @@ def _inspectors(wrapper: Any) -> Iterable[Any]:
 
 
 def _safety(matches: list[Any], formats: Any) -> str | None:
-    """The first reason not to use it."""
+    """The first reason not to use it. What is raw names no file of this machine, whatever its first sector says: a
+    partition table of an old tool, of two kinds at once or without a partition is the guest's to read."""
     for match in matches:
         if match.NAME == "qed":
             return "QED is an abandoned format; convert it with `qemu-img convert -O qcow2`"
-        if match.NAME == "raw" or match.NAME == "luks":
+        if match.NAME in _PLAIN:
             continue
         try:
             match.safety_check()

@@ -1,8 +1,9 @@
 """Disks and kernels out of images of an OCI registry, pulled to where they are kept (`pulled`).
 
-skopeo fetches, and every byte is checked again here: the manifest against its digest, each layer against the
-manifest's. Layers are read in a process of their own (`unpack.py`); a disk is looked into (`inspect.py`) before
-anything opens it. `pull` may be called concurrently, by any number of processes: one pulls, the others wait for it.
+skopeo fetches no more than the manifest says, and every byte is checked again here: the manifest against its digest,
+each layer against the manifest's. Layers are read in a process of their own (`unpack.py`); a disk is looked into
+(`inspect.py`) before anything opens it. `pull` may be called concurrently, by any number of processes: one pulls, the
+others wait for it.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,18 @@ MARGIN = 1 << 30
 _QUESTION = 60.0
 _MOST_LAYERS = 128
 _LARGEST_MANIFEST = 4 << 20
+_SLACK = 16 << 20
+"""Bytes beyond the layers: the configuration, and what nobody waits for to be exact."""
+_LOOK = 0.5
 _LISTS = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _PACKINGS = {"tar": "", "tar+gzip": "gzip", "tar.gzip": "gzip", "tar+zstd": "zstd"}
 _MISLEADING = 'Error parsing image name "docker://'
 """How skopeo begins whatever went wrong with an image."""
+_TOO_LARGE = "file too large"
+_UNTRUSTED = (
+    ": put the authority's certificate into /etc/containers/certs.d, in a folder of the registry's name, or name it in "
+    "certConfigMap of the DataVolume"
+)
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"?')
 
 Auths = Mapping[str, Mapping[str, str]]
@@ -49,17 +59,22 @@ class Manifest(Struct, frozen=True):
     def size(self) -> int:
         return sum(size for _, _, size in self.layers)
 
+    @property
+    def largest(self) -> int:
+        return max((size for _, _, size in self.layers), default=0)
 
-async def look_up(name: str, *, auths: Auths | None, cache: Path) -> Manifest:
-    """What the registry has under this name now."""
+
+async def look_up(name: str, *, auths: Auths | None, cache: Path, authorities: str = "") -> Manifest:
+    """What the registry has under this name now. `authorities`: certificates (PEM) to trust beside the machine's."""
     reference = pulled.reference_of(name)
     with publish.build_directory(cache / FOLDER) as work:
-        raw = await _raw_manifest(reference, reference.at(), auths=auths, work=work)
+        access = _access(reference, auths, authorities, work, "")
+        raw = await _raw_manifest(reference.at(), access=access, work=work)
         digest = digest_of(raw)
         if reference.digest and digest != reference.digest:
             raise CorruptImage(f"image {name}: the registry sent another manifest than {reference.digest}")
         if (chosen := one_of_list(raw, name)) is not None:
-            raw = await _raw_manifest(reference, reference.at(chosen), auths=auths, work=work)
+            raw = await _raw_manifest(reference.at(chosen), access=access, work=work)
             digest = digest_of(raw)
             if digest != chosen:
                 raise CorruptImage(f"image {name}: the registry sent another manifest than {chosen}")
@@ -67,19 +82,20 @@ async def look_up(name: str, *, auths: Auths | None, cache: Path) -> Manifest:
 
 
 async def pull(
-    name: str, wanted: Sequence[str], cache: Path, *, auths: Auths | None = None, progress: Progress = no_progress
-) -> Pulled:
+    name: str, wanted: Sequence[str], cache: Path, *, auths: Auths | None = None, authorities: str = "",
+    progress: Progress = no_progress,
+) -> Pulled:  # fmt: skip
     """The files of what the registry has under this name now; fetched unless that very image is here. `wanted` are
-    absolute paths in it, none for its disk."""
+    absolute paths in it, none for its disk. `authorities` as in `look_up`."""
     folder = cache / FOLDER
     async with publish.build_lock(folder, f"pull-{pulled.short(name)}"):
         progress("asking the registry", None)
-        manifest = await look_up(name, auths=auths, cache=cache)
+        manifest = await look_up(name, auths=auths, cache=cache, authorities=authorities)
         if (found := pulled.at(name, manifest.digest, wanted, cache)) is None:
             async with publish.build_lock(folder, f"blob-{manifest.digest[7:23]}"):
                 found = pulled.at(name, manifest.digest, wanted, cache)
                 if found is None:
-                    await _fetch(name, manifest, wanted, cache, auths=auths, progress=progress)
+                    await _fetch(name, manifest, wanted, cache, auths=auths, authorities=authorities, progress=progress)
                     found = pulled.at(name, manifest.digest, wanted, cache)
         if found is None:
             raise ImageError(f"{name} was pulled and is not in {folder}: something removes files there")
@@ -92,8 +108,9 @@ async def pull(
 
 
 async def _fetch(
-    name: str, manifest: Manifest, wanted: Sequence[str], cache: Path, *, auths: Auths | None, progress: Progress
-) -> None:
+    name: str, manifest: Manifest, wanted: Sequence[str], cache: Path, *, auths: Auths | None, authorities: str,
+    progress: Progress,
+) -> None:  # fmt: skip
     folder, reference = cache / FOLDER, pulled.reference_of(name)
     room = shutil.disk_usage(folder).free - MARGIN
     if manifest.size > room:
@@ -104,13 +121,11 @@ async def _fetch(
     with publish.build_directory(folder) as work:
         layout, built = work / "layout", work / "image"
         built.mkdir()
-        watch = asyncio.create_task(_watch(layout, manifest.size, progress))
-        try:
-            source = f"docker://{reference.at(manifest.digest)}"
-            options = ["copy", "--quiet", "--retry-times", "2", *_access(reference, auths, work, "src-")]
-            await _skopeo([*options, source, f"dir:{layout}"], deadline=LONGEST_PULL, work=work, name=name)
-        finally:
-            watch.cancel()
+        options = ["copy", "--quiet", "--retry-times", "2", *_access(reference, auths, authorities, work, "src-")]
+        await _copied(
+            [*options, f"docker://{reference.at(manifest.digest)}", f"dir:{layout}"], layout, manifest, work=work,
+            name=name, progress=progress,
+        )  # fmt: skip
         progress("unpacking", None)
         files = await _unpack(name, manifest, wanted, layout=layout, built=built)
         shutil.rmtree(layout, ignore_errors=True)
@@ -126,6 +141,41 @@ async def _fetch(
         publish.sync_path(built)
         built.rename(target / pulled.key(wanted))
         publish.sync_path(target)
+
+
+async def _copied(
+    arguments: list[str], layout: Path, manifest: Manifest, *, work: Path, name: str, progress: Progress
+) -> None:
+    """Ended as soon as there is more than the manifest says, in one file or in all."""
+    most = manifest.largest + _SLACK
+    copying = asyncio.create_task(
+        _skopeo(arguments, deadline=LONGEST_PULL, work=work, name=name, file_size=most), name=f"copy {name}"
+    )
+    try:
+        while not (await asyncio.wait({copying}, timeout=_LOOK))[0]:
+            has = _size_of(layout)
+            if has > manifest.size + _SLACK:
+                raise CorruptImage(_sends_more(name))
+            progress(
+                f"{has // MIB} of {manifest.size // MIB} MiB", min(1.0, has / manifest.size) if manifest.size else None
+            )
+        await copying
+    finally:
+        copying.cancel()
+        await asyncio.wait({copying})
+
+
+def _sends_more(name: str) -> str:
+    return f"image {name}: the registry sends more than the image's manifest says: push the image again"
+
+
+def _size_of(layout: Path) -> int:
+    has = 0
+    with suppress(FileNotFoundError):
+        for path in layout.iterdir():
+            with suppress(FileNotFoundError):  # it has got its name since
+                has += path.stat().st_size
+    return has
 
 
 async def _unpack(name: str, manifest: Manifest, wanted: Sequence[str], *, layout: Path, built: Path) -> dict[str, str]:
@@ -165,17 +215,23 @@ async def _disk_facts(name: str, built: Path, files: dict[str, str]) -> dict[str
     return {"disk": file, "format": info.format, "virtualSize": info.virtual_size}
 
 
-async def _raw_manifest(reference: Reference, at: str, *, auths: Auths | None, work: Path) -> bytes:
-    options = ["inspect", "--raw", *_access(reference, auths, work, "")]
-    text = await _skopeo([*options, f"docker://{at}"], deadline=_QUESTION, work=work, name=at)
+async def _raw_manifest(at: str, *, access: list[str], work: Path) -> bytes:
+    options = ["inspect", "--raw", *access]
+    text = await _skopeo([*options, f"docker://{at}"], deadline=_QUESTION, work=work, name=at, file_size=_SLACK)
     if len(text) > _LARGEST_MANIFEST:
         raise CorruptImage(f"image {at}: its manifest has {len(text)} bytes, which is no manifest")
     return text.encode()
 
 
-def _access(reference: Reference, auths: Auths | None, work: Path, side: str) -> list[str]:
-    """Plain HTTP is for this machine's own registries; for others, what registries.conf says holds."""
-    options = [f"--{side}tls-verify=false"] if reference.is_loopback else []
+def _access(reference: Reference, auths: Auths | None, authorities: str, work: Path, side: str) -> list[str]:
+    """Plain HTTP is for this machine's own registries; for others, what registries.conf says holds. Where authorities
+    are named, they are to be asked, wherever it is."""
+    options = [f"--{side}tls-verify=false"] if reference.is_loopback and not authorities else []
+    if authorities:
+        folder = work / "authorities"
+        folder.mkdir(exist_ok=True)
+        (folder / "named.crt").write_text(authorities)
+        options.append(f"--{side}cert-dir={folder}")
     if auths is None:
         return options
     file = work / "auth.json"
@@ -185,11 +241,16 @@ def _access(reference: Reference, auths: Auths | None, work: Path, side: str) ->
     return [*options, f"--authfile={file}"]
 
 
-async def _skopeo(arguments: list[str], *, deadline: float, work: Path, name: str) -> str:
+async def _skopeo(arguments: list[str], *, deadline: float, work: Path, name: str, file_size: int) -> str:
+    argv = ["skopeo", "--insecure-policy", *arguments]
     try:
-        return await run(["skopeo", "--insecure-policy", *arguments], deadline=deadline, env={"TMPDIR": str(work)})
+        return await run(argv, deadline=deadline, env={"TMPDIR": str(work)}, file_size=file_size)
     except ToolFailed as error:
-        raise ImageError(f"image {name}: {said(str(error))}") from error
+        text = said(str(error))
+        if _TOO_LARGE in text:
+            raise CorruptImage(_sends_more(name)) from error
+        mend = _UNTRUSTED if "x509: certificate signed by unknown authority" in text else ""
+        raise ImageError(f"image {name}: {text}{mend}") from error
 
 
 def said(complaint: str) -> str:
@@ -198,16 +259,6 @@ def said(complaint: str) -> str:
     text = found[-1].replace('\\"', '"').replace("\\\\", "\\") if found else complaint
     text = text.partition('": ')[2] if text.startswith(_MISLEADING) else text
     return "".join(c if c.isprintable() else " " for c in text)[-300:]
-
-
-async def _watch(layout: Path, total: int, progress: Progress) -> None:
-    while True:
-        await asyncio.sleep(1)
-        try:
-            has = sum(path.stat().st_size for path in layout.iterdir())
-        except OSError:
-            continue
-        progress(f"{has // MIB} of {total // MIB} MiB", has / total if total else None)
 
 
 # Manifests: pure

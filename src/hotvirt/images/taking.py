@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from hotvirt.images import disks, publish, unwrap
-from hotvirt.images.errors import CorruptImage, ImageError, ToolFailed, UnsafeImage
+from hotvirt.images.errors import CorruptImage, ImageError, TooLarge, ToolFailed, UnsafeImage
 from hotvirt.images.inspect import DiskInfo, inspect
 from hotvirt.images.tools import MIB, run
 
@@ -24,10 +24,6 @@ _HOURS = 6 * 3600.0
 _LOOK = 0.5
 _TABLES = 1 << 20
 """Bytes that a format's own tables may take, for each GiB of disk and once more."""
-
-
-class TooLarge(ImageError):
-    """The image's disk does not fit into the claim."""
 
 
 async def take(

@@ -23,7 +23,7 @@ from hotvirt.kube.resources import CLAIMS, VOLUME_SNAPSHOT_CONTENTS, VOLUME_SNAP
 from hotvirt.node.places import Places
 from hotvirt.node.snapshotfiles import by_handle
 from hotvirt.node.snapshotobjects import handle_of
-from hotvirt.node.volumes import CLAIM_FILES
+from hotvirt.node.volumes import CLAIM_FILES, path_of
 from hotvirt.qemu import locks
 
 CHUNK = 1 << 20
@@ -60,7 +60,11 @@ class LocalExportFiles:
 
     def size(self, namespace: str, disk: Disk) -> int:
         """What a guest sees of it."""
-        return bases.virtual_size(self._file(namespace, disk)[0])
+        path, kind = self._file(namespace, disk)
+        if kind == "raw":
+            with path.open("rb") as opened:
+                return _length(opened.fileno())
+        return bases.virtual_size(path)
 
     @asynccontextmanager
     async def open(self, namespace: str, disk: Disk) -> AsyncIterator[Opened]:
@@ -68,7 +72,7 @@ class LocalExportFiles:
         try:
             if kind == "raw":
                 with locks.unwritten(path) as descriptor:
-                    yield Opened(descriptor, os.fstat(descriptor).st_size, path.name)
+                    yield Opened(descriptor, _length(descriptor), path.name)
                 return
             descriptor = await self._converted(path, kind)
         except BlockingIOError:
@@ -81,6 +85,7 @@ class LocalExportFiles:
             os.close(descriptor)
 
     async def _converted(self, path: Path, kind: str) -> int:
+        await bases.looked_into(path, self._places.volumes)
         target = self._places.volumes.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             await disks.convert(path, target, source_format=kind, target_format="raw")
@@ -97,14 +102,15 @@ class LocalExportFiles:
     def _claim(self, namespace: str, disk: Disk) -> tuple[Path, str] | None:
         claim: Document = self._claims.get(disk.name, namespace) or {}
         volume: Document = self._pvs.get((claim.get("spec") or {}).get("volumeName") or "") or {}
-        directory = ((volume.get("spec") or {}).get("local") or {}).get("path")
-        if not directory:
+        where = path_of(volume)
+        if where is None:
             return None
+        if where.is_block_device():
+            return None if disk.kind == DUMP else (where, "raw")
         if disk.kind == DUMP:
-            dumps = sorted(Path(directory).glob("*.memory.dump"), key=lambda path: path.stat().st_mtime)
+            dumps = sorted(filter(_is_file, where.glob("*.memory.dump")), key=lambda path: path.stat().st_mtime)
             return (dumps[-1], "raw") if dumps else None
-        files = ((Path(directory) / name, kind) for name, kind in CLAIM_FILES)
-        return next(((path, kind) for path, kind in files if path.exists()), None)
+        return next(((where / name, kind) for name, kind in CLAIM_FILES if _is_file(where / name)), None)
 
     def _snapshot(self, namespace: str, disk: Disk) -> tuple[Path, str] | None:
         snapshot = self._snapshots.get(disk.name, namespace)
@@ -112,3 +118,13 @@ class LocalExportFiles:
         where = by_handle(self._places, handle)
         found = where[0].image(where[1]) if where else None
         return (found[0], found[1].format) if found else None
+
+
+def _length(descriptor: int) -> int:
+    """Of a file or a block device, whose status tells nothing."""
+    return os.lseek(descriptor, 0, os.SEEK_END)
+
+
+def _is_file(path: Path) -> bool:
+    """A link may be a guest's, which has the directory as a file system."""
+    return path.is_file() and not path.is_symlink()

@@ -21,11 +21,17 @@ from hotvirt.node import importsources
 from hotvirt.node.directoryclaims import KEEP_FREE, disk_name
 from hotvirt.node.importrequests import NotYet
 from hotvirt.node.places import Places
+from hotvirt.node.volumes import OWNED, PROVISIONER, path_of
 from hotvirt.qemu import locks
 
 WORK = "work"
 RECEIVED = f"received-{download.boot()[:8]}"
 """An upload that has arrived. After a crash of the machine nobody knows whether all of it did: it has another name."""
+
+
+def most(size: int) -> int:
+    """Bytes that an image may have as it arrives, for a claim of this size: formats have tables, snapshots and more."""
+    return 2 * size + (1 << 30)
 
 
 class Given(Exception):
@@ -86,8 +92,9 @@ class Filling:
         source = await importsources.http(self._client, job.claim["metadata"]["namespace"], job.request)
         file = job.work / "download"
         await download.fetch(
-            source, file, stall=self._stall, tell=lambda has, total: tell(0.9 * has / total if total else 0.0)
-        )
+            source, file, most=most(job.size), stall=self._stall,
+            tell=lambda has, total: tell(0.9 * has / total if total else 0.0),
+        )  # fmt: skip
         try:
             await self._take(job, file, lambda f: tell(0.9 + f / 10))
         except CorruptImage:
@@ -120,11 +127,14 @@ class Filling:
 
     async def _clone(self, job: Job, tell: Callable[[float], None]) -> None:
         source = self._source(job)
-        directory = Path(self._pv(source)["spec"]["local"]["path"])
-        bases.mend(directory)
+        directory, is_ours = self._path(source)
+        if is_ours:
+            bases.mend(directory)
         disk = bases.disk_in(directory)
-        if disk is None:
+        if disk is None or disk.is_symlink():  # a link may be a guest's that has the directory as a file system
             raise Given(f"claim {source['metadata']['name']!r} has no disk in {directory}")
+        if disk.suffix == ".qcow2":
+            await bases.looked_into(disk, self._places.volumes)
         size = bases.virtual_size(disk)
         if size > job.size:
             raise Given(
@@ -137,7 +147,7 @@ class Filling:
         strategy = self._strategy(job)
         if strategy != "copy" and bases.can_share(self._places.volumes):
             await self._reflink(job, disk)
-        elif strategy != "copy" and len(bases.chain(disk, self._places.volumes)) < bases.DEEPEST:
+        elif strategy != "copy" and is_ours and len(bases.chain(disk, self._places.volumes)) < bases.DEEPEST:
             try:
                 base = await bases.freeze(
                     directory, self._places.volumes, size=size, is_free=lambda: self._is_free(source, directory)
@@ -176,11 +186,15 @@ class Filling:
             raise NotYet("CloneSourceUnbound", f"claim {name!r} in namespace {namespace} is not bound yet")
         return source
 
-    def _pv(self, claim: Document) -> Document:
-        volume = self._pvs.get(claim["spec"]["volumeName"])
-        if volume is None or not (volume["spec"].get("local") or {}).get("path"):
-            raise Given(f"claim {claim['metadata']['name']!r} is no directory of this node")
-        return volume
+    def _path(self, claim: Document) -> tuple[Path, bool]:
+        """The claim's directory, and whether we made it: files in another's stay where they are."""
+        name, volume = claim["metadata"]["name"], self._pvs.get(claim["spec"]["volumeName"])
+        path = path_of(volume)
+        if path is None:
+            raise Given(f"claim {name!r} is no directory of this node")
+        if path.is_block_device():
+            raise Given(f"claim {name!r} is a block device, which is not copied here: export it, and import that")
+        return path, ((volume or {})["metadata"].get("annotations") or {}).get(OWNED) == PROVISIONER
 
     def _is_free(self, claim: Document, directory: Path) -> bool:
         """Nobody has the disk open, nor is about to."""

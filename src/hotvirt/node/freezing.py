@@ -19,8 +19,9 @@ from hotvirt.qemu.progress import Report
 JOB = "thaw"
 
 
-async def freeze(guest: Guest, *, seconds: float, now: datetime) -> None:
-    """`seconds` 0: until it is thawed. A guest that is frozen stays so, and gets the new time."""
+async def freeze(guest: Guest, *, seconds: float, now: datetime) -> bool:
+    """`seconds` 0: until it is thawed. A guest that is frozen stays so, and gets the new time. Whether all that it has
+    to hold still stands still: one with none of its filesystems on a disk has nothing to."""
     agent = guest.answering
     if agent is None or guest.view is None:
         raise Conflict("VMI does not have guest agent connected")
@@ -31,16 +32,17 @@ async def freeze(guest: Guest, *, seconds: float, now: datetime) -> None:
         guest.place.frozen.unlink(missing_ok=True)
     if guest.view.frozen:
         guest.poke()
-        return
+        return True
     guest.is_freezing = True
     try:
-        await agent.fsfreeze_freeze()
+        count = await agent.fsfreeze_freeze()
         frozen = await agent.fsfreeze_status() == "frozen"  # it is not when none of its filesystems is on a disk
     except AgentRefused as error:
         guest.place.frozen.unlink(missing_ok=True)
         raise InternalError(f"the guest did not freeze its filesystems: {error}") from error
     except AgentError as error:
         guest.place.frozen.write_text(stamp(now))  # it may be frozen all the same: it is thawed once it answers
+        guest.view = structs.replace(guest.view, frozen=True)  # a note of one that is not frozen would be removed
         guest.greet()
         raise InternalError(f"the guest may not have frozen its filesystems: {error}") from error
     finally:
@@ -48,6 +50,15 @@ async def freeze(guest: Guest, *, seconds: float, now: datetime) -> None:
     if guest.view is not None:
         guest.view = structs.replace(guest.view, frozen=frozen)
     guest.poke()
+    return frozen or count == 0
+
+
+async def is_still(guest: Guest) -> bool:
+    """Whether one that was frozen is so yet, as it says itself: Windows lets go after ten seconds, whoever asks."""
+    try:
+        return guest.answering is not None and await guest.answering.fsfreeze_status() == "frozen"
+    except AgentError:
+        return False
 
 
 async def thaw(guest: Guest) -> None:

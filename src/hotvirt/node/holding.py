@@ -18,7 +18,7 @@ from hotvirt.api.quantity import format_bytes
 from hotvirt.kube.client import Document
 from hotvirt.kube.informer import Informer
 from hotvirt.node.places import PodPlace
-from hotvirt.node.volumes import CLAIM_FILES
+from hotvirt.node.volumes import CLAIM_FILES, path_of
 
 MIB = 1 << 20
 LEAST, MOST = 16 * MIB, 128 * MIB
@@ -101,9 +101,8 @@ def thin_disks(vmi: Document, place: PodPlace, claims: Informer, volumes: Inform
     found = [*place.directory.glob("disk-*")]
     for name in map(disks.claim, vmi["spec"].get("volumes") or ()):
         claim = claims.get(name, vmi["metadata"]["namespace"]) if name else None
-        volume = volumes.get(str((claim or {"spec": {}})["spec"].get("volumeName") or ""))
-        directory = ((volume or {}).get("spec") or {}).get("local", {}).get("path")
-        found += [Path(directory) / file for file, _ in CLAIM_FILES] if directory else []
+        directory = path_of(volumes.get(str((claim or {"spec": {}})["spec"].get("volumeName") or "")))
+        found += [directory / file for file, _ in CLAIM_FILES] if directory else []
     taken = {}
     for path in found:
         try:

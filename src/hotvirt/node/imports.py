@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hotvirt.api import datavolumes
 from hotvirt.images import bases, copying, download, taking
-from hotvirt.images.errors import ImageError, UnsafeImage
+from hotvirt.images.errors import ImageError, TooLarge, UnsafeImage
 from hotvirt.kube.backoff import Backoff
 from hotvirt.kube.client import Client, Document
 from hotvirt.kube.errors import ApiError
@@ -179,7 +179,7 @@ class Imports:
             running.retry_at = self._monotonic() + WAIT
             self._event(job.claim, waits.reason, str(waits))
             await self._said(job.claim, phase="Pending", running="false", reason=waits.reason, message=str(waits))
-        except (Given, UnsafeImage, taking.TooLarge) as error:
+        except (Given, UnsafeImage, TooLarge) as error:
             await self._failed(job, running, str(error), is_final=job.request.kind != "upload")
         except (ImageError, OSError) as error:
             await self._failed(job, running, str(error), is_final=False)

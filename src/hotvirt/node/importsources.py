@@ -2,6 +2,7 @@
 it. Secrets are read at that moment and kept nowhere.
 """
 
+import asyncio
 import base64
 from pathlib import Path
 
@@ -28,10 +29,7 @@ async def http(client: Client, namespace: str, request: Request) -> download.Sou
     for name in given.get("secretExtraHeaders") or ():
         data = _decoded(await _named(client, SECRETS, name, namespace, "secretExtraHeaders"))
         headers |= dict(_header(each) for each in data.values())
-    authorities = ""
-    if name := given.get("certConfigMap"):
-        found = (await _named(client, CONFIG_MAPS, name, namespace, "certConfigMap")).get("data") or {}
-        authorities = "\n".join(str(each) for each in found.values())
+    authorities = await _authorities(client, namespace, given)
     return download.Source(
         url=str(given["url"]), headers=headers, user=user, password=password, authorities=authorities,
         checksum=request.checksum,
@@ -55,9 +53,20 @@ async def registry(client: Client, namespace: str, request: Request, *, cache: P
             auths = {reference.parse(name).host: {"auth": code}}
         else:
             auths = pulls.credentials(secret)
-    pulled = await registries.pull(name, [], cache, auths=auths, progress=tell)
+    if authorities := await _authorities(client, namespace, request.source):
+        await asyncio.to_thread(download.trust, authorities)  # skopeo reads over what is no certificate
+    pulled = await registries.pull(name, [], cache, auths=auths, authorities=authorities, progress=tell)
     assert pulled.disk is not None
     return pulled.disk
+
+
+async def _authorities(client: Client, namespace: str, given: Document) -> str:
+    """Certificates (PEM) of the source's ConfigMap."""
+    name = given.get("certConfigMap")
+    if not name:
+        return ""
+    found = (await _named(client, CONFIG_MAPS, name, namespace, "certConfigMap")).get("data") or {}
+    return "\n".join(str(each) for each in found.values())
 
 
 async def _named(client: Client, resource: Resource, name: str, namespace: str, field: str) -> Document:

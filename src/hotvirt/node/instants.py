@@ -8,6 +8,7 @@ dies in between leaves a guest that the next one lets go on. Of one guest one ta
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 async def cut(
     group: Group, plan: About, guest: Guest, sources: list[Source], *, freeze: float | None, memory: Path | None,
     now: datetime,
-) -> bool:  # fmt: skip
-    """Starts the copies; whether the guest's filesystems stood still at that instant."""
+) -> tuple[str, ...]:  # fmt: skip
+    """Starts the copies; how they were taken, in KubeVirt's words (`status.indications`)."""
     targets: list[backup.Copy] = []
     try:
         for source in sources:
@@ -39,19 +40,39 @@ async def cut(
         await backup.prepare(guest.monitor, group.name, targets)
         if memory is not None:
             await _with_memory(group, plan, guest, targets, memory)
-            return False
+            return ("Memory", "Online")
+
+        async def start() -> None:
+            await backup.start(guest.monitor, group.name, targets)
+
+        if not (await guest.monitor.execute("query-status"))["running"]:
+            await start()
+            return ("Online", "Paused")
         if freeze is None or guest.answering is None:
-            await backup.start(guest.monitor, group.name, targets)
-            return False
-        try:
-            await freezing.freeze(guest, seconds=freeze, now=now)
-            await backup.start(guest.monitor, group.name, targets)
-            return bool(guest.view and guest.view.frozen)
-        finally:
-            await asyncio.shield(thaw(guest))
+            await start()
+            return ("NoGuestAgent", "Online")
+        return (await _held_still(guest, start, seconds=freeze, now=now), "Online")
     finally:
         for each in targets:
             os.close(each.target)
+
+
+async def _held_still(guest: Guest, start: Callable[[], Awaitable[None]], *, seconds: float, now: datetime) -> str:
+    """A guest that does not hold still is copied all the same: one whose agent cannot, or whose filesystem hangs, would
+    have no snapshot at all. That it went on is told."""
+    try:
+        try:
+            is_still = await freezing.freeze(guest, seconds=seconds, now=now)
+        except ApiError as error:
+            log.warning("guest %s is copied as after a power cut: %s", guest.uid, error)
+            is_still = False
+        has_frozen = guest.view is not None and guest.view.frozen
+        await start()
+        if is_still and has_frozen:
+            is_still = await freezing.is_still(guest)
+        return "GuestAgent" if is_still else "QuiesceTimeout"
+    finally:
+        await asyncio.shield(thaw(guest))
 
 
 async def _with_memory(
@@ -91,8 +112,7 @@ async def let_go(guest: Guest, plan: About) -> None:
     """A guest that an earlier home froze or stopped for this, and did not get to let go."""
     if plan.stopped and not plan.created and (await guest.monitor.execute("query-status"))["status"] == "paused":
         await guest.monitor.execute("cont")
-    if plan.frozen or (guest.view is not None and guest.view.frozen):
-        await thaw(guest)
+    await thaw(guest)
 
 
 async def stop_copies(guest: Guest, group: Group, plan: About) -> None:

@@ -28,6 +28,7 @@ from hotvirt.kube.resources import CLAIMS, VMIS, VMS, VOLUMES
 from hotvirt.kube.times import Clock, stamp
 from hotvirt.node.agent import FINAL, NodeAgent
 from hotvirt.node.guest import Guest
+from hotvirt.node.volumes import path_of
 from hotvirt.qemu import dump
 from hotvirt.qemu.dump import DumpState
 from hotvirt.qemu.errors import HotplugError, QemuError
@@ -136,9 +137,10 @@ class MemoryDumps:
         claim = self._claims.get(claim_name, namespace)
         if claim is None:
             raise DumpError(f"there is no PersistentVolumeClaim {claim_name!r}: create it, and ask again")
-        volume = self._pvs.get((claim.get("spec") or {}).get("volumeName") or "")
-        path = (((volume or {}).get("spec") or {}).get("local") or {}).get("path")
-        return Path(path) if path else None
+        path = path_of(self._pvs.get((claim.get("spec") or {}).get("volumeName") or ""))
+        if path is not None and path.is_block_device():
+            raise DumpError(f"claim {claim_name!r} is a block device: name one with a directory")
+        return path
 
     def _tell(self, vm: Document, kind: EventKind, reason: str, message: str) -> None:
         self._recorder.event(vm, kind, reason, message)

@@ -39,14 +39,14 @@ class DiskAbout(Struct, frozen=True):
 
 class About(Struct, frozen=True, kw_only=True):
     """`disks`: by VolumeSnapshot. `created`: "" until the instant is over. `vmi`: of the guest that has some of the
-    disks open, namely those in `online`; "" for none. `frozen`: whether its filesystems stood still at the instant;
-    `stopped`: whether the guest was stopped for the instant, until that is over."""
+    disks open, namely those in `online`; "" for none. `indications`: how it was taken, none without a guest; `stopped`:
+    whether the guest was stopped for the instant, until that is over."""
 
     disks: dict[str, DiskAbout]
     created: str = ""
     vmi: str = ""
     online: tuple[str, ...] = ()
-    frozen: bool = False
+    indications: tuple[str, ...] = ()
     stopped: bool = False
 
 

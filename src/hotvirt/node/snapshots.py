@@ -19,7 +19,7 @@ from msgspec import structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api.quantity import format_bytes
-from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, FROZEN, MACHINE, wants_memory
+from hotvirt.api.snapshots import DEFAULT_CLASS, FREEZE, INDICATIONS, MACHINE, wants_memory
 from hotvirt.images import bases
 from hotvirt.images.errors import ImageError
 from hotvirt.kube import statuses
@@ -139,16 +139,16 @@ class Snapshots:
             online=tuple(source.snapshot for source in sources if source.node),
         )
         group.begin(plan)
-        frozen = False
+        indications: tuple[str, ...] = ()
         memory = await self._machine(group, wanted[0], guest, sources)
         if guest is not None:
-            frozen = await instants.cut(
+            indications = await instants.cut(
                 group, plan, guest, [s for s in sources if s.node], freeze=_freeze_seconds(wanted[0]),
                 memory=group.machine / keptmemory.FILE if memory is not None else None, now=self._clock(),
             )  # fmt: skip
         if memory is not None:
             keptmemory.note(group.machine, memory)
-        plan = structs.replace(plan, created=stamp(self._clock()), frozen=frozen)
+        plan = structs.replace(plan, created=stamp(self._clock()), indications=indications)
         group.note(plan)
         for source in sources:
             if not source.node:
@@ -209,7 +209,7 @@ class Snapshots:
         sources, guests = [], {}
         for snapshot in wanted:
             source = self._source(namespace, snapshot)
-            guest, node = await self._writer(namespace, source)
+            guest, node = await self._writer(namespace, source, answering=_freeze_seconds(snapshot) is not None)
             if guest is not None:
                 guests[guest.uid] = guest
             elif locks.taken(source.path, read_only=True, shareable=False):
@@ -243,13 +243,14 @@ class Snapshots:
         )  # fmt: skip
         return Source(metadata["name"], path, about)
 
-    async def _writer(self, namespace: str, source: Source) -> tuple[Guest | None, str]:
-        """The guest that has the claim open to write to, and its node."""
+    async def _writer(self, namespace: str, source: Source, *, answering: bool) -> tuple[Guest | None, str]:
+        """The guest that has the claim open to write to, and its node. Where its filesystems are to be held still, one
+        that was found again a moment ago (`answering`) has its time to greet."""
         for vmi in self._vmis.by_index(BY_CLAIM, str(Key(namespace, source.about.claim))):
             volume = next((v["name"] for v in vmi["spec"].get("volumes") or () if _writes(v, source.about.claim)), None)
             if volume is None or (vmi.get("status") or {}).get("nodeName") != self._node:
                 continue
-            guest = await self._agent.guest_of(key_of(vmi))
+            guest = await self._agent.guest_of(key_of(vmi), answering=answering)
             if guest is None or guest.is_gone:
                 continue
             disk = next((d for d in await read_disks(guest.monitor) if d.name == volume), None)
@@ -306,7 +307,7 @@ class Snapshots:
         }  # fmt: skip
         name = content["metadata"]["name"]
         await self._client.patch(VOLUME_SNAPSHOT_CONTENTS, name, {"status": status}, subresource="status")
-        note = {"metadata": {"annotations": {FROZEN: str(about.frozen).lower()}}}
+        note = {"metadata": {"annotations": {INDICATIONS: ",".join(about.indications)}}}
         with suppress(NotFound):
             await self._client.patch(VOLUME_SNAPSHOTS, metadata["name"], note, metadata["namespace"])
             await self._status(snapshot, {

@@ -26,7 +26,7 @@ from hotvirt.kube.errors import NotFound
 from hotvirt.kube.informer import Key
 from hotvirt.kube.resources import CDI_CONFIGS
 from hotvirt.kube.times import Clock
-from hotvirt.node.filling import RECEIVED
+from hotvirt.node.filling import RECEIVED, most
 from hotvirt.node.imports import Imports
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Uploads:
             raise web.HTTPServiceUnavailable(text=f"claim {target.name} does not wait for an upload (any more)\n")
         self._busy.add(target.uid)
         try:
-            await self._receive(request, file, limit=2 * self._imports.size_of(key) + (1 << 30))
+            await self._receive(request, file, limit=most(self._imports.size_of(key)))
             done = self._imports.received(key, target.uid)
         finally:
             self._busy.discard(target.uid)

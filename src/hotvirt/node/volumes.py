@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from hotvirt.api import disks as api_disks
 from hotvirt.api import quantity
-from hotvirt.images import bases, catalog, disks, inspect, pulled, reference, seed
+from hotvirt.images import bases, catalog, disks, pulled, reference, seed
 from hotvirt.images.errors import ImageError
 from hotvirt.kube.client import Document
 from hotvirt.node import cloudinit, contents, firmware, hostdisks, pulls
@@ -216,11 +216,10 @@ class Volumes:
                 f"volume {name!r}: claim {claim_name!r} is not bound yet: see kubectl describe pvc {claim_name}",
             )
         volume = await lookup("volume", bound_to)
-        spec = (volume or {}).get("spec") or {}
-        path = (spec.get("local") or spec.get("hostPath") or {}).get("path")
-        if not path:
+        path = path_of(volume)
+        if path is None:
             raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} is not a directory here")
-        return claim, volume or {}, Path(path)
+        return claim, volume or {}, path
 
     async def claim_file(self, name: str, source: Document, lookup: Lookup) -> ClaimFile:
         """The file behind a claim. VolumeError with reason Pending while it has none yet."""
@@ -243,17 +242,11 @@ class Volumes:
                 # A raw file is whatever its guest wrote there, and QEMU is told that it is raw; only a qcow2 header
                 # could lead QEMU to other files.
                 try:
-                    below = await self._looked_into(found) if kind == "qcow2" else ()
+                    below = await bases.looked_into(found, self._places.volumes) if kind == "qcow2" else ()
                 except ImageError as error:
                     raise VolumeError("FailedVolume", f"volume {name!r}: claim {claim_name!r}: {error}") from error
                 return ClaimFile(found, kind, read_only, below=below, one_pod=one_pod)
         raise VolumeError("FailedVolume", f"volume {name!r}: PersistentVolume {bound_to} has no disk.img in {path}")
-
-    async def _looked_into(self, file: Path) -> tuple[bases.Base, ...]:
-        """The bases of a claim's disk. A header of anything but those is the guard's to refuse."""
-        if bases.backing(file) is None:
-            await inspect.inspect(file, "qcow2")
-        return tuple(bases.chain(file, self._places.volumes))
 
     async def _kernel(
         self, vmi: Document, place: PodPlace, descriptors: Descriptors, lookup: Lookup
@@ -294,6 +287,13 @@ class Volumes:
             raise VolumeError("FailedVolume", f"{field}: an initial RAM disk boots nothing: set kernelPath too")
         opened = {path: descriptors.open(file, read_only=True) for path, file in found.files.items()}
         return Kernel(opened[kernel], opened[initrd] if initrd else None, str(boot.get("kernelArgs") or ""))
+
+
+def path_of(volume: Document | None) -> Path | None:
+    """Where a PV is on this machine, a directory or a block device; None for one that is elsewhere."""
+    spec = (volume or {}).get("spec") or {}
+    path = (spec.get("local") or spec.get("hostPath") or {}).get("path")
+    return Path(path) if path else None
 
 
 async def capacity(volume: Document, lookup: Lookup) -> int:
