@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 import struct
+import subprocess
 
 import pytest
 
@@ -52,6 +54,19 @@ def test_a_base_that_is_gone_is_said(volumes):
     disk = qcow2(volumes / "pvc-1" / "disk.qcow2", volumes / bases.FOLDER / "a" / "disk.raw")
     with pytest.raises(CorruptImage, match="restore it from a backup"):
         bases.chain(disk, volumes)
+
+
+@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="QEMU is not installed")
+async def test_an_overlay_of_ours_whose_header_names_a_data_file_too_is_refused(volumes):
+    """By a guest that has its disk's directory as a file system."""
+    lower = base(volumes, "a")
+    disk, secret = volumes / "pvc-1" / "disk.qcow2", volumes / "secret"
+    disk.parent.mkdir()
+    options = ["-f", "qcow2", "-b", str(lower), "-F", "raw", "-o", f"data_file={secret}", str(disk), "1M"]
+    await asyncio.to_thread(subprocess.run, ["qemu-img", "create", "-q", *options], check=True)
+    assert bases.backing(disk) == str(lower)
+    with pytest.raises(UnsafeImage):
+        await bases.looked_into(disk, volumes)
 
 
 def test_a_chain_in_a_circle_ends(volumes):

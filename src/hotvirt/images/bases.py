@@ -66,7 +66,7 @@ def chain(file: Path, volumes: Path) -> list[Base]:
 async def looked_into(file: Path, volumes: Path) -> tuple[Base, ...]:
     """The bases below a qcow2 disk, whose header a guest may have written that has its directory as a file system. One
     that names anything but bases is the guard's to refuse. Before qemu-img or QEMU opens it."""
-    if backing(file) is None:
+    if backing(file) is None or _has_data_file(file):
         await inspect.inspect(file, "qcow2")
     return tuple(chain(file, volumes))
 
@@ -82,6 +82,13 @@ def backing(file: Path) -> str | None:
             return None
         opened.seek(offset)
         return os.fsdecode(opened.read(length))
+
+
+def _has_data_file(file: Path) -> bool:
+    """Whether a qcow2 header says that its data is in another file, which it names: bit 2 of version 3's features."""
+    with file.open("rb") as opened:
+        head = opened.read(80)
+    return len(head) == 80 and head[4:8] != b"\0\0\0\2" and bool(head[79] & 4)
 
 
 def disk_in(directory: Path) -> Path | None:
