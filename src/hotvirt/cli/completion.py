@@ -43,15 +43,16 @@ def complete_for_kubectl() -> None:
 def machine_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """VMs and instances that what is typed may become. Nothing when the API can't be asked: a Tab is no place for an
     error."""
+    from hotvirt.cli.connection import NAMES, open_api
     from hotvirt.cli.errors import explain
-    from hotvirt.cli.targets import CONNECTION, KINDS, open_api
+    from hotvirt.cli.targets import KINDS
     from hotvirt.kube.resources import VMS
 
     user, at, rest = incomplete.rpartition("@")
     kind = rest.partition("/")[0] if "/" in rest else ""
     if kind and kind.lower() not in KINDS:
         return []
-    params = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in CONNECTION}
+    params = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in NAMES}
     try:
         with ctx.scope(cleanup=False):
             api = open_api(params)
