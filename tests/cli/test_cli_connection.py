@@ -110,6 +110,12 @@ def test_a_timeout_is_written_as_kubectls(text, seconds):
     assert Timeout().convert(text, None, None) == seconds
 
 
+def test_an_export_is_not_waited_for_by_a_time_that_is_none(called, api):
+    code, said = called("vmexport", "download", "web", "--output=x", "--readiness-timeout=soon")
+    assert (code, api.asked) == (2, [])
+    assert "not a duration" in said
+
+
 def test_a_request_waits_as_long_as_it_is_told(called, silent):
     code, said = called("start", "web", f"--server={silent}", "--request-timeout=200ms")
     assert (code, "timed out" in said) == (1, True)
