@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import yaml
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from hotvirt.cli.connection import Timeout
@@ -138,6 +139,19 @@ def test_a_commands_own_option_of_that_name_is_its_own(called, api):
     assert "jane" in said
     assert api.asked == []
     assert "--user TEXT" in called("create", "vm", "--help")[1]
+
+
+def test_a_tab_asks_as_whom_it_is_told_and_is_no_place_for_an_error(called, api):
+    api.answers["GET", "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"] = {
+        "items": [{"metadata": {"name": "web"}}]
+    }
+
+    def completed(*words):
+        return [item.value for item in ShellComplete(hotvirt, {}, "hotvirt", "_X").get_completions(list(words), "w")]
+
+    assert completed("start", "--as=bob") == ["web"]
+    assert api.headers["Impersonate-User"] == ["bob"]
+    assert completed("start", "--as-group=x") == [], "whose --as is still to come"
 
 
 def test_they_are_listed_where_virtctl_lists_them(called):

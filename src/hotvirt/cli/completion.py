@@ -59,6 +59,8 @@ def machine_names(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         api.patience = PATIENCE
         with closing(api):
             found = api.list(KINDS[kind.lower()] if kind else VMS, api.namespace)
+    except click.ClickException:  # of options that do not go together, or not yet
+        return []
     except Exception as error:
         if explain(error) is None:
             raise
