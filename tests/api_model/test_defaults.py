@@ -207,6 +207,16 @@ SETTINGS = {
             "liveUpdateConfiguration": {"maxHotplugRatio": 2, "maxCpuSockets": 8, "maxGuest": "8Gi"}}}},
         ClusterSettings(2, 8, 8 << 30, False, "pc-q35-9.0", "max", "None"),
     ),
+    "for an architecture": (
+        {"spec": {"configuration": {"architectureConfiguration": {
+            "amd64": {"machineType": "pc-q35-8.2"}, "arm64": {"machineType": "virt"}}}}},
+        ClusterSettings(machine_type="pc-q35-8.2"),
+    ),
+    "for an architecture and for all": (
+        {"spec": {"configuration": {
+            "machineType": "pc", "architectureConfiguration": {"amd64": {"machineType": "q35"}}}}},
+        ClusterSettings(machine_type="pc"),
+    ),
 }  # fmt: skip
 
 

@@ -14,10 +14,10 @@ from hotvirt.kube.kubeconfig import Access
 
 class FakeApi:
     """`answers[METHOD, path]` is a document, or (status, document), or a list of such to give one after another.
-    `asked` has every request as (method, path with query, body)."""
+    `asked` has every request as (method, path with query, body), `headers` the last one's by name, a list each."""
 
     def __init__(self):
-        self.answers, self.asked, self.streams = {}, [], {}
+        self.answers, self.asked, self.streams, self.headers = {}, [], {}, {}
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,6 +30,7 @@ class FakeApi:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 api.asked.append((self.command, self.path, body))
+                api.headers = {name: self.headers.get_all(name) for name in self.headers}
                 path = self.path.partition("?")[0]
                 if "watch=true" in self.path:
                     self.stream(api.streams.get(path, []))

@@ -1,11 +1,14 @@
 """Documents of the API as they are printed, memory dumps, and migrations."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
 
+from hotvirt.cli import downloads
 from hotvirt.cli.memorydump import claim_size
 
 CORE, KUBEVIRT = "/api/v1/namespaces/default", "/apis/kubevirt.io/v1/namespaces/default"
@@ -99,6 +102,37 @@ def test_a_dump_is_fetched_once_it_is_complete(run, api, tmp_path):
     assert Path(out).read_bytes() == b"memory"
     volume["spec"]["local"]["path"] = "/elsewhere"
     assert "run this where it is: /elsewhere" in run("memory-dump", "download", "web", f"--output={out}")[2]
+
+
+@pytest.mark.parametrize(("flags", "is_forwarded"), [([], False), (["--port-forward=true", "--local-port=5410"], True)])
+def test_a_dump_elsewhere_comes_by_an_export_and_where_asked_by_the_apis_address(
+    run, api, tmp_path, monkeypatch, flags, is_forwarded
+):
+    asked, packed = [], io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        (tmp_path / "d.dump").write_bytes(b"memory")
+        tar.add(tmp_path / "d.dump", "d.dump")
+
+    def fetch(_api, _export, url, *, service):
+        asked.append((url, service))
+        return iter([packed.getvalue()])
+
+    monkeypatch.setattr(downloads, "fetch", fetch)
+    files = {"name": "dump", "formats": [{"format": "tar.gz", "url": "https://export/dump.tar.gz"}]}
+    status = {"phase": "Ready", "links": {"external": {"volumes": [files]}}}
+    exports = "/apis/export.kubevirt.io/v1/namespaces/default/virtualmachineexports"
+    export = {"metadata": {"name": "memory-dump-dump", "uid": "u", "resourceVersion": "1"}, "status": status}
+    api.answers["GET", f"{KUBEVIRT}/virtualmachines/web"] = dump("Completed", fileName="d.dump")
+    api.answers["GET", f"{CORE}/persistentvolumeclaims/dump"] = {"spec": {"volumeName": "pv"}}
+    volume = {"metadata": {"name": "pv"}, "spec": {"local": {"path": "/elsewhere"}}}
+    api.answers["GET", "/api/v1/persistentvolumes/pv"] = volume
+    api.answers["POST", exports] = api.answers["GET", f"{exports}/memory-dump-dump"] = export
+    api.answers["POST", f"{CORE}/secrets"] = api.answers["DELETE", f"{exports}/memory-dump-dump"] = {}
+    out = tmp_path / "out"
+    code, _, err = run("memory-dump", "download", "web", f"--output={out}", "--format=raw", *flags)
+    assert (code, out.read_bytes() if out.exists() else err) == (0, b"memory")
+    here = api.access.server.removeprefix("http://")
+    assert asked == [("https://export/dump.tar.gz", here if is_forwarded else "")]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,18 @@ def test_a_viewer(monkeypatch, tmp_path):
     assert streams.find_viewer(None, tmp_path / "remote-viewer")[1] == "vnc://127.0.0.1:{port}"
     with pytest.raises(CliError, match="there is no viewer"):
         streams.find_viewer("tiger", tmp_path / "none")
+    assert streams.find_viewer("tiger", None) == ["vncviewer", "127.0.0.1::{port}"]
+    assert streams.find_viewer("real", None)[:2] == ["vncviewer", "127.0.0.1:{port}"]
+    (tmp_path / "mine").touch()
+    assert streams.find_viewer("chicken", tmp_path / "mine") == [str(tmp_path / "mine"), "127.0.0.1:{port}"]
+    with pytest.raises(CliError, match="Chicken"):
+        streams.find_viewer("chicken", None)
+
+
+@pytest.mark.parametrize("kind", ["tiger", "chicken", "real", "remote-viewer"])
+def test_virtctls_types_of_viewers(run, monkeypatch, kind):
+    monkeypatch.setattr(streams.shutil, "which", lambda _name: None)
+    assert "no VNC viewer found" in run("vnc", "web", f"--vnc-type={kind}")[2]
 
 
 def test_a_screenshot(run, api, tmp_path):

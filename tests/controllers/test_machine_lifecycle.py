@@ -13,6 +13,7 @@ from hotvirt.controllers.virtualmachine import VirtualMachineController
 from hotvirt.kube import conditions
 from hotvirt.kube.errors import Forbidden, Invalid
 from hotvirt.kube.resources import CLAIMS, CONTROLLER_REVISIONS, EVENTS, KUBEVIRTS, PODS, VMIS, VMS
+from hotvirt.webhooks import lifecycle
 
 pytestmark = pytest.mark.looptime
 STARTED = {"pods", "virtualmachineinstances", "virtualmachines", "controllerrevisions"}
@@ -168,6 +169,25 @@ async def test_rerun_on_failure_stays_down_when_stopped_and_comes_back_when_it_f
         await api.patch(VMS, "web", {"status": {"stateChangeRequests": [{"action": "Start"}]}}, subresource="status")
         await settled()
         assert status_of(api)["printableStatus"] == "Running"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phase"), [("RerunOnFailure", "Succeeded"), ("Manual", "Succeeded"), ("Manual", "Failed")]
+)
+async def test_a_restart_starts_one_anew_whose_guest_has_ended_by_itself(api, make, home, strategy, phase):
+    async with home() as node:
+        await api.create(VMS, make.vm(strategy=strategy))
+        await api.patch(VMS, "web", {"status": {"stateChangeRequests": [{"action": "Start"}]}}, subresource="status")
+        await settled()
+        ended = api.find(VMIS, "web")
+        await node.end(ended, phase)
+        await settled(400)
+        assert api.find(VMIS, "web")["metadata"]["uid"] == ended["metadata"]["uid"], "it is left as it ended"
+        (write,) = lifecycle.restart(vm_of(api), api.find(VMIS, "web"), {})
+        await api.patch(VMS, "web", write.patch, subresource="status")
+        await settled(400)
+        assert api.find(VMIS, "web")["metadata"]["uid"] != ended["metadata"]["uid"]
+        assert (status_of(api)["printableStatus"], status_of(api).get("stateChangeRequests")) == ("Running", None)
 
 
 async def test_a_guest_that_ends_is_started_again_unless_it_was_to_run_once(api, make, home):

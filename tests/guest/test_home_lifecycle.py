@@ -76,14 +76,17 @@ def test_each_end_is_told_apart_and_dealt_with_as_its_run_strategy_says(home):
     wait_event(home, "reboots", "Normal", "Stopped", "powered off")
     home.wait_new_instance("reboots", uids["reboots"])
 
-    in_guest(home, "leaves", "poweroff")
-    home.wait("vm/leaves", "jsonpath={.status.printableStatus}=Stopped")
-    left = home.vmi("leaves")
-    assert (left["metadata"]["uid"], left["status"]["phase"]) == (uids["leaves"], "Succeeded")
-    assert phases(left)[-1] == "Succeeded"
-    assert {"AgentConnected", "Paused"}.isdisjoint(home.conditions("vm/leaves"))
-    home.hotvirt("start", "leaves")
-    home.wait_new_instance("leaves", uids["leaves"])
+    for verb in ("start", "restart"):
+        uid = home.vmi("leaves")["metadata"]["uid"]
+        in_guest(home, "leaves", "poweroff")
+        home.wait("vm/leaves", "jsonpath={.status.printableStatus}=Stopped")
+        left = home.vmi("leaves")
+        assert (left["metadata"]["uid"], left["status"]["phase"]) == (uid, "Succeeded")
+        assert phases(left)[-1] == "Succeeded"
+        assert {"AgentConnected", "Paused"}.isdisjoint(home.conditions("vm/leaves"))
+        home.hotvirt(verb, "leaves")
+        home.wait_new_instance("leaves", uid)
+        home.wait_agent("leaves")
 
     refused = evict(home, "moves")
     assert "is configured with an eviction strategy but is not live-migratable" in refused.stderr

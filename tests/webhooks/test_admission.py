@@ -173,6 +173,24 @@ async def test_labels_of_the_controllers_are_theirs(label):
     assert await judged(VMIS, {**marked, "metadata": {**marked["metadata"], "annotations": {}}}, marked) == Verdict()
 
 
+@pytest.mark.parametrize("label", ["kubevirt.io/nodeName", "kubevirt.io/created-by", "kubevirt.io/schedulable"])
+async def test_a_template_copied_from_a_guest_is_told_which_labels_to_remove(label):
+    def labelled(strategy="Always", **labels):
+        obj = vm(runStrategy=strategy)
+        obj["spec"]["template"]["metadata"] = {"labels": labels}
+        return obj
+
+    marked = labelled(**{label: "one", "mine": "x"})
+    for obj, old in ((marked, None), (marked, labelled()), (marked, labelled(**{label: "two"}))):
+        (cause,) = (await judged(VMS, obj, old)).causes
+        assert (cause.field, cause.message) == (
+            f"spec.template.metadata.labels[{label}]", f"{label} is set by hotvirt alone: remove it"
+        )  # fmt: skip
+        assert await judged(VMS, obj, old, user=OURS) == Verdict()
+    assert await judged(VMS, labelled("Halted", **{label: "one"}), marked) == Verdict(), "an older version let it in"
+    assert await judged(VMS, labelled(mine="x"), marked) == Verdict()
+
+
 async def test_an_instance_may_always_be_removed():
     assert await judged(VMIS, None, vmi(), operation="DELETE") == Verdict()
 

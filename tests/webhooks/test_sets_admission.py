@@ -136,6 +136,15 @@ async def test_what_did_not_change_is_not_judged_again():
     assert await judged(POOLS, {**bad, "status": {}}, pool(), "status") == Verdict()
 
 
+async def test_a_label_that_an_older_version_let_in_does_not_lock_a_set():
+    labels = {"app": "web", "kubevirt.io/nodeName": "one"}
+    stored = replica_set({"metadata": {"labels": labels}, "spec": {"domain": DOMAIN}})
+    assert await judged(REPLICA_SETS, {**stored, "spec": {**stored["spec"], "replicas": 3}}, stored) == Verdict()
+    inner = {"template": {"metadata": {"labels": labels}, "spec": {"domain": DOMAIN}}}
+    assert await judged(POOLS, pool(inner, replicas=3), pool(inner)) == Verdict()
+    assert len((await judged(POOLS, pool(inner), pool())).causes) == 1
+
+
 async def test_memory_is_not_kept_and_that_is_said():
     verdict = await judged(POOLS, pool(scaleInStrategy={"proactive": {"statePreservation": "Online"}}))
     assert (verdict.causes, len(verdict.warnings)) == ((), 1)

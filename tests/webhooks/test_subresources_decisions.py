@@ -107,6 +107,15 @@ def test_forced_restart_takes_the_grace_away():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+@pytest.mark.parametrize("strategy", ["Always", "Manual", "RerunOnFailure"])
+def test_restart_starts_one_anew_whose_guest_has_ended_by_itself(strategy, phase):
+    for options in ({}, {"gracePeriodSeconds": 0}):
+        (write,) = lifecycle.restart(vm(runStrategy=strategy), vmi(phase), options)
+        assert write.target == "vm/status", "who has ended needs no shorter grace"
+        assert write.patch["status"]["stateChangeRequests"] == [STOP, {"action": "Start"}]
+
+
 @pytest.mark.parametrize("strategy", ["Halted", "Once"])
 def test_restart_refused_by_strategy(strategy):
     with pytest.raises(Conflict, match="does not support manual restart requests"):

@@ -55,11 +55,17 @@ class ClusterSettings(Struct, frozen=True):
             max_sockets=live.get("maxCpuSockets"),
             max_guest=None if max_guest is None else quantity.parse_bytes(max_guest),
             live_update=given.get("vmRolloutStrategy", "LiveUpdate") == "LiveUpdate",
-            machine_type=str(given.get("machineType") or "q35"),
+            machine_type=_machine_of(given),
             cpu_model=str(given.get("cpuModel") or ""),
             eviction_strategy=str(given.get("evictionStrategy") or ""),
             binding=str((given.get("network") or {}).get("defaultNetworkInterface") or "masquerade"),
         )
+
+
+def _machine_of(given: Mapping[str, Any]) -> str:
+    """As upstream: what is said for all guests counts before what is said for those of their architecture."""
+    ours = (given.get("architectureConfiguration") or {}).get(ARCHITECTURE) or {}
+    return str(given.get("machineType") or ours.get("machineType") or "q35")
 
 
 def whole_blocks(size: int) -> int:

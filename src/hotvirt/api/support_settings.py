@@ -11,6 +11,8 @@ _HOST_DEVICES = "devices of the host cannot be passed to guests yet"
 _CERTIFICATES = "certificates are renewed at each start"
 _BUILT_IN = "built-in and local images are on this machine, and never pulled"
 _SANDBOX = "QEMU is confined by its own user, namespaces and sandbox"
+_AMD64 = "guests are amd64"
+_FIRMWARE = "the firmware is the one QEMU's package brings"
 _AS_QEMU = "what QEMU offers is asked of QEMU"
 
 NO_EFFECT: dict[str, str] = {
@@ -33,7 +35,6 @@ NO_EFFECT: dict[str, str] = {
     "KubeVirtSpec.workloads": _COMPONENTS,
     "KubeVirtConfiguration.additionalGuestMemoryOverheadRatio": "QEMU's overhead is known, and counted as it is",
     "KubeVirtConfiguration.apiConfiguration": _ONE_PROCESS,
-    "KubeVirtConfiguration.architectureConfiguration": "guests are amd64; set machineType for their machine",
     "KubeVirtConfiguration.autoCPULimitNamespaceLabelSelector": "no limit is set that was not asked for",
     "KubeVirtConfiguration.changedBlockTrackingLabelSelectors": "changed blocks are not tracked yet",
     "KubeVirtConfiguration.commonInstancetypesDeployment": "bring the instancetypes you want with kubectl apply",
@@ -50,7 +51,7 @@ NO_EFFECT: dict[str, str] = {
     "KubeVirtConfiguration.migrations": _NO_MIGRATION,
     "KubeVirtConfiguration.minCPUModel": _AS_QEMU,
     "KubeVirtConfiguration.obsoleteCPUModels": _AS_QEMU,
-    "KubeVirtConfiguration.ovmfPath": "the firmware is the one QEMU's package brings",
+    "KubeVirtConfiguration.ovmfPath": _FIRMWARE,
     "KubeVirtConfiguration.permittedHostDevices": _HOST_DEVICES,
     "KubeVirtConfiguration.persistentReservationConfiguration": "disks are files, which know no reservations",
     "KubeVirtConfiguration.roleAggregationStrategy": "KubeVirt's roles are always part of admin, edit and view",
@@ -64,6 +65,12 @@ NO_EFFECT: dict[str, str] = {
     "VirtualMachineOptions.disableFreePageReporting": "free pages are always given back",
     "KubeVirtConfiguration.vmStateStorageClass": "firmware and TPM keep their state in the home's directory",
     "KubeVirtConfiguration.webhookConfiguration": _ONE_PROCESS,
+    "ArchConfiguration.arm64": _AMD64,
+    "ArchConfiguration.defaultArchitecture": _AMD64,
+    "ArchConfiguration.ppc64le": _AMD64,
+    "ArchConfiguration.s390x": _AMD64,
+    "ArchSpecificConfiguration.emulatedMachines": _AS_QEMU,
+    "ArchSpecificConfiguration.ovmfPath": _FIRMWARE,
     "DeveloperConfiguration.clusterProfiler": _ONE_PROCESS,
     "DeveloperConfiguration.diskVerification": "images are inspected within limits of their own",
     "DeveloperConfiguration.logVerbosity": "set with hotvirt up --verbose",
@@ -90,6 +97,9 @@ NO_EFFECT: dict[str, str] = {
 }
 
 WORDS = {
+    "KubeVirtConfiguration.architectureConfiguration": "Settings for guests of one architecture.",
+    "ArchConfiguration.amd64": "Settings for guests of x86-64, which all guests are.",
+    "ArchSpecificConfiguration.machineType": "Default machine type, where configuration.machineType says none.",
     "KubeVirtConfiguration.cpuRequest": "CPU a guest's pod asks for when its machine names none, such as 100m.",
     "KubeVirtConfiguration.instancetype": "How machines refer to their instancetype.",
     "KubeVirtConfiguration.virtualMachineOptions": "What guests have that do not say.",

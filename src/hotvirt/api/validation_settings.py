@@ -17,6 +17,7 @@ Document = dict[str, Any]
 PATH = "spec.configuration"
 IN_UPSTREAMS_OWN = ("spec.imagePullPolicy",)
 """Set in the object that KubeVirt installs with, which nobody needs to be warned of."""
+_AMD64 = "architectureConfiguration.amd64.machineType"
 ROLLOUT_STRATEGIES = ("LiveUpdate", "Stage")
 
 
@@ -44,9 +45,10 @@ def _defaults(given: Document) -> Iterator[Fault]:
     rollout = given.get("vmRolloutStrategy")
     if rollout not in (None, "", *ROLLOUT_STRATEGIES):
         yield not_supported(f"{PATH}.vmRolloutStrategy", f"{rollout!r} is unknown: use LiveUpdate or Stage")
-    machine = given.get("machineType")
-    if machine and not is_offered(machine):
-        yield not_supported(f"{PATH}.machineType", f"{machine[:80]} machines are not offered: use q35 or pc")
+    ours = ((given.get("architectureConfiguration") or {}).get("amd64") or {}).get("machineType")
+    for field, machine in (("machineType", given.get("machineType")), (_AMD64, ours)):
+        if machine and not is_offered(machine):
+            yield not_supported(f"{PATH}.{field}", f"{machine[:80]} machines are not offered: use q35 or pc")
     model = given.get("cpuModel")
     if model and not is_qemu_name(model):
         yield invalid(

@@ -21,6 +21,7 @@ from hotvirt.kube.tls import client_context
 
 TIMEOUT = 30.0
 PART = 256 * 1024
+Headers = list[tuple[str, str]]
 CONTENT_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
 
 
@@ -28,7 +29,7 @@ class Api:
     def __init__(self, access: Access) -> None:
         self.access = access
         self.namespace = access.namespace
-        self.patience = TIMEOUT
+        self.patience: float | None = TIMEOUT
         self._tls = client_context(access) if access.server.startswith("https:") else None
         self._connection: http.client.HTTPConnection | None = None
 
@@ -117,9 +118,9 @@ class Api:
 
     def stream(self, path: str, *, query: dict[str, str]) -> Iterator[bytes]:
         """An answer that is no document, as it comes; it may go on for as long as the server has something to say."""
-        connection = self._connect(TIMEOUT)
+        connection = self._connect(self.patience)
         try:
-            response = _ask(connection, "GET", f"{path}?{urlencode(query)}", None, self._headers() | {"Accept": "*/*"})
+            response = _ask(connection, "GET", f"{path}?{urlencode(query)}", None, self._headers(Accept="*/*"))
             if response.status >= 400:
                 raise from_status(_status(response.read(), response), response.status)
             if connection.sock is not None:
@@ -142,7 +143,7 @@ class Api:
         if query:
             path = f"{path}?{urlencode(query)}"
         data = json.encode(body) if body is not None else None
-        headers = self._headers() | ({"Content-Type": content_type} if data is not None else {})
+        headers = self._headers(**{"Content-Type": content_type} if data is not None else {})
         try:
             if self._connection is None:
                 self._connection = self._connect(self.patience)
@@ -151,23 +152,26 @@ class Api:
             self.close()
             raise Unreachable(f"no answer from {self.access.server}: {_reason(error)}") from error
 
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+    def _connect(self, timeout: float | None) -> http.client.HTTPConnection:
         at = urlsplit(self.access.server)
         if self._tls is None:
             return http.client.HTTPConnection(at.hostname or "", at.port or 80, timeout=timeout)
         return http.client.HTTPSConnection(at.hostname or "", at.port or 443, timeout=timeout, context=self._tls)
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "hotvirt"}
-        if self.access.token:
-            headers["Authorization"] = f"Bearer {self.access.token}"
-        return headers
+    def _headers(self, **more: str) -> Headers:
+        named = {"Accept": "application/json", "User-Agent": "hotvirt", **more}
+        return [*named.items(), *self.access.headers()]
 
 
 def _ask(
-    connection: http.client.HTTPConnection, method: str, path: str, data: bytes | None, headers: dict[str, str]
+    connection: http.client.HTTPConnection, method: str, path: str, data: bytes | None, headers: Headers
 ) -> http.client.HTTPResponse:
-    connection.request(method, path, body=data, headers=headers)
+    connection.putrequest(method, path)
+    for name, value in headers:  # of which groups to act in are several of one name
+        connection.putheader(name, value)
+    if data is not None or method in ("POST", "PUT", "PATCH"):
+        connection.putheader("Content-Length", str(len(data or b"")))
+    connection.endheaders(data)
     return connection.getresponse()
 
 

@@ -78,16 +78,18 @@ def _items(prefix: str, names: list[str], incomplete: str) -> list[CompletionIte
 
 
 def _names(ctx: click.Context, resource: "Resource") -> list[str]:
+    from hotvirt.cli.connection import NAMES, open_api
     from hotvirt.cli.errors import explain
-    from hotvirt.cli.targets import CONNECTION, open_api
 
-    params = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in CONNECTION}
+    params = {name: ctx.params.get(name) or ctx.find_root().params.get(name) for name in NAMES}
     try:
         with ctx.scope(cleanup=False):
             api = open_api(params)
         api.patience = PATIENCE
         with closing(api):
             return [obj["metadata"]["name"] for obj in api.list(resource, api.namespace)]
+    except click.ClickException:  # of options that do not go together, or not yet
+        return []
     except Exception as error:
         if explain(error) is None:
             raise

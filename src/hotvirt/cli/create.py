@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from hotvirt.cli.connection import connection_options, from_root
 from hotvirt.cli.createvm import vm
 from hotvirt.cli.params import (
     LABEL,
@@ -12,7 +13,6 @@ from hotvirt.cli.params import (
     print_manifest,
     random_suffix,
 )
-from hotvirt.cli.targets import connection_options, from_root
 from hotvirt.cli.verbs import Verbs
 
 TOPOLOGIES = ("sockets", "cores", "threads", "spread", "any")
@@ -45,7 +45,7 @@ create.add_command(vm)
 @connection_options
 def instancetype(
     *, name: str | None, cpu: int, memory: str, gpu: tuple[str, ...], hostdevice: tuple[str, ...],
-    iothreadspolicy: str | None, namespaced: bool, **connection: str | None,
+    iothreadspolicy: str | None, namespaced: bool, **connection: Any,
 ) -> None:  # fmt: skip
     """Print the manifest of an instance type: the CPUs and the memory that VMs of it have.
 
@@ -73,7 +73,7 @@ def instancetype(
 @connection_options
 def preference(
     *, name: str | None, cpu_topology: str | None, machine_type: str | None, volume_storage_class: str | None,
-    namespaced: bool, **connection: str | None,
+    namespaced: bool, **connection: Any,
 ) -> None:  # fmt: skip
     """Print the manifest of a preference: what a VM has where it does not say.
 
@@ -109,7 +109,7 @@ def clone(
     *, name: str | None, source_name: str, source_type: str, target_name: str | None, target_type: str,
     new_mac_address: tuple[str, ...], new_smbios_serial: str | None, label_filter: tuple[str, ...],
     annotation_filter: tuple[str, ...], template_label_filter: tuple[str, ...],
-    template_annotation_filter: tuple[str, ...], **connection: str | None,
+    template_annotation_filter: tuple[str, ...], **connection: Any,
 ) -> None:  # fmt: skip
     """Print the manifest of a clone: the wish for a new VM like another, or like a snapshot.
 
@@ -138,7 +138,7 @@ def clone(
 
 
 def _print_kind(
-    kind: str, name: str | None, spec: dict[str, Any], *, namespaced: bool, connection: dict[str, str | None]
+    kind: str, name: str | None, spec: dict[str, Any], *, namespaced: bool, connection: dict[str, Any]
 ) -> None:
     """Naming a namespace makes it a kind of that namespace."""
     namespace = _namespace(connection)
@@ -154,7 +154,7 @@ def _print_kind(
     )
 
 
-def _namespace(connection: dict[str, str | None]) -> dict[str, str]:
+def _namespace(connection: dict[str, Any]) -> dict[str, str]:
     given = connection["namespace"] or from_root("namespace")
     return {"namespace": given} if given else {}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hotvirt.cli import createvolumes
+from hotvirt.cli.connection import connection_options, from_root
 from hotvirt.cli.createvolumes import Volumes
 from hotvirt.cli.params import (
     Params,
@@ -17,7 +18,6 @@ from hotvirt.cli.params import (
     split_prefix,
     was_given,
 )
-from hotvirt.cli.targets import connection_options, from_root
 from hotvirt.cli.verbs import Verb
 
 if TYPE_CHECKING:

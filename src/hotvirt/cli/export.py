@@ -19,6 +19,7 @@ from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.cli.progress import Line
 from hotvirt.cli.targets import Target, connected, machine, only_vm
+from hotvirt.cli.verbs import verb
 from hotvirt.cli.waiting import wait_for
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import NotFound
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 3600.0
 
 
-@click.command()
+@verb()
 @machine
 @click.option("--ova", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Where to.")
 @connected

@@ -13,6 +13,7 @@ from hotvirt.cli.api import Api
 from hotvirt.cli.errors import CliError
 from hotvirt.cli.progress import Line
 from hotvirt.cli.targets import connected
+from hotvirt.cli.verbs import verb
 from hotvirt.cli.waiting import wait_for
 from hotvirt.kube.client import Document
 from hotvirt.kube.errors import NotFound
@@ -22,12 +23,13 @@ BIND_NOW = "cdi.kubevirt.io/storage.bind.immediate.requested"
 UPLOAD = "cdi.kubevirt.io/storage.upload.target"
 CONTENT = "cdi.kubevirt.io/storage.contentType"
 PHASE, READY = "cdi.kubevirt.io/storage.pod.phase", "cdi.kubevirt.io/storage.pod.ready"
+LABELS = "instancetype.kubevirt.io"
 TOKENS = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/{}/uploadtokenrequests"
 _CHUNK = 1 << 20
 PROCESSING = 3600.0
 
 
-@click.command("image-upload")
+@verb("image-upload")
 @click.argument("kind", type=click.Choice(["dv", "pvc"]))
 @click.argument("name")
 @click.option(
@@ -40,10 +42,16 @@ PROCESSING = 3600.0
     "--access-mode", type=click.Choice(["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]),
     help="Of the claim (default: what its storage class offers).",
 )  # fmt: skip
+@click.option("--pvc-size", "size", hidden=True, help="As --size.")
+@click.option("--block-volume", "volume_mode", flag_value="block", hidden=True, help="As --volume-mode=block.")
 @click.option("--volume-mode", type=click.Choice(["block", "filesystem"]), help="Of the claim.")
 @click.option("--force-bind", is_flag=True, help="Do not wait for a machine that uses it.")
 @click.option("--no-create", is_flag=True, help="It is there already and waits for an upload.")
 @click.option("--datasource", is_flag=True, help="Make a DataSource of the same name, to make copies by.")
+@click.option("--default-instancetype", metavar="NAME", help="For machines that infer theirs from this disk.")
+@click.option("--default-instancetype-kind", metavar="KIND", help="Of that one (default: the cluster's).")
+@click.option("--default-preference", metavar="NAME", help="For machines that infer theirs from this disk.")
+@click.option("--default-preference-kind", metavar="KIND", help="Of that one (default: the cluster's).")
 @click.option("--uploadproxy-url", metavar="URL", help="Where the upload proxy is (default: as the home says).")
 @click.option("--insecure", is_flag=True, help="Do not check the upload proxy's certificate.")
 @click.option("--wait-secs", type=int, default=300, show_default=True, help="How long to wait until it can begin.")
@@ -51,7 +59,7 @@ PROCESSING = 3600.0
 def image_upload(
     api: Api, *, kind: str, name: str, image_path: Path, size: str | None, storage_class: str | None,
     access_mode: str | None, volume_mode: str | None, force_bind: bool, no_create: bool, datasource: bool,
-    uploadproxy_url: str | None, insecure: bool, wait_secs: int,
+    uploadproxy_url: str | None, insecure: bool, wait_secs: int, **defaults: str | None,
 ) -> None:  # fmt: skip
     """Upload a disk image into a new DataVolume (dv) or claim (pvc).
 
@@ -60,12 +68,13 @@ def image_upload(
       hotvirt image-upload dv fedora --size=10Gi --image-path=fedora.qcow2 --force-bind
       hotvirt image-upload pvc data --size=1Gi --image-path=data.img.gz --storage-class=hotvirt-directory
     """
+    labels = default_labels(defaults, is_made=not no_create)
     with Line() as line:
         line.say(f"waiting until {kind} {name} is ready for the upload")
         if not no_create:
             said = {BIND_NOW: ""} if force_bind else {}
             claim = claim_spec(image_path, size, storage_class, access_mode, volume_mode)
-            _create(api, kind, name, claim, said)
+            _create(api, kind, name, claim, {"annotations": said, "labels": labels})
         _ready(api, kind, name, timeout=wait_secs, force_bind=force_bind)
         config = (_config(api).get("status")) or {}
         url = uploadproxy_url or config.get("uploadProxyURL") or ""
@@ -77,7 +86,7 @@ def image_upload(
         if (said := done["metadata"]["annotations"])[PHASE] != "Succeeded":
             raise CliError(f"the image was not taken: {said.get('cdi.kubevirt.io/storage.condition.running.message')}")
         if datasource:
-            _data_source(api, name)
+            _data_source(api, name, labels)
     click.echo(f"Uploading {image_path} completed successfully")
 
 
@@ -100,17 +109,29 @@ def claim_spec(
     return spec
 
 
-def _create(api: Api, kind: str, name: str, claim: Document, said: dict[str, str]) -> None:
+def default_labels(given: dict[str, str | None], *, is_made: bool) -> dict[str, str]:
+    """By which machines infer their instancetype and preference from a disk."""
+    for what in ("instancetype", "preference"):
+        if given[f"default_{what}_kind"] and not given[f"default_{what}"]:
+            raise click.UsageError(f"--default-{what}-kind is the kind of what --default-{what} names: give that, too")
+    found = {f"{LABELS}/{name.replace('_', '-')}": value for name, value in given.items() if value}
+    if found and not is_made:
+        raise click.UsageError("defaults are labels of what is made: leave out --no-create, or kubectl label it")
+    return found
+
+
+def _create(api: Api, kind: str, name: str, claim: Document, metadata: Document) -> None:
     if kind == "dv":
         document: Document = {
             "apiVersion": DATA_VOLUMES.api_version, "kind": DATA_VOLUMES.kind,
-            "metadata": {"name": name, "annotations": said}, "spec": {"source": {"upload": {}}, "storage": claim},
+            "metadata": {"name": name, **metadata}, "spec": {"source": {"upload": {}}, "storage": claim},
         }  # fmt: skip
         api.request("POST", DATA_VOLUMES.path(api.namespace), body=document)
         return
-    annotations = {**said, UPLOAD: "", CONTENT: "kubevirt"}
+    annotations = {**metadata["annotations"], UPLOAD: "", CONTENT: "kubevirt"}
     document = {
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "annotations": annotations},
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, **metadata, "annotations": annotations},
         "spec": {"accessModes": ["ReadWriteOnce"], **claim},
     }  # fmt: skip
     api.request("POST", CLAIMS.path(api.namespace), body=document)
@@ -195,9 +216,10 @@ def _send(url: str, token: str, image: Path, line: Line, *, authority: str | Non
         raise CliError(f"the upload was refused ({answer.status}): {text}")
 
 
-def _data_source(api: Api, name: str) -> None:
+def _data_source(api: Api, name: str, labels: dict[str, str]) -> None:
     body = {
-        "apiVersion": DATA_SOURCES.api_version, "kind": DATA_SOURCES.kind, "metadata": {"name": name},
+        "apiVersion": DATA_SOURCES.api_version, "kind": DATA_SOURCES.kind,
+        "metadata": {"name": name, "labels": labels},
         "spec": {"source": {"pvc": {"name": name, "namespace": api.namespace}}},
     }  # fmt: skip
     api.request("POST", DATA_SOURCES.path(api.namespace), body=body)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hotvirt.cli.connection import connection_options
+from hotvirt.cli.verbs import without_values
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -67,6 +70,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str, str]]] = {
         "permitted-devices": ("guestdata", "permitted_devices", "Show which host devices VMs may have."),
     },
     "This command": {
+        "options": ("options", "options", "Show the options that every command has."),
         "version": ("version", "version", "Show the versions of this command and of the API it talks to."),
         "completion": ("completion", "completion", "Print shell completion for bash, zsh or fish."),
     },
@@ -83,6 +87,9 @@ NOT_HERE = {
 
 
 class LazyGroup(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(without_values(self.params, args, ctx)))
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
@@ -136,11 +143,8 @@ def _unknown(word: str) -> str:
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(None, "--version", package_name="hotvirt", message="hotvirt %(version)s")
-@click.option("--kubeconfig", metavar="FILE", help="Which kubeconfig to use.")
-@click.option("--context", metavar="NAME", help="Which of its contexts.")
-@click.option("--home", metavar="DIR", help="Use the home in DIR.  [env: HOTVIRT_HOME]")
-@click.option("-n", "--namespace", help="Namespace of the VM (default: the context's).")
-def hotvirt(**_: str | None) -> None:
+@connection_options
+def hotvirt(**_: object) -> None:
     """Virtual machines as Kubernetes objects, resized while they run.
 
     hotvirt speaks KubeVirt's API: kubectl works on what it serves, and these commands work on any cluster

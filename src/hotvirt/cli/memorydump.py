@@ -5,9 +5,10 @@ import io
 import math
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import urlsplit
 
 import click
 
@@ -42,10 +43,21 @@ def memory_dump() -> None:
     """
 
 
-output_option = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the dump.")
-format_option = click.option(
-    "--format", "form", type=click.Choice(["gzip", "raw"]), default="gzip", show_default=True, help="Of that file."
-)
+def download_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--local-port", hidden=True, help="Taken as virtctl takes it: no port is needed."),
+        click.option(
+            "--port-forward", is_flag=True, hidden=True,
+            help="Where the claim's files are elsewhere: download by the address that the API is reached at.",
+        ),
+        click.option(
+            "--format", "form", type=click.Choice(["gzip", "raw"]), default="gzip", show_default=True,
+            help="Of that file.",
+        ),
+        click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="File for the dump."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 @memory_dump.command()
@@ -57,12 +69,11 @@ format_option = click.option(
     "--access-mode", type=click.Choice(["ReadWriteOnce", "ReadWriteMany"]), default="ReadWriteOnce", show_default=True,
     help="With --create-claim.",
 )  # fmt: skip
-@output_option
-@format_option
+@download_options
 @connected
 def get(
     api: Api, machine: Target, *, claim_name: str | None, create_claim: bool, storage_class: str | None,
-    access_mode: str, output: Path | None, form: str,
+    access_mode: str, output: Path | None, form: str, port_forward: bool, local_port: str | None,
 ) -> None:  # fmt: skip
     """Write a running guest's memory to a claim.
 
@@ -71,30 +82,33 @@ def get(
       hotvirt memory-dump get web --claim-name=dump --create-claim
       hotvirt memory-dump get web                                     again, to the same claim
     """
+    del local_port
     name = only_vm(machine, "be dumped by this command")
     if create_claim:
         _create_claim(api, name, claim_name, storage_class, access_mode)
     ask(api, "virtualmachines", name, "memorydump", {"claimName": claim_name or ""})
     click.echo(f"Successfully submitted memory dump request of VM {name}")
     if output:
-        _download(api, name, output, form)
+        _download(api, name, output, form, port_forward=port_forward)
 
 
 @memory_dump.command()
 @machine
-@output_option
-@format_option
+@download_options
 @connected
-def download(api: Api, machine: Target, *, output: Path | None, form: str) -> None:
+def download(
+    api: Api, machine: Target, *, output: Path | None, form: str, port_forward: bool, local_port: str | None
+) -> None:  # fmt: skip
     """Fetch the last dump of a VM, once it is complete.
 
     \b
     Example:
       hotvirt memory-dump download web --output=web.dump.gz
     """
+    del local_port
     if output is None:
         raise click.UsageError("name the file to write: --output=FILE")
-    _download(api, only_vm(machine, "be dumped"), output, form)
+    _download(api, only_vm(machine, "be dumped"), output, form, port_forward=port_forward)
 
 
 @memory_dump.command()
@@ -139,7 +153,7 @@ def _create_claim(api: Api, name: str, claim: str | None, storage_class: str | N
     click.echo(f"PVC {api.namespace}/{claim} created")
 
 
-def _download(api: Api, name: str, output: Path, form: str) -> None:
+def _download(api: Api, name: str, output: Path, form: str, *, port_forward: bool) -> None:
     request = _completed(api, name)
     claim = api.get(CLAIMS, request["claimName"], api.namespace)
     volume = api.get(VOLUMES, str(claim["spec"].get("volumeName")))
@@ -150,13 +164,16 @@ def _download(api: Api, name: str, output: Path, form: str) -> None:
             with source.open("rb") as dump, _opened(output, form) as out:
                 shutil.copyfileobj(dump, out, 1 << 20)
         else:
-            _fetch(api, request["claimName"], output, form, where=where or volume["metadata"]["name"])
+            service = urlsplit(api.access.server).netloc if port_forward else ""
+            _fetch(
+                api, request["claimName"], output, form, where=where or volume["metadata"]["name"], service=service
+            )  # fmt: skip
     except OSError as error:
         raise CliError(f"cannot copy {source} to {output}: {error.strerror}; try as root, or another file") from error
     click.echo(f"Memory dump of {name} is in {output}")
 
 
-def _fetch(api: Api, claim: str, output: Path, form: str, *, where: str) -> None:
+def _fetch(api: Api, claim: str, output: Path, form: str, *, where: str, service: str) -> None:
     """By an export, where the claim's files are not here."""
     from hotvirt.cli import downloads
 
@@ -173,7 +190,7 @@ def _fetch(api: Api, claim: str, output: Path, form: str, *, where: str) -> None
         url = next(iter(downloads.volumes(offered).values())).get("tar.gz")
         if url is None:
             raise CliError(f"claim {claim} is offered as a disk, and not with a dump in it: make another dump")
-        archive = _Parts(downloads.unzipped(downloads.fetch(api, offered, url)))
+        archive = _Parts(downloads.unzipped(downloads.fetch(api, offered, url, service=service)))
         with tarfile.open(fileobj=archive, mode="r|") as tar, _opened(output, form) as out:
             for member in tar:
                 dump = tar.extractfile(member)

@@ -17,12 +17,11 @@ PROTOCOL = "plain.kubevirt.io"
 
 @asynccontextmanager
 async def connect(access: Access, path: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-    headers = {"Authorization": f"Bearer {access.token}"} if access.token else {}
     tls = client_context(access) if access.server.startswith("https:") else True
     async with aiohttp.ClientSession() as session:
         try:
             socket = await session.ws_connect(
-                access.server + path, protocols=(PROTOCOL,), headers=headers, ssl=tls, max_msg_size=0
+                access.server + path, protocols=(PROTOCOL,), headers=access.headers(), ssl=tls, max_msg_size=0
             )
         except aiohttp.WSServerHandshakeError as error:
             # The handshake's failure has only a number; the same question without an upgrade gives the sentence.

@@ -15,8 +15,9 @@ import click
 from msgspec import Struct
 
 from hotvirt.cli.api import Api
+from hotvirt.cli.connection import connection_args
 from hotvirt.cli.errors import CliError
-from hotvirt.cli.targets import Named, Target, connected, connection_args, parse
+from hotvirt.cli.targets import Named, Target, connected, parse
 from hotvirt.cli.verbs import verb
 
 

@@ -9,7 +9,8 @@ import click
 
 from hotvirt.cli import tables
 from hotvirt.cli.api import Api
-from hotvirt.cli.targets import connected, from_root
+from hotvirt.cli.connection import from_root
+from hotvirt.cli.targets import connected
 from hotvirt.cli.verbs import verb
 from hotvirt.kube import owners
 from hotvirt.kube.client import Document

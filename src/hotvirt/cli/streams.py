@@ -18,12 +18,16 @@ from hotvirt.cli.waiting import observe
 from hotvirt.kube.client import Document
 from hotvirt.kube.resources import VMIS, VMS
 
-VIEWERS = {
-    "remote-viewer": "vnc://127.0.0.1:{port}",
-    "vncviewer": "127.0.0.1::{port}",
-    "gvncviewer": "127.0.0.1::{port}",
+ADDRESS = ("127.0.0.1::{port}",)
+VIEWERS = {"remote-viewer": ("vnc://127.0.0.1:{port}",), "vncviewer": ADDRESS, "gvncviewer": ADDRESS}
+"""What is looked for when no type is named, and the words after it."""
+TYPES = {
+    "tiger": ("vncviewer", VIEWERS["vncviewer"]),
+    "chicken": ("/Applications/Chicken.app/Contents/MacOS/Chicken", ("127.0.0.1:{port}",)),
+    "real": ("vncviewer", ("127.0.0.1:{port}", "-WarnUnencrypted=0", "-Shared=0", "-ShareFiles=0")),
+    "remote-viewer": ("remote-viewer", VIEWERS["remote-viewer"]),
 }
-TYPES = {"tiger": "vncviewer", "remote-viewer": "remote-viewer"}
+"""virtctl's names. Real's program is called as Tiger's is, and would warn of a connection that leaves no machine."""
 OVER = ("Succeeded", "Failed")
 
 
@@ -161,11 +165,11 @@ def find_viewer(kind: str | None, program: Path | None) -> list[str]:
     if program is not None:
         if not program.exists():
             raise CliError(f"there is no viewer {program}; give the path of a VNC viewer, or use --proxy-only")
-        return [str(program), VIEWERS.get(TYPES.get(kind or "", program.name), "127.0.0.1::{port}")]
-    wanted = [TYPES[kind]] if kind else list(VIEWERS)
-    for name in wanted:
+        return [str(program), *(TYPES[kind][1] if kind else VIEWERS.get(program.name, ADDRESS))]
+    wanted = dict([TYPES[kind]]) if kind else VIEWERS
+    for name, words in wanted.items():
         if shutil.which(name):
-            return [name, VIEWERS[name]]
+            return [name, *words]
     raise CliError(f"no VNC viewer found ({', '.join(wanted)}); use --proxy-only and point yours at the port")
 
 

@@ -1,25 +1,20 @@
-"""What commands have in common: which API they talk to, and how a machine is named on the command line.
-
-Which API, first that applies: --kubeconfig; the home of --home or $HOTVIRT_HOME; $KUBECONFIG or ~/.kube/config; the
-home in the default place. Each of these options may stand before the command or after it.
+"""How a machine is named on the command line, and the API that commands are called with.
 
 How a machine is named: `web`, `vm/web`, `vmi/web`, `vm/web/production`, or in two words: `vm web`.
 """
 
 import functools
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import Struct
 
+from hotvirt.cli.connection import connection_options, open_api, taken
 from hotvirt.cli.errors import CliError
 from hotvirt.kube.resources import VMIS, VMS, Resource
 
 if TYPE_CHECKING:  # what only an API's answer needs; `--help` and completion go without
-    from pathlib import Path
-
     from click.shell_completion import CompletionItem
 
     from hotvirt.cli.api import Api
@@ -28,7 +23,6 @@ KINDS = {
     "vm": VMS, "vms": VMS, "virtualmachine": VMS, "virtualmachines": VMS,
     "vmi": VMIS, "vmis": VMIS, "virtualmachineinstance": VMIS, "virtualmachineinstances": VMIS,
 }  # fmt: skip
-CONNECTION = ("kubeconfig", "context", "home", "namespace")
 
 
 class Target(Struct, frozen=True):
@@ -45,25 +39,13 @@ class Target(Struct, frozen=True):
         return "vmi" if self.resource is VMIS else "vm"
 
 
-def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("-n", "--namespace", help="Namespace of the VM (default: the context's)."),
-        click.option("--home", metavar="DIR", help="Use the home in DIR.  [env: HOTVIRT_HOME]"),
-        click.option("--context", metavar="NAME", help="Which of its contexts."),
-        click.option("--kubeconfig", metavar="FILE", help="Which kubeconfig to use."),
-    ):
-        command = option(command)
-    return command
-
-
 def connected(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that choose an API, and calls the command with `api` first."""
 
     @connection_options
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        given = {name: kwargs.pop(name) or from_root(name) for name in CONNECTION}
-        api = open_api(given)
+        api = open_api(taken(kwargs))
         for value in kwargs.values():
             if isinstance(value, Target) and value.namespace:
                 api.namespace = value.namespace
@@ -83,53 +65,6 @@ home_option = click.option(
     "--home", metavar="DIR", callback=_or_root, help="Which home (default: the default place).  [env: HOTVIRT_HOME]"
 )
 """For commands that need a home's files rather than its API."""
-
-
-def open_api(given: dict[str, str | None]) -> "Api":
-    """The API that the options choose."""
-    from hotvirt.cli.api import Api
-    from hotvirt.kube.kubeconfig import Access, load
-
-    brought = click.get_current_context().obj  # whoever calls the command from Python may bring an access
-    if isinstance(brought, Access):
-        api = Api(brought)
-    else:
-        api = Api(load(find_kubeconfig(given["kubeconfig"], given["home"]), given["context"]))
-    api.namespace = given["namespace"] or api.namespace
-    return api
-
-
-def from_root(name: str) -> str | None:
-    """An option that was given before the command's name."""
-    value = click.get_current_context().find_root().params.get(name)
-    return str(value) if value else None
-
-
-def connection_args() -> list[str]:
-    """The options that make another call of this program talk to the same API; the namespace left out."""
-    params = click.get_current_context().params
-    given = {name: params.get(name) or from_root(name) for name in CONNECTION[:3]}
-    return [f"--{name}={value}" for name, value in given.items() if value]
-
-
-def find_kubeconfig(kubeconfig: str | None, home: str | None) -> "Sequence[Path]":
-    """The files to read; see the module's text."""
-    from pathlib import Path
-
-    from hotvirt.home import paths
-    from hotvirt.kube.kubeconfig import search_path
-
-    if kubeconfig:
-        return [Path(kubeconfig)]
-    own = paths.here(home)
-    if not own.is_default:
-        if not own.kubeconfig.exists():
-            raise CliError(f"no home has been started in {own.state}; start it with: hotvirt up --home {own.state}")
-        return [own.kubeconfig]
-    found = [path for path in (*search_path(), own.kubeconfig) if os.access(path, os.R_OK)]
-    if not found:
-        raise CliError("no kubeconfig found, so no API to talk to; start a home with: hotvirt up --detach")
-    return found
 
 
 class Named(click.ParamType):  # type: ignore[type-arg]  # generic only for the type checker

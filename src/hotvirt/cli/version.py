@@ -1,11 +1,12 @@
 """The versions of both sides. Without --client this needs an API; with it, next to nothing is loaded."""
 
 import platform
+from typing import Any
 
 import click
 
 import hotvirt
-from hotvirt.cli.targets import CONNECTION, connection_options, from_root, open_api
+from hotvirt.cli.connection import connection_options, open_api, taken
 from hotvirt.cli.verbs import verb
 
 FIELDS = (
@@ -18,7 +19,7 @@ FIELDS = (
 @click.option("-c", "--client", is_flag=True, help="Only this command's own version; needs no API.")
 @click.option("-o", "--output", type=click.Choice(["json", "yaml"]), help="Print the data instead of a line each.")
 @connection_options
-def version(*, client: bool, output: str | None, **connection: str | None) -> None:
+def version(*, client: bool, output: str | None, **connection: Any) -> None:
     """Show the version of this command, and of the API it talks to.
 
     \b
@@ -46,8 +47,8 @@ def line(facts: object) -> str:
     return f"version.Info{{{', '.join(words)}}}"
 
 
-def _ask(connection: dict[str, str | None]) -> dict[str, object]:
-    api = open_api({name: connection[name] or from_root(name) for name in CONNECTION})
+def _ask(connection: dict[str, Any]) -> dict[str, object]:
+    api = open_api(taken(connection))
     try:
         return api.request("GET", "/apis/subresources.kubevirt.io/v1/version")
     finally:

@@ -10,6 +10,7 @@ import click
 from hotvirt.api.quantity import format_bytes
 from hotvirt.cli import downloads
 from hotvirt.cli.api import Api
+from hotvirt.cli.connection import Timeout
 from hotvirt.cli.errors import CliError
 from hotvirt.cli.progress import Line
 from hotvirt.cli.targets import connected
@@ -107,13 +108,13 @@ def delete(api: Api, *, name: str) -> None:
 @click.option("--port-forward", is_flag=True, help="Download by the address that the API is reached at.")
 @click.option("--local-port", hidden=True, help="Taken as virtctl takes it, and without a use: no port is needed.")
 @click.option("--retry", type=int, default=0, metavar="N", help="Try so many times more when it breaks off.")
-@click.option("--readiness-timeout", default="2m", metavar="DURATION", help="How long to wait for the export.")
+@click.option("--readiness-timeout", type=Timeout(), default="2m", help="How long to wait for the export.")
 @connected
 def download(
     api: Api, *, name: str, ttl: str, labels: tuple[str, ...], annotations: tuple[str, ...], volume: str | None,
     output: str | None, form: str, keep_vme: bool, delete_vme: bool, insecure: bool, manifest: bool,
     include_secret: bool, manifest_output_format: str, service_url: str, port_forward: bool, local_port: str | None,
-    retry: int, readiness_timeout: str, **sources: str | None,
+    retry: int, readiness_timeout: float, **sources: str | None,
 ) -> None:  # fmt: skip
     """Download a disk, or print the VM's manifest. With a source named, makes the export first.
 
@@ -134,7 +135,7 @@ def download(
         made = downloads.create(api, name, of, ttl=ttl, labels=_pairs(labels), annotations=_pairs(annotations))
     goes = not manifest and (delete_vme or (made and not keep_vme))
     try:
-        export = downloads.ready(api, name, timeout=_seconds(readiness_timeout))
+        export = downloads.ready(api, name, timeout=readiness_timeout or downloads.READY)
         if manifest:
             _print_manifest(
                 api, export, form=manifest_output_format, with_secret=include_secret, insecure=insecure,
@@ -223,9 +224,3 @@ def _pairs(given: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"{text!r} is not KEY=VALUE")
         found[key] = value
     return found
-
-
-def _seconds(text: str) -> float:
-    from hotvirt.api.validation_sets import seconds
-
-    return seconds(text) or downloads.READY

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -35,6 +36,20 @@ class Access(Struct, frozen=True, kw_only=True):
     insecure: bool = False
     tls_server_name: str = ""
     context: str = ""
+    as_user: str = ""
+    as_groups: tuple[str, ...] = ()
+    as_uid: str = ""
+    as_extra: tuple[tuple[str, str], ...] = ()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Who we are, and whom we act for, to the API. A header may be there several times."""
+        found = [("Authorization", f"Bearer {self.token}")] if self.token else []
+        if self.as_user:
+            found.append(("Impersonate-User", self.as_user))
+            found += (("Impersonate-Group", group) for group in self.as_groups)
+            found += [("Impersonate-Uid", self.as_uid)] if self.as_uid else []
+            found += ((f"Impersonate-Extra-{quote(key, safe='')}", value) for key, value in self.as_extra)
+        return found
 
 
 def search_path(environment: dict[str, str] | None = None, home: Path | None = None) -> list[Path]:
@@ -44,35 +59,45 @@ def search_path(environment: dict[str, str] | None = None, home: Path | None = N
     return files or [(home or Path.home()) / ".kube" / "config"]
 
 
-def load(files: Path | Sequence[Path] | None = None, context: str | None = None) -> Access:
-    """What `context` (default: the current one) names in the files (default: `search_path()`), merged."""
+def load(
+    files: Path | Sequence[Path] | None = None, context: str | None = None, *, cluster: str = "", user: str = "",
+    server: str = "",
+) -> Access:  # fmt: skip
+    """What `context` (default: the current one) names in the files (default: `search_path()`), merged. `cluster` and
+    `user` are named in place of the context's, and `server` is the address in place of the cluster's: with one of
+    them, there need be no context."""
     paths = search_path() if files is None else [files] if isinstance(files, Path) else list(files)
     merged, origin = _merged(paths)
     shown = ", ".join(str(path) for path in paths)
     name = context or merged["current-context"]
-    if not name:
+    if not name and not (cluster or server):
         raise KubeconfigError(f"{shown} has no current context: choose one with kubectl config use-context NAME")
-    chosen = _entry(merged, "contexts", name, shown)
-    cluster = _entry(merged, "clusters", str(chosen.get("cluster", "")), shown)
-    user = _entry(merged, "users", str(chosen["user"]), shown) if chosen.get("user") else {}
-    if not cluster.get("server"):
-        raise KubeconfigError(f"{shown}: cluster {chosen.get('cluster')!r} has no server: add its https:// address")
-    if user.get("exec") or user.get("auth-provider"):
+    chosen = _entry(merged, "contexts", name, shown) if name else {}
+    of_cluster, of_user = cluster or str(chosen.get("cluster") or ""), user or str(chosen.get("user") or "")
+    there = _entry(merged, "clusters", of_cluster, shown) if of_cluster or not server else {}
+    who = _entry(merged, "users", of_user, shown) if of_user else {}
+    if not (server or there.get("server")):
+        raise KubeconfigError(f"{shown}: cluster {of_cluster!r} has no server: add its https:// address")
+    if who.get("exec") or who.get("auth-provider"):
         raise KubeconfigError(
-            f"{shown}: user {chosen['user']!r} logs in through a helper program, which is not run here; "
+            f"{shown}: user {of_user!r} logs in through a helper program, which is not run here; "
             f"use a context with a client certificate or a token (kubectl create token NAME)"
         )
-    at = origin.get(("clusters", chosen.get("cluster")), Path()), origin.get(("users", chosen.get("user")), Path())
+    at = origin.get(("clusters", of_cluster), Path()), origin.get(("users", of_user), Path())
     return Access(
-        server=str(cluster["server"]).rstrip("/"),
+        server=(server or str(there["server"])).rstrip("/"),
         namespace=chosen.get("namespace") or "default",
-        ca=_pem(cluster, "certificate-authority", at[0]),
-        certificate=_pem(user, "client-certificate", at[1]),
-        key=_pem(user, "client-key", at[1]),
-        token=str(user.get("token") or "") or _text(user.get("tokenFile"), at[1]).strip(),
-        insecure=bool(cluster.get("insecure-skip-tls-verify")),
-        tls_server_name=cluster.get("tls-server-name") or "",
+        ca=_pem(there, "certificate-authority", at[0]),
+        certificate=_pem(who, "client-certificate", at[1]),
+        key=_pem(who, "client-key", at[1]),
+        token=str(who.get("token") or "") or _text(who.get("tokenFile"), at[1]).strip(),
+        insecure=bool(there.get("insecure-skip-tls-verify")),
+        tls_server_name=there.get("tls-server-name") or "",
         context=name,
+        as_user=str(who.get("as") or ""),
+        as_groups=tuple(str(group) for group in who.get("as-groups") or ()),
+        as_uid=str(who.get("as-uid") or ""),
+        as_extra=tuple((key, str(v)) for key, values in (who.get("as-user-extra") or {}).items() for v in values),
     )
 
 

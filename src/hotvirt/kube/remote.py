@@ -200,9 +200,7 @@ class RemoteClient:
         if self._session is None:
             import aiohttp
 
-            headers = {"Accept": "application/json", "User-Agent": "hotvirt"}
-            if self.access.token:
-                headers["Authorization"] = f"Bearer {self.access.token}"
+            headers = [("Accept", "application/json"), ("User-Agent", "hotvirt"), *self.access.headers()]
             tls: ssl.SSLContext | bool = (
                 client_context(self.access) if self.access.server.startswith("https:") else True
             )

@@ -10,6 +10,7 @@ from typing import Any
 from hotvirt.api import (
     defaults,
     gates,
+    reservedlabels,
     schemas,
     validation,
     validation_filesystems,
@@ -32,11 +33,6 @@ KubeVirtSource = Callable[[], Document | None]
 """The KubeVirt object in force, or None before there is one."""
 
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
-RESERVED_LABELS = tuple(
-    f"kubevirt.io/{name}"
-    for name in ("created-by", "migrationJobUID", "nodeName", "migrationTargetNodeName", "schedulable",
-                 "install-strategy")
-)  # fmt: skip
 
 
 def _nothing(resource: Resource, name: str, namespace: str) -> Document | None:  # noqa: ARG001
@@ -76,10 +72,13 @@ class VirtualMachines:
         if old is not None and obj.get("spec") == old.get("spec"):
             return Verdict()
         checked = self._sizes.check(obj, old) if _has_template(obj) else validation.virtual_machine(obj)
+        faults = list(checked.faults)
+        if not is_ours(request.user):
+            faults += reservedlabels.of_template(VMS.kind, obj, old)
         live: tuple[str, ...] = ()
-        if old is not None and not checked.faults and not is_ours(request.user):
+        if old is not None and not faults and not is_ours(request.user):
             live = livewarnings.warnings(obj, read=self._read, kubevirt=self._kubevirt)
-        found = causes(checked.faults)
+        found = causes(faults)
         if not found and _has_template(obj):
             found = _gated(obj["spec"]["template"]["spec"], "spec.template.spec", self._kubevirt())
         return Verdict(causes=found, warnings=(*checked.warnings, *live))
@@ -115,12 +114,13 @@ class Instances:
             return Verdict()
         if request.operation == "CREATE":
             faults = causes(validation.instance(obj)) or _gated(obj.get("spec") or {}, "spec", self._kubevirt())
-            return Verdict(causes=faults + (() if is_ours(request.user) else _reserved(obj, {})))
+            reserved = () if is_ours(request.user) else causes(reservedlabels.of_instance(obj, None))
+            return Verdict(causes=faults + reserved)
         if is_ours(request.user) or old is None:
             return Verdict()
         if obj.get("spec") != old.get("spec"):
             return Verdict(denied=_edit_the_vm(old))
-        return Verdict(causes=_reserved(obj, (old.get("metadata") or {}).get("labels") or {}))
+        return Verdict(causes=causes(reservedlabels.of_instance(obj, old)))
 
 
 class KubeVirts(OnlyJudges):
@@ -180,13 +180,4 @@ def _edit_the_vm(vmi: Document) -> str:
     return (
         "update of VMI object is restricted: edit its VM instead, the running guest follows: "
         f"kubectl edit vm {owner} -n {metadata.get('namespace', 'default')}"
-    )
-
-
-def _reserved(obj: Document, before: Document) -> tuple[Cause, ...]:
-    labels = (obj.get("metadata") or {}).get("labels") or {}
-    return tuple(
-        Cause("FieldValueNotSupported", f"{label} is set by hotvirt alone: remove it", f"metadata.labels[{label}]")
-        for label in RESERVED_LABELS
-        if labels.get(label) != before.get(label)
     )

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from hotvirt.api import validation_sets
+from hotvirt.api import reservedlabels, validation_sets
 from hotvirt.kube.admission import AdmissionRequest, OnlyJudges, Verdict
 from hotvirt.kube.resources import POOLS, REPLICA_SETS, Resource
+from hotvirt.webhooks.callers import is_ours
 from hotvirt.webhooks.causes import causes
 from hotvirt.webhooks.instancetypes import Sizes
 
@@ -29,4 +30,7 @@ class Sets(OnlyJudges):
             checked = validation_sets.replica_set(obj)
         else:
             checked = validation_sets.pool(obj, old, lambda vm: self._sizes.check(vm, None))
-        return Verdict(causes=causes(checked.faults), warnings=checked.warnings)
+        faults = list(checked.faults)
+        if not is_ours(request.user):
+            faults += reservedlabels.of_template(request.resource.kind, obj, old)
+        return Verdict(causes=causes(faults), warnings=checked.warnings)
