@@ -1,4 +1,4 @@
-"""create: manifests of VMs, instance types, preferences and clones, printed for kubectl. Asks no API."""
+"""create: manifests of VMs, instancetypes, preferences and clones, printed for kubectl. Asks no API."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ SNAPSHOT_WORDS = ("snapshot", "vmsnapshot", "virtualmachinesnapshot")
 
 @click.group(cls=Verbs)
 def create() -> None:
-    """Print the manifest of a VM, an instance type, a preference or a clone.
+    """Print the manifest of a VM, an instancetype, a preference or a clone.
 
     \b
     Examples:
@@ -47,7 +47,7 @@ def instancetype(
     *, name: str | None, cpu: int, memory: str, gpu: tuple[str, ...], hostdevice: tuple[str, ...],
     iothreadspolicy: str | None, namespaced: bool, **connection: Any,
 ) -> None:  # fmt: skip
-    """Print the manifest of an instance type: the CPUs and the memory that VMs of it have.
+    """Print the manifest of an instancetype: the CPUs and the memory that VMs of it have.
 
     \b
     Examples:

@@ -44,8 +44,8 @@ _OPTIONS: Sequence[Callable[..., Any]] = (
                  metavar="SECONDS", help="How long its guest may take to shut down."),
     click.option("--memory", default=DEFAULT_MEMORY, show_default=True, metavar="SIZE", help="Memory of the guest."),
     click.option("--instancetype", metavar="[KIND/]NAME", shell_complete=_sizes,
-                 help="Its instance type, instead of --memory."),
-    click.option("--infer-instancetype/--no-infer-instancetype", default=True, help="Take the instance type that the "
+                 help="Its instancetype, instead of --memory."),
+    click.option("--infer-instancetype/--no-infer-instancetype", default=True, help="Take the instancetype that the "
                  "first boot disk's claim names (default: where it names one)."),
     click.option("--infer-instancetype-from", metavar="VOLUME", help="... that this volume's claim names."),
     click.option("--preference", metavar="[KIND/]NAME", shell_complete=_sizes, help="Its preference."),
@@ -230,7 +230,7 @@ def _matcher(what: str, text: str) -> dict[str, str]:
 
 
 def _infer(spec: dict[str, Any], volumes: Volumes, given: dict[str, Any], is_given: Callable[[str], bool]) -> None:
-    """Has the instance type and the preference found out from a volume, where nothing else says them. Asked for, that
+    """Has the instancetype and the preference found out from a volume, where nothing else says them. Asked for, that
     must be possible; by default it is done where it is."""
     for what in ("instancetype", "preference"):
         named, wanted = given[f"infer_{what}_from"], given[f"infer_{what}"]

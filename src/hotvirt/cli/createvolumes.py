@@ -76,7 +76,7 @@ class Volumes:
         return str(self.volumes[0]["name"]) if self.volumes else ""
 
     def why_not_inferable(self, named: str | None) -> str:
-        """Why an instance type cannot be found out from volume `named`, or the first; empty when it can."""
+        """Why an instancetype cannot be found out from volume `named`, or the first; empty when it can."""
         name = named or self.first()
         volume = next((each for each in self.volumes if each["name"] == name), None)
         if volume is None:

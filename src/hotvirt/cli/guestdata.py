@@ -75,7 +75,7 @@ def fslist(api: Api, machine: Target, *, output: str) -> None:
 @form_option("yaml")
 @connected
 def expand(api: Api, *, name: str | None, file: str | None, output: str) -> None:
-    """Show a VM with its instance type and preference written out.
+    """Show a VM with its instancetype and preference written out.
 
     \b
     Examples:

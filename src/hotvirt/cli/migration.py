@@ -22,7 +22,7 @@ OVER = ("Succeeded", "Failed")
 @dry_run_option
 @connected
 def migrate(api: Api, machine: Target, *, selectors: tuple[str, ...], dry_run: bool) -> None:
-    """Move a running VM to another node.
+    """Move a running VM to another node of a cluster. A home has one node: there the VM stays, and the answer says why.
 
     \b
     Examples:
