@@ -162,6 +162,7 @@ def test_older_options_are_their_newer_form(made, run):
         (["--instancetype=pod/small"], "virtualmachineinstancetype"),
         (["--volume-pvc=data"], "NAME:VALUE"),
         (["--volume-pvc=source:data"], "it takes src, name, bootorder"),
+        (["--volume-containerdisk=hotvirt/debian:12"], "write src:hotvirt/debian:12"),
         (["--volume-pvc=name:data"], "needs src"),
         (["--volume-pvc=src:ns/data"], "write src:data"),
         (["--volume-pvc=src:data", "--volume-pvc=src:data"], "another name"),

@@ -1,5 +1,7 @@
 """How machines, flags and connections are named on the command line."""
 
+import re
+
 import pytest
 
 from hotvirt.cli.targets import Target, parse
@@ -74,6 +76,26 @@ def test_an_unknown_command_says_what_there_is(run, word, says):
     assert code == 2
     assert f"there is no {word!r} here" in err or f"there is no command {word!r}" in err
     assert says in err
+
+
+@pytest.mark.parametrize(
+    ("word", "does"),
+    [("get", "kubectl get vm"), ("delete", "kubectl delete vm NAME"), ("clone", "hotvirt create clone"),
+     ("resize", "hotvirt set vm/NAME"), ("snapshot", "docs/how-to/storage.md")],
+)  # fmt: skip
+def test_a_command_of_another_program_is_answered_with_what_does_it(run, word, does):
+    code, _, err = run(word, "web")
+    assert code == 2
+    assert f"there is no command {word!r}; use: " in err
+    assert does in err
+
+
+def test_what_is_told_to_those_who_type_another_programs_command_is_there():
+    from hotvirt.cli.main import COMMANDS, NOT_HERE, TYPED
+
+    assert TYPED.keys() & {*COMMANDS, *NOT_HERE} == set()
+    named = {word for does in TYPED.values() for word in re.findall(r"hotvirt ([a-z-]+)", does)}
+    assert named - COMMANDS.keys() == set()
 
 
 def complete(api, line):

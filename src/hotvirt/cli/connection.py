@@ -203,7 +203,9 @@ def find_kubeconfig(kubeconfig: str | None, home: str | None) -> "Sequence[Path]
     own = paths.here(home)
     if not own.is_default:
         if not own.kubeconfig.exists():
-            raise CliError(f"no home has been started in {own.state}; start it with: hotvirt up --home {own.state}")
+            raise CliError(
+                f"no home has been started in {own.state}; start it with: hotvirt up --detach --home {own.state}"
+            )
         return [own.kubeconfig]
     found = [path for path in (*search_path(), own.kubeconfig) if os.access(path, os.R_OK)]
     if not found:

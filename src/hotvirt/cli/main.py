@@ -87,6 +87,32 @@ NOT_HERE = {
 }
 """What virtctl has beside these, and what there is instead."""
 
+_SEE = "kubectl get vm; or, with what each asked for and has: hotvirt status"
+_REMOVE = "kubectl delete vm NAME"
+TYPED: dict[str, str] = {
+    **dict.fromkeys(("get", "list", "ls", "ps", "vms"), _SEE),
+    **dict.fromkeys(("delete", "remove", "rm", "destroy"), _REMOVE),
+    **dict.fromkeys(("run", "launch"), "hotvirt create vm --name=NAME ... | kubectl apply -f -"),
+    **dict.fromkeys(("shell", "login", "exec"), "hotvirt ssh USER@vm/NAME, or hotvirt console vm/NAME"),
+    **dict.fromkeys(("shutdown", "poweroff"), "hotvirt stop NAME"),
+    "apply": "kubectl apply -f FILE",
+    "describe": "kubectl describe vm NAME",
+    "edit": "kubectl edit vm NAME; memory and CPUs also by: hotvirt set vm/NAME memory=2Gi cpu=2",
+    "patch": "kubectl patch vm NAME; memory and CPUs also by: hotvirt set vm/NAME memory=2Gi cpu=2",
+    "resize": "hotvirt set vm/NAME memory=2Gi cpu=2",
+    "scale": "kubectl scale vmpool NAME --replicas=3; one VM's size by: hotvirt set vm/NAME memory=2Gi cpu=2",
+    "snapshot": "kubectl apply of a VirtualMachineSnapshot; see docs/how-to/storage.md",
+    "clone": "hotvirt create clone --source-name=NAME --target-name=NEW | kubectl create -f -",
+    "import": "hotvirt images import FILE --name NAME, or hotvirt image-upload",
+    "reboot": "hotvirt soft-reboot NAME, or with a new QEMU: hotvirt restart NAME",
+    "suspend": "hotvirt pause NAME",
+    "resume": "hotvirt unpause NAME",
+    "init": "hotvirt up --detach",
+    "install": "hotvirt up --detach makes a home on this machine; a cluster is not served yet",
+    "uninstall": "hotvirt down; what is left then is told in docs/how-to/home.md",
+}
+"""What those type who come from kubectl, docker or vSphere, and what does it."""
+
 
 class LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -134,6 +160,8 @@ class LazyGroup(click.Group):
 def _unknown(word: str) -> str:
     if instead := NOT_HERE.get(word):
         return f"there is no {word!r} here: {instead}"
+    if does := TYPED.get(word):
+        return f"there is no command {word!r}; use: {does}"
     # click would compare with imported commands: with ours that would be all of them.
     import difflib
 

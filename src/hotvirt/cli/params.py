@@ -24,7 +24,8 @@ class Params:
             if not colon:
                 raise self.wrong(f"{part!r} has no colon; write NAME:VALUE[,NAME:VALUE...], with {', '.join(known)}")
             if name not in known:
-                raise self.wrong(f"{name!r} is none of its parameters; it takes {', '.join(known)}")
+                mend = f"; if that is an image, write src:{part}" if "/" in name and "src" in known else ""
+                raise self.wrong(f"{name!r} is none of its parameters; it takes {', '.join(known)}{mend}")
             self._values[name] = value
         if not self._values:
             raise self.wrong(f"needs parameters; write NAME:VALUE[,NAME:VALUE...], with {', '.join(known)}")
