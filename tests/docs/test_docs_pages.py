@@ -14,7 +14,10 @@ from hotvirt.cli.main import hotvirt
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), ROOT / "examples" / "README.md"]
-SHOWN = [*(page for page in PAGES if page.name != "cli.md"), *sorted(ROOT.glob("examples/*.yaml"))]
+SHOWN = [
+    *(page for page in PAGES if page.name not in ("cli.md", "CHANGELOG.md")),  # one is generated, one tells of the past
+    *sorted(ROOT.glob("examples/*.yaml")),
+]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^(?: {4}|\t)(?=\S).*(?:\n(?: {4}|\t).*)*", re.MULTILINE)
 CALL = re.compile(r"(?<![\w/.-])(?:hotvirt|kubectl virt) ((?:\\\n|[^\n`|;)#&])+)")
