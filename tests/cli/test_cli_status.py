@@ -1,5 +1,7 @@
 """`hotvirt status`: asked beside actual, and what a person should know."""
 
+import pytest
+
 from hotvirt.cli.status import describe, latest, node_facts, vm_facts
 
 VM = {
@@ -121,3 +123,35 @@ def test_of_two_events_in_one_second_the_one_written_later_is_the_last():
 
     told = [event("Failed to pull", "12"), event("Created pod", "9"), event("long ago", "13", "2026-01-01T00:00:00Z")]
     assert latest(told) == {"u": "Failed to pull"}
+
+
+VMS_OF = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachines"
+VMIS_OF = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachineinstances"
+NO = (403, {"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "may not list"})
+
+
+@pytest.mark.parametrize("words", [("status", "-n", "shop"), ("-n", "shop", "status")])
+def test_the_vms_of_one_namespace(run, api, words):
+    api.answers["GET", "/api/v1/nodes"] = {"items": [NODE]}
+    api.answers["GET", VMS_OF.format("shop")] = {"items": [{**VM, "metadata": {"namespace": "shop", "name": "till"}}]}
+    api.answers["GET", VMIS_OF.format("shop")] = {"items": []}
+    code, out, _ = run(*words)
+    assert (code, out.splitlines()[-1].split()[0]) == (0, "till")
+    assert "VMs      of the namespace shop" in out
+
+
+def test_who_may_see_one_namespace_alone_sees_that(run, api):
+    for path in ("/api/v1/nodes", "/api/v1/events", "/apis/kubevirt.io/v1/virtualmachines"):
+        api.answers["GET", path] = NO
+    api.answers["GET", "/api/v1/namespaces/default/events"] = NO
+    starting = {**VM, "status": {"printableStatus": "Starting"}}
+    api.answers["GET", VMS_OF.format("default")] = {"items": [starting]}
+    api.answers["GET", VMIS_OF.format("default")] = {"items": [VMI]}
+    code, out, _ = run("status")
+    assert (code, out.splitlines()[-1].split()[:2]) == (0, ["web", "Starting"])
+    assert "VMs      of the namespace default" in out
+
+
+def test_a_namespace_that_was_asked_for_and_may_not_be_seen_is_told(run, api):
+    api.answers["GET", VMS_OF.format("shop")] = NO
+    assert run("status", "-n", "shop")[::2] == (1, "may not list")

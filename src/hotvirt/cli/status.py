@@ -14,7 +14,8 @@ from hotvirt.cli.targets import connected
 from hotvirt.cli.verbs import verb
 from hotvirt.kube import owners
 from hotvirt.kube.client import Document
-from hotvirt.kube.resources import EVENTS, NODES, VMIS, VMS
+from hotvirt.kube.errors import Forbidden
+from hotvirt.kube.resources import EVENTS, NODES, VMIS, VMS, Resource
 
 NOTABLE = (
     "RestartRequired", "HotMemoryChange", "HotVCPUChange", "HotVolumeChange", "HotInterfaceChange", "Failure",
@@ -27,27 +28,46 @@ NOTABLE = (
 def status(api: Api, *, output: str | None) -> None:
     """Show the home, its node, and for each VM what it asked for beside what it has.
 
+    All VMs that you may see; with -n those of one namespace.
+
     \b
     Examples:
       hotvirt status
+      hotvirt status -n shop
       hotvirt status -o json
     """
-    found = gather(api)
+    found = gather(api, _given("namespace"))
     click.echo(tables.document(found, output) if output else describe(found))
 
 
-def gather(api: Api) -> Document:
-    vmis = {_key(vmi): vmi for vmi in api.list(VMIS)}
-    vms = api.list(VMS)
+def gather(api: Api, namespace: str | None = None) -> Document:
+    """Of `namespace`, else of all, else (who may not list all) of that of the caller's context, which is then told."""
+    try:
+        vms = api.list(VMS, namespace)
+    except Forbidden:
+        if namespace:
+            raise
+        namespace = api.namespace
+        vms = api.list(VMS, namespace)
+    vmis = {_key(vmi): vmi for vmi in api.list(VMIS, namespace)}
     named = {_key(vm) for vm in vms}
     # Why one takes its time to start is in its events only, and those are many.
-    news = latest(api.list(EVENTS)) if any(_is_starting(vm) for vm in vms) else {}
+    news = latest(_allowed(api, EVENTS, namespace)) if any(_is_starting(vm) for vm in vms) else {}
     return {
         "home": _home(api),
-        "nodes": [node_facts(node) for node in api.list(NODES)],
+        "namespace": namespace,
+        "nodes": [node_facts(node) for node in _allowed(api, NODES)],
         "virtualMachines": [vm_facts(vm, vmis.get(_key(vm)), news) for vm in vms],
         "instances": [vmi_facts(vmi) for key, vmi in vmis.items() if key not in named],
     }
+
+
+def _allowed(api: Api, resource: Resource, namespace: str | None = None) -> list[Document]:
+    """None where the caller may not see them: VMs are told all the same."""
+    try:
+        return api.list(resource, namespace)
+    except Forbidden:
+        return []
 
 
 def node_facts(node: Document) -> Document:
@@ -130,6 +150,8 @@ def describe(found: Document) -> str:
     for node in found["nodes"]:
         lines.append(f"Node     {node['name']}: {'ready' if node['ready'] else 'not ready: ' + node['why']}")
         lines += [f"         {key}: {value}" for key, value in node["facts"].items()]
+    if found.get("namespace"):
+        lines.append(f"VMs      of the namespace {found['namespace']}")
     machines: list[Document] = [*found["virtualMachines"], *found.get("instances", ())]
     if not machines:
         return "\n".join([*lines, "", "No VMs. Make one: kubectl apply -f examples/vm.yaml"])
@@ -155,16 +177,17 @@ def _home(api: Api) -> Document | None:
     """The home on this machine, when it is the one that was asked."""
     from hotvirt.home import lock, paths
 
-    place = paths.here(_home_option())
+    place = paths.here(_given("home"))
     running = lock.holder(place.lock)
     if running is None or running.url != api.access.server:
         return None
     return {"url": running.url, "pid": running.pid, "state": str(place.state)}
 
 
-def _home_option() -> str | None:
-    given: Any = click.get_current_context().params.get("home")
-    return str(given) if given else from_root("home")
+def _given(option: str) -> str | None:
+    """An option of this command, or of the same name before it."""
+    given: Any = click.get_current_context().params.get(option)
+    return str(given) if given else from_root(option)
 
 
 def _is_starting(vm: Document) -> bool:
