@@ -119,6 +119,21 @@ def test_no_server_is_one_line_with_the_mend(api):
     )
 
 
+@pytest.mark.parametrize(
+    ("server", "mend"),
+    [("https://127.0.0.1:6443", "hotvirt up --detach"), ("https://[::1]:6443", "hotvirt up --detach"),
+     ("https://localhost:6443", "hotvirt up --detach"), ("https://10.0.0.1:6443", "choose one with --context"),
+     ("https://localhost.example.org:6443", "choose one with --context")],
+)  # fmt: skip
+def test_an_api_elsewhere_is_not_started_here(server, mend):
+    from hotvirt.cli.errors import explain
+    from hotvirt.kube.errors import Unreachable
+
+    told = explain(Unreachable(f"no answer from {server}: timed out"))
+    assert told is not None
+    assert told.endswith(mend)
+
+
 def test_a_volume_of_an_instance_without_a_vm_and_only_to_try(run, api):
     api.answers["GET", "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances/web"] = {}
     api.answers["PUT", f"{VMI}/removevolume"] = {}
