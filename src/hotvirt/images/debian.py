@@ -36,11 +36,11 @@ DISK_BYTES = gpt.disk_bytes(ROOT_BYTES)
 ROOT_UUID = uuid.UUID("6f1d3b0e-6d0f-4c3a-9a57-0c6f1d8a1200")
 KERNEL_ARGS = (
     f"root=UUID={ROOT_UUID} ro console=ttyS0 quiet memhp_default_state=online_movable cryptomgr.notests "
-    "scsi_mod.scan=sync no_timer_check"
+    "scsi_mod.scan=sync no_timer_check systemd.service_watchdogs=0"
 )
 """scan=sync: cloud-init looks for its seed once, very early; a SCSI disk or CD must be there by then. no_timer_check is
 what Linux does by itself under KVM; see `qemu.argv` for what the check can do to an emulated guest, whose boot loader
-nobody could tell."""
+nobody could tell. service_watchdogs: a service that gets no CPU for three minutes does not hang."""
 EFI_ID = "A1200EF1"
 """Of the EFI system partition's file system."""
 PACKAGES = (
