@@ -188,7 +188,7 @@ async def overlay(target: Path, base: Base, size: int) -> None:
 def collect(volumes: Path) -> list[Path]:
     """Remove the bases that no disk names. Returns them."""
     used = {path for disk in _disks(volumes) if (path := backing(disk))}
-    used |= {str(path) for note in volumes.glob(f"*/{NOTE}") if (path := _noted(note))}
+    used |= {str(base) for note in volumes.glob(f"*/{NOTE}") if (base := _noted(note))}
     removed = []
     while True:
         gone = [each for each in folder(volumes).glob("*/disk.*") if str(each) not in used]

@@ -52,6 +52,7 @@ class Node:
     ) -> None:  # fmt: skip
         self._client, self._facts, self._network, self._clock = client, facts, network, clock
         self._informers = informers = SharedInformers(client)
+        self._pages: dict[str, int] = {}
         self._recorder = recorder = Recorder(client, "virt-handler", host=facts.node_name, clock=clock)
         self._pods, self._vmis = informers.of(PODS), informers.of(VMIS)
         self._runner = PodRunner(
