@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import shutil
 import struct
 import subprocess
+import sys
 
 import pytest
 
@@ -155,3 +157,32 @@ def test_a_disk_that_was_written_to_is_no_longer_what_its_base_is(volumes):
     with disk.open("ab") as opened:
         opened.write(b"x")
     assert bases.is_pristine(directory) is None
+
+
+@pytest.mark.parametrize("base", ["OUTSIDE/disk.raw", "VOLUMES/.bases/../disk.raw", "VOLUMES/pvc-2/disk.raw", 7, None])
+def test_a_note_that_a_guest_wrote_has_nothing_of_the_host_changed(volumes, base, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    text = base.replace("OUTSIDE", str(outside)).replace("VOLUMES", str(volumes)) if isinstance(base, str) else base
+    directory, there = volumes / "pvc-1", [outside / "disk.raw", volumes / "disk.raw", volumes / "pvc-2" / "disk.raw"]
+    for each in (directory, there[2].parent, bases.folder(volumes)):
+        each.mkdir()
+    for each in there:
+        each.write_bytes(b"secret")
+        each.chmod(0o600)
+    (directory / "disk.qcow2").write_bytes(b"mine")
+    (directory / bases.NOTE).write_text(json.dumps({"base": text}))
+    bases.mend(directory)
+    assert bases.collect(volumes) == []
+    assert [each.stat().st_mode & 0o777 for each in there] == [0o600] * 3
+    assert (directory / "disk.qcow2").read_bytes() == b"mine"
+
+
+def test_nobody_waits_for_a_pipe_that_a_guest_made_in_place_of_a_file(volumes):
+    directory = volumes / "pvc-1"
+    directory.mkdir()
+    os.mkfifo(directory / bases.NOTE)
+    os.mkfifo(directory / "disk.img")
+    asked = "import sys, pathlib\nfrom hotvirt.images import bases\nfrom hotvirt.qemu import locks\n"
+    asked += "here = pathlib.Path(sys.argv[1])\nbases.mend(here)\nbases.collect(here.parent)\n"
+    asked += "locks.taken(here / 'disk.img', read_only=False, shareable=False)\n"
+    subprocess.run([sys.executable, "-c", asked, str(directory)], check=True, timeout=20)

@@ -1,7 +1,10 @@
 """Downloads go on where they ended, are never joined to another version, and say what stands in the way."""
 
+import asyncio
 import hashlib
+import os
 import random
+import threading
 
 import image_server
 import pytest
@@ -207,3 +210,27 @@ def test_pieces_are_bounded_by_their_bytes_and_by_their_number():
     assert [pieces.add(bytes(MIB)) for _ in range(4)] == [False, False, False, True]
     assert (len(pieces.taken()), pieces.size, pieces.taken()) == (4, 0, [])
     assert [pieces.add(b"x") for _ in range(copying.Pieces.MOST)].index(True) == copying.Pieces.MOST - 1
+
+
+async def test_one_that_is_called_off_writes_to_nothing_that_is_opened_next(images, tmp_path, monkeypatch):
+    images.put("disk", DATA)
+    begun, goes_on, wrote = threading.Event(), threading.Event(), []
+    append = copying.append
+
+    def slow(descriptor, pieces, at):
+        begun.set()
+        goes_on.wait(10)
+        wrote.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        return append(descriptor, pieces, at)
+
+    monkeypatch.setattr(copying, "append", slow)
+    task = asyncio.create_task(fetch(images, tmp_path / "file"))
+    await asyncio.to_thread(begun.wait, 10)
+    for _ in range(2):  # the second, as by a home that stops just then
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+    assert not task.done(), "its file would be closed while the thread writes to it"
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert wrote == [str(tmp_path / "file")]

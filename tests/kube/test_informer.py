@@ -122,6 +122,20 @@ async def test_indexes_follow_changes(api):
         assert len(informer.by_index("name", "a")) == 1
 
 
+async def test_an_object_that_an_index_cannot_make_sense_of_keeps_no_other_from_being_seen(api):
+    await api.create(PODS, named("bad") | {"spec": {}})
+    await api.create(PODS, named("good") | {"spec": {"nodeName": "one"}})
+    informer = Informer(api, PODS, indexes={"node": lambda o: [o["spec"]["nodeName"]]})
+    async with asyncio.timeout(5), running(informer):
+        assert informer.get("bad", "default") is not None
+        await api.patch(PODS, "bad", {"spec": {"nodeName": "one"}})
+        await settle()
+        assert [o["metadata"]["name"] for o in informer.by_index("node", "one")] == ["good", "bad"]
+        await api.patch(PODS, "bad", {"spec": {"nodeName": None}})
+        await settle()
+        assert [o["metadata"]["name"] for o in informer.by_index("node", "one")] == ["good"]
+
+
 async def test_own_writes_are_seen_at_once_and_never_undone_by_older_news(api):
     informer, seen = Informer(api, CONFIG_MAPS), []
     await api.create(CONFIG_MAPS, named("a"))

@@ -153,3 +153,13 @@ def test_the_kernel_keeps_a_process_within():
     groups.remove("uid")
     groups.stop()
     assert not any(base.exists() for base in (groups.base, groups.memory, *groups.others))
+
+
+def test_a_group_that_a_process_on_its_way_out_had_kept_goes_later(tmp_path: Path):
+    base = tmp_path / "hotvirt"
+    for name in ("gone", "busy", "known"):
+        (base / name).mkdir(parents=True)
+    (base / "busy" / "process").touch()  # as the kernel refuses to remove one that has a process
+    Cgroups(base).sweep({"known"})
+    assert sorted(each.name for each in base.iterdir()) == ["busy", "known"]
+    Cgroups(None).sweep(set())

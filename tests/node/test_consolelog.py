@@ -59,3 +59,17 @@ async def test_no_log_is_begun_for_a_guest_without_one(place):
     logs = ConsoleLogs()
     logs.resume(place)
     assert not place.console_log.exists()
+
+
+async def test_a_log_that_cannot_be_cut_is_no_reason_to_read_without_a_pause(place, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(consolelog.launch, "trim_log", full)
+    logs = ConsoleLogs()
+    guest = logs.writer(place)
+    os.write(guest, b"one\n")
+    await until(lambda: size(place) == 4)
+    assert place.console_pipe in logs._pausing
+    os.close(guest)
+    logs.close()

@@ -119,3 +119,24 @@ async def test_what_happened_to_a_change_is_a_cause_to_look(guest, what):
         await guest.jobs["memory"].task
     assert guest.jobs["cpu"].is_running
     assert await has_asked(guest, ONE)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(FileNotFoundError(2, "No such file", "/x"), "/x: No such file"), (KeyError("a"), "KeyError: 'a'")],
+)
+async def test_a_change_that_fails_in_a_way_nobody_thought_of_is_told_and_tried_again_later(guest, error, told):
+    """Such as a disk's file that went after it was looked at: it failed without a word, and the volume waited."""
+    pokes, tries = [], []
+    guest.poke = lambda: pokes.append(1)
+
+    async def run(_):
+        tries.append(1)
+        raise error
+
+    guest.want("volume data", ("attach",), run)
+    await asyncio.sleep(1)
+    guest.want("volume data", ("attach",), run)
+    await asyncio.sleep(1)
+    assert (str(guest.jobs["volume data"].error), len(tries)) == (told, 1)
+    assert pokes

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from hotvirt.images import bases
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import SharedInformers
 from hotvirt.kube.resources import CLAIMS, VOLUMES
@@ -39,3 +40,19 @@ def test_leftovers_go_and_disks_stay(tmp_path):
     made._sweep()
     left = {str(path.relative_to(volumes)) for path in volumes.rglob("*") if path.is_file()}
     assert left == {"pvc-retained/disk.img", "pvc-filling/work/download", "pvc-bound/disk.img", "by-hand/work/download"}
+
+
+def test_a_directory_that_cannot_be_read_keeps_no_home_from_starting(tmp_path, monkeypatch):
+    made, _, volumes = imports(tmp_path)
+    directory(volumes, "pvc-bad", "disk.img")
+    directory(volumes, "pvc-good", "disk.img", "work/download")
+    mend = bases.mend
+
+    def broken(where):
+        if where.name == "pvc-bad":
+            raise OSError(5, "Input/output error", str(where))
+        mend(where)
+
+    monkeypatch.setattr(bases, "mend", broken)
+    made._sweep()
+    assert not (volumes / "pvc-good" / "work").exists()

@@ -16,7 +16,7 @@ from hotvirt.node.snapshotfiles import About, Group
 from hotvirt.node.snapshots import Snapshots
 from hotvirt.node.surroundings import BY_CLAIM
 from hotvirt.node.volumes import OWNED, PROVISIONER
-from hotvirt.qemu.errors import AgentLacks, AgentTimeout
+from hotvirt.qemu.errors import AgentLacks, AgentTimeout, QemuTimeout
 from hotvirt.qemu.guestagent import AgentInfo
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -164,3 +164,47 @@ async def test_a_guest_that_was_found_again_a_moment_ago_has_its_time_to_greet(t
     }
     await made._sources("shop", [snapshot])
     assert asked == [(Key("shop", "web"), waits)]
+
+
+class Silent:
+    """A QEMU that writes a guest's memory, and answers nobody meanwhile."""
+
+    def __init__(self):
+        self.busy, self.asked = True, []
+
+    async def execute(self, command, *_, **__):
+        self.asked.append(command)
+        if self.busy:
+            raise QemuTimeout("QEMU did not answer")
+        return {"status": "paused", "running": False} if command == "query-status" else []
+
+    @contextlib.contextmanager
+    def events(self, *_):
+        yield self
+
+
+@pytest.mark.parametrize("is_found", [False, True])
+async def test_a_guest_that_a_dead_home_stopped_is_let_go_however_long_its_qemu_answers_nobody(tmp_path, is_found):
+    places = Places(pods=tmp_path / "p", images=tmp_path / "i", volumes=tmp_path / "v")
+    informers, monitor = SharedInformers(None), Silent()
+    guest = SimpleNamespace(uid="u", is_gone=False, monitor=monitor, view=None)
+    found = [guest] if is_found else []
+
+    async def guest_of(*_, **__):
+        return found[0] if found else None
+
+    made = Snapshots(
+        None, informers, agent=SimpleNamespace(guest_of=guest_of, guests={}), node="here", places=places, recorder=None,
+        clock=lambda: NOW,
+    )  # fmt: skip
+    vmi = {"metadata": {"name": "web", "namespace": "shop", "uid": "i", "resourceVersion": "1"}, "spec": {}}
+    informers.of(VMIS)._store({**vmi, "status": {"phase": "Running"}}, relisted=True)
+    group = Group(places, Key("shop", "g"))
+    group.begin(About(disks={}, vmi="web", stopped=True))
+    again = await made.reconcile(Key("shop", "g"))  # nobody wants the snapshot any more
+    assert (again.requeue_after, "cont" in monitor.asked) == (5.0, False)
+    assert group.plan().stopped
+    found[:], monitor.busy = [guest], False
+    await made.reconcile(Key("shop", "g"))
+    assert "cont" in monitor.asked
+    assert group.plan() is None

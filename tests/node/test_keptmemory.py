@@ -1,5 +1,7 @@
 """A guest's memory is taken up once, by the pod that took it, and only by the machine that it is of."""
 
+import contextlib
+
 import pytest
 
 from hotvirt.api import memorysnapshots
@@ -7,6 +9,7 @@ from hotvirt.node import keptmemory, machinestate
 from hotvirt.node.keptmemory import About, Started
 from hotvirt.node.places import Places
 from hotvirt.qemu import memoryfile
+from hotvirt.qemu.errors import QemuTimeout
 
 SHAPE = ("-m size=1", "-cpu max")
 VMI = {
@@ -124,3 +127,32 @@ def test_the_shape_of_a_machine_is_what_its_devices_are():
     ]
     assert memoryfile.difference(shape, memoryfile.shape(other)) == ""
     assert memoryfile.difference(shape, shape[:2]).endswith("then, nothing now")
+
+
+class SlowMonitor:
+    """A QEMU that needs ten minutes to write the memory, and answers nothing until then."""
+
+    def __init__(self):
+        self.jobs = []
+
+    @contextlib.contextmanager
+    def events(self, *_):
+        yield self
+
+    async def add_fd(self, *_, **__):
+        return 1
+
+    async def execute(self, command, arguments=None, *, timeout=30.0):
+        if command == "snapshot-save":
+            self.jobs = [{"id": memoryfile.NODE, "status": "concluded"}]
+        if command in ("snapshot-save", "query-jobs") and self.jobs and timeout < 600:
+            raise QemuTimeout(f"QEMU did not answer {command} within {timeout:g} s")
+        if command == "job-dismiss":
+            self.jobs = []
+        return list(self.jobs) if command == "query-jobs" else []
+
+
+async def test_a_qemu_that_takes_long_to_write_the_memory_is_waited_for():
+    monitor = SlowMonitor()
+    await memoryfile.save(monitor, 0)
+    assert monitor.jobs == []

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,13 @@ import pytest
 
 from hotvirt.kube.informer import Key, SharedInformers
 from hotvirt.kube.resources import PODS
+from hotvirt.node import podprocess
 from hotvirt.node.cgroups import Cgroups
 from hotvirt.node.network import UserNetwork
 from hotvirt.node.places import Places
 from hotvirt.node.podprocess import read_identity
 from hotvirt.node.podrunner import PodRunner
+from hotvirt.qemu import launch
 from hotvirt.qemu.process import alive
 
 _path = Path(__file__).parents[1] / "kube" / "memory_api.py"
@@ -211,3 +214,57 @@ async def test_what_qemu_prints_is_kept_short(world):
         log.write_bytes(b"virtio: bogus descriptor\n" * 20_000)
         await world.until(lambda: log.stat().st_size < 200_000)
         assert log.read_bytes().startswith(b"virtio: bogus")
+
+
+@pytest.mark.parametrize("at_start", [False, True], ids=["while a home runs", "as a home starts"])
+async def test_what_could_not_be_cleaned_up_is_tried_again_and_keeps_no_other_pod(world, monkeypatch, at_start):
+    """Such as where the pod's last process ended by itself in the moment in which it was to be killed."""
+    release, failures = UserNetwork.release, []
+
+    async def fails_once(self, uid):
+        if not failures:
+            failures.append(uid)
+            raise ProcessLookupError(3, "No such process")
+        await release(self, uid)
+
+    if not at_start:
+        monkeypatch.setattr(UserNetwork, "release", fails_once)
+    async with world.home():
+        uid = await world.make()
+        await world.running()
+        if not at_start:
+            await world.api.delete(PODS, "virt-launcher-web-abcde", "default")
+            await world.until(lambda: not world.directories())
+    if at_start:
+        monkeypatch.setattr(UserNetwork, "release", fails_once)
+        await world.api.delete(PODS, "virt-launcher-web-abcde", "default")
+        async with world.home():
+            await world.make(name="virt-launcher-other-abcde")
+            await world.running("virt-launcher-other-abcde")
+    assert failures == [uid]
+
+
+def test_a_process_that_ends_in_the_moment_it_is_to_be_killed_is_no_error(tmp_path, monkeypatch):
+    place = Places(tmp_path, tmp_path, tmp_path).pod("uid")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    monkeypatch.setattr(podprocess, "holders", lambda *_args, **_named: [gone.pid])
+    podprocess.end_holders(place)
+
+
+async def test_a_log_that_cannot_be_cut_has_no_guest_let_go(world, monkeypatch):
+    trim, tried = launch.trim_log, []
+
+    def full(path, *limit):
+        tried.append(path)
+        if len(tried) == 1:
+            raise OSError(28, "No space left on device")
+        trim(path, *limit)
+
+    monkeypatch.setattr(launch, "trim_log", full)
+    async with world.home(every=0.02):
+        uid = await world.make()
+        await world.running()
+        log = world.places.pod(uid).log
+        log.write_bytes(b"virtio: bogus descriptor\n" * 20_000)
+        await world.until(lambda: log.stat().st_size < 200_000)

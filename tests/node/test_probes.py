@@ -8,7 +8,7 @@ import pytest
 
 from hotvirt.kube.errors import InternalError
 from hotvirt.kube.informer import Change, Key
-from hotvirt.node import podstatus, probes, probing, status, unhealthy
+from hotvirt.node import podstatus, prober, probes, probing, status, unhealthy
 from hotvirt.node.places import Places
 from hotvirt.node.prober import Prober
 from hotvirt.node.probes import Answer, Exec, Http, Ping, Probe, Tcp, Track
@@ -213,6 +213,20 @@ async def test_a_guest_that_is_not_alive_is_noted_and_handed_to_the_agent(tmp_pa
     place.remove()
     assert not unhealthy.write(place, "x", now=NOW)
     assert unhealthy.read(place) is None
+
+
+async def test_a_probe_that_nobody_can_make_sense_of_fails_and_ends_no_other(tmp_path, monkeypatch):
+    world = World(tmp_path, vmi(readinessProbe=FAST), [GOOD, "nonsense", "nonsense", "nonsense", GOOD], monkeypatch)
+    answer = prober.ask
+
+    async def ask(*said):
+        if (found := await answer(*said)) == "nonsense":
+            raise AttributeError("of a library, after a guest hung up in the middle of TLS")
+        return found
+
+    monkeypatch.setattr(prober, "ask", ask)
+    await world.run(world.done.wait)
+    assert world.changed == [True, False, True]
 
 
 async def test_guests_that_went_are_forgotten(tmp_path, monkeypatch):

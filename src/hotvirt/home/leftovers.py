@@ -5,8 +5,6 @@ Used after the home has stopped, so nobody else talks to these guests. One task 
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +15,7 @@ from hotvirt.node import keptmemory, stopping
 from hotvirt.node.guest import Guest
 from hotvirt.node.keptmemory import Started
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podprocess import holders, read_identity
+from hotvirt.node.podprocess import end_holders, read_identity
 from hotvirt.qemu.errors import QemuError
 from hotvirt.qemu.process import Identity, Process
 
@@ -86,8 +84,7 @@ async def _end(leftover: Leftover, grace: float | None, until: dict[str, float],
             await process.stop(grace=5)
             say(f"{name} is down")
     # What was started but not noted, as the home died in between.
-    for pid in holders(leftover.place):
-        os.kill(pid, signal.SIGKILL)
+    end_holders(leftover.place)
     leftover.place.remove()
     return True
 

@@ -12,6 +12,7 @@ nothing else runs between the two. A base goes (`collect`) when no disk's header
 import json
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ DEEPEST = 8
 NOTE, PRISTINE = ".freeze.json", ".base.json"
 _NEW = ".frozen.qcow2"
 _FILES = ("disk.img", "disk.qcow2")
+_BASES = ("disk.raw", "disk.qcow2")
 _QCOW2 = b"QFI\xfb"
 
 
@@ -52,7 +54,7 @@ def chain(file: Path, volumes: Path) -> list[Base]:
     found: list[Base] = []
     while (below := backing(file)) is not None:
         path = Path(below)
-        if path.parent.parent != folder(volumes) or path.name not in ("disk.raw", "disk.qcow2"):
+        if path.parent.parent != folder(volumes) or path.name not in _BASES:
             raise UnsafeImage(f"{file} names {below} as its backing file, which is no base of this machine's disks")
         if not path.exists():
             raise CorruptImage(f"{file} is based on {below}, and that is gone: restore it from a backup")
@@ -145,12 +147,11 @@ async def freeze(directory: Path, volumes: Path, *, size: int, is_free: Callable
 
 
 def mend(directory: Path) -> None:
-    """Finish or undo a `freeze` that was interrupted."""
+    """Finish or undo a `freeze` that was interrupted. A note that is none of ours is left as it is: a guest may have
+    written it, that has the directory as a file system, and what it names is renamed, removed and made readable."""
     note = directory / NOTE
-    if not note.exists():
+    if (path := _noted(note)) is None:
         return
-    said = json.loads(note.read_bytes())
-    path = Path(said["base"])
     if path.exists():
         _finish(directory, path)
     else:
@@ -158,6 +159,18 @@ def mend(directory: Path) -> None:
         note.unlink()
         if path.parent.is_dir():
             path.parent.rmdir()
+
+
+def _noted(note: Path) -> Path | None:
+    """The base that a `freeze` in the note's directory was about."""
+    try:
+        if not stat.S_ISREG(note.lstat().st_mode):  # who opens a pipe waits for ever
+            return None
+        path = Path(json.loads(note.read_bytes())["base"])
+        is_beside = path.parent.parent.resolve() == folder(note.parent.parent).resolve()
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return path if is_beside and path.parent.name != ".." and path.name in _BASES else None
 
 
 async def overlay(target: Path, base: Base, size: int) -> None:
@@ -175,7 +188,7 @@ async def overlay(target: Path, base: Base, size: int) -> None:
 def collect(volumes: Path) -> list[Path]:
     """Remove the bases that no disk names. Returns them."""
     used = {path for disk in _disks(volumes) if (path := backing(disk))}
-    used |= {json.loads(note.read_bytes())["base"] for note in volumes.glob(f"*/{NOTE}")}
+    used |= {str(base) for note in volumes.glob(f"*/{NOTE}") if (base := _noted(note))}
     removed = []
     while True:
         gone = [each for each in folder(volumes).glob("*/disk.*") if str(each) not in used]

@@ -52,8 +52,11 @@ async def copy_disk(
             way = await asyncio.shield(work)
         except asyncio.CancelledError:
             stop.set()
-            with contextlib.suppress(ImageError, OSError):
-                await work
+            while not work.done():
+                with contextlib.suppress(asyncio.CancelledError):  # said again: what it writes to is not closed before
+                    await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()
             raise
         temporary.rename(target)
         await asyncio.to_thread(publish.sync_path, target.parent)

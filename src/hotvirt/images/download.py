@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from hotvirt.images import copying
+from hotvirt.images import copying, threads
 from hotvirt.images.errors import CorruptImage, ImageError, ImageNotFound, NoRoom, TooLarge
 
 if TYPE_CHECKING:
@@ -188,16 +188,16 @@ async def _save(
                 room.arrived(at + pieces.size)
                 if is_enough:
                     room.write(pieces.size, at)
-                    at = await asyncio.to_thread(_append, descriptor, pieces.taken(), at, digest)
+                    at = await threads.to_its_end(_append, descriptor, pieces.taken(), at, digest)
                     tell(at, total or 0)
                     if loop.time() > due:
-                        await asyncio.to_thread(_sync, descriptor, file, note, at)
+                        await threads.to_its_end(_sync, descriptor, file, note, at)
                         due = loop.time() + _SYNC_EVERY
         except (TimeoutError, OSError, aiohttp.ClientError):
             _append(descriptor, pieces.taken(), at, digest)  # what came is not asked for again
             raise
         room.write(pieces.size, at)
-        at = await asyncio.to_thread(_append, descriptor, pieces.taken(), at, digest)
+        at = await threads.to_its_end(_append, descriptor, pieces.taken(), at, digest)
         tell(at, total or at)
     finally:
         os.close(descriptor)

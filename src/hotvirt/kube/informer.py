@@ -245,12 +245,12 @@ class Informer:
 
     def _index(self, name: str, key: Key, old: Document | None, new: Document | None) -> None:
         table, function = self._indexed[name], self._indexers[name]
-        for value in function(old) if old is not None else ():
+        for value in _values(function, old):
             bucket = table.get(value, {})
             bucket.pop(key, None)
             if not bucket:
                 table.pop(value, None)
-        for value in function(new) if new is not None else ():
+        for value in _values(function, new):
             table.setdefault(value, {})[key] = new  # type: ignore[assignment]  # None adds nothing
 
     def _tell(self, change: Change) -> None:
@@ -263,6 +263,15 @@ def _call(handler: Handler, change: Change) -> None:
         handler(change)
     except Exception:
         log.exception("a handler failed on %s", key_of(change.object))
+
+
+def _values(function: IndexFunction, obj: Document | None) -> tuple[str, ...]:
+    """One object that an index cannot make sense of must not end all that rests on the informer, again and again."""
+    try:
+        return tuple(function(obj)) if obj is not None else ()
+    except Exception:
+        log.exception("an index failed on %s", key_of(obj or {}))
+        return ()
 
 
 def _number(version: object) -> int | None:

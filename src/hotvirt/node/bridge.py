@@ -308,12 +308,12 @@ class BridgeNetwork:
     async def _keep_rules(self) -> NoReturn:
         while True:
             await asyncio.sleep(LOOK_AFTER_RULES)
-            if not await self._has_rules():
-                log.warning("our rules are gone from nftables, as after 'nft flush ruleset': writing them again")
-                try:
+            try:
+                if not await self._has_rules():
+                    log.warning("our rules are gone from nftables, as after 'nft flush ruleset': writing them again")
                     await self._write_rules(self._world or World())
-                except NetworkError as error:
-                    log.error("%s", error)
+            except (NetworkError, OSError) as error:
+                log.error("%s", error)
 
     async def _write_rules(self, world: World) -> None:
         assert self._subnet is not None, "start comes first"

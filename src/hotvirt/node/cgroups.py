@@ -9,6 +9,7 @@ all the same, and the log says so.
 
 import logging
 import os
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Literal
 
@@ -157,6 +158,14 @@ class Cgroups(Struct, frozen=True):
     def remove(self, uid: str) -> None:
         for base in self._bases():
             _remove(base / uid)
+
+    def sweep(self, known: AbstractSet[str]) -> None:
+        """Remove the groups of pods that are none of these: a process on its way out kept them when their pods went.
+        One that has a process stays."""
+        for base in self._bases():
+            for group in base.iterdir() if base.is_dir() else ():
+                if group.is_dir() and group.name not in known:
+                    _remove(group)
 
     def stop(self) -> None:
         """Take all away, when no guest is left."""

@@ -86,7 +86,10 @@ class ConsoleLogs:
             log.warning("what the guest prints is not kept: %s: %s", place.console_log, error.strerror)
         finally:
             os.close(file)
-        launch.trim_log(place.console_log, LIMIT)
+        try:
+            launch.trim_log(place.console_log, LIMIT)
+        except OSError as error:  # as on a full disk: the pause below is kept all the same
+            log.warning("%s is not cut: %s", place.console_log, error.strerror)
         loop = asyncio.get_running_loop()
         loop.remove_reader(descriptor)
         self._pausing[place.console_pipe] = loop.call_later(PAUSE, self._go_on, place, descriptor)

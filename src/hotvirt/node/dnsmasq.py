@@ -73,7 +73,10 @@ class Dnsmasq:
                 delay = FIRST_DELAY
             try:
                 await self.start()
-            except NetworkError as error:
+            except (
+                NetworkError,
+                OSError,
+            ) as error:  # no process may be had at times, nor a program while it is updated
                 log.error("%s; trying again in %g s", error, delay)
             # Also after success: what ends at once each time must not become a storm.
             await asyncio.sleep(delay)

@@ -12,7 +12,6 @@ runs, since what it knew of the guest's open files is lost: `servedfiles` tells 
 
 import os
 import shutil
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from hotvirt.api import disks as api_disks
 from hotvirt.kube.client import Document
 from hotvirt.node import contents, helper, servedfiles
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podprocess import holders
+from hotvirt.node.podprocess import end_holders
 from hotvirt.node.volumes import IN_USE, OWNED, PROVISIONER, Lookup, VolumeError, Volumes
 from hotvirt.qemu import launch, receiver
 from hotvirt.qemu.errors import LaunchError
@@ -71,8 +70,7 @@ async def start(
     if not wanted:
         return ()
     program = find()
-    for pid in holders(place, of=(place.file_systems_log,)):  # of a start that failed
-        os.kill(pid, signal.SIGKILL)
+    end_holders(place, of=(place.file_systems_log,))  # of a start that failed
     users = (FIRST_USER, USERS) if confine else None
     found = []
     for name, volume in wanted.items():

@@ -131,7 +131,8 @@ class Filling:
         if is_ours:
             bases.mend(directory)
         disk = bases.disk_in(directory)
-        if disk is None or disk.is_symlink():  # a link may be a guest's that has the directory as a file system
+        # A link or a pipe may be a guest's that has the directory as a file system.
+        if disk is None or disk.is_symlink() or not disk.is_file():
             raise Given(f"claim {source['metadata']['name']!r} has no disk in {directory}")
         if disk.suffix == ".qcow2":
             await bases.looked_into(disk, self._places.volumes)

@@ -378,6 +378,12 @@ class Guest:
             job.error = error
         except QemuError as error:
             job.error = HotplugError("Failed", str(error))
+        except OSError as error:  # such as a disk's file that went after it was looked at
+            told = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            job.error = HotplugError("Failed", told)
+        except Exception as error:
+            log.exception("%s of %s failed", kind, self.monitor.name)
+            job.error = HotplugError("Failed", f"{type(error).__name__}: {error}")
         job.retry_at = asyncio.get_running_loop().time() + (RETRIES.get(job.error.reason, RETRY) if job.error else 0.0)
         if job.error:
             log.info("%s of %s: %s", kind, self.monitor.name, job.error)

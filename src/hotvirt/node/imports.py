@@ -98,11 +98,17 @@ class Imports:
                 # A disk that is whole is left: its volume may have been retained, and then deleted.
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
-            copying.sweep(directory)
-            bases.mend(directory)
-            if bases.disk_in(directory) is not None:
-                taking.clear(directory / WORK)
-        bases.collect(self._places.volumes)
+            try:
+                copying.sweep(directory)
+                bases.mend(directory)
+                if bases.disk_in(directory) is not None:
+                    taking.clear(directory / WORK)
+            except OSError as error:  # whoever uses that claim is told; all other guests are to run
+                log.error("%s stays as an earlier home left it: %s", directory, error)
+        try:
+            bases.collect(self._places.volumes)
+        except OSError as error:
+            log.error("bases that no disk needs any more stay: %s", error)
 
     async def reconcile(self, key: Key) -> Result:
         claim = self._claims.get(key.name, key.namespace)

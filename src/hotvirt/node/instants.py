@@ -110,17 +110,30 @@ async def left_out(guest: Guest, sources: list[Source]) -> str:
 
 async def let_go(guest: Guest, plan: About) -> None:
     """A guest that an earlier home froze or stopped for this, and did not get to let go."""
-    if plan.stopped and not plan.created and (await guest.monitor.execute("query-status"))["status"] == "paused":
-        await guest.monitor.execute("cont")
+    if stands(plan):
+        now = await guest.monitor.execute("query-status", timeout=memoryfile.PATIENCE)
+        if now["status"] == "paused":
+            await guest.monitor.execute("cont")
     await thaw(guest)
 
 
-async def stop_copies(guest: Guest, group: Group, plan: About) -> None:
+def stands(plan: About) -> bool:
+    """Whether the guest may stand still for this, by what is noted. Pure."""
+    return plan.stopped and not plan.created
+
+
+async def stop_copies(guest: Guest, group: Group, plan: About) -> bool:
+    """Whether the guest was let go: else what is noted of it is needed once more."""
     try:
         await let_go(guest, plan)
+    except QemuError as error:
+        log.warning("guest %s does not go on yet: %s", guest.uid, error)
+        return guest.is_gone or not stands(plan)
+    try:
         await backup.clear(guest.monitor, group.name)
     except QemuError as error:
         log.debug("the copies of %s: %s", group.name, error)
+    return True
 
 
 async def thaw(guest: Guest) -> None:

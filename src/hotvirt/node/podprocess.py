@@ -1,6 +1,8 @@
 """A pod's process as the pod's directory tells of it: which one it is, how it ended, what was started for it."""
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import DecodeError, json
@@ -21,6 +23,13 @@ def read_outcome(place: PodPlace) -> str:
         return place.outcome.read_text().strip()
     except FileNotFoundError:
         return ""
+
+
+def end_holders(place: PodPlace, *, of: tuple[Path, ...] = ()) -> None:
+    """Kills them. Many end by themselves in that very moment, as what they served has ended."""
+    for pid in holders(place, of=of):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def holders(place: PodPlace, *, of: tuple[Path, ...] = ()) -> list[int]:

@@ -8,7 +8,6 @@ here only the deadline is kept.
 
 import asyncio
 import logging
-import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,7 +26,7 @@ from hotvirt.node import oom, podstatus
 from hotvirt.node.cgroups import Cgroups, Limits, limits, requested
 from hotvirt.node.network import Network
 from hotvirt.node.places import Places
-from hotvirt.node.podprocess import holders, read_identity, read_outcome
+from hotvirt.node.podprocess import end_holders, read_identity, read_outcome
 from hotvirt.qemu import launch
 from hotvirt.qemu.errors import QemuError
 from hotvirt.qemu.process import Process
@@ -68,20 +67,33 @@ class PodRunner:
         for directory in list(self._places.pods.iterdir()):
             if directory.name not in known:
                 log.info("pod %s is gone: cleaning up after it", directory.name)
-                await self._clear(directory.name)
+                try:
+                    await self._clear(directory.name)
+                except Exception:
+                    # One that cannot be cleaned up must not keep the node, and all other guests, from starting.
+                    log.exception("what pod %s had stays for the next home", directory.name)
+        self._cgroups.sweep(known)
 
     async def tend(self, *, every: float = TEND) -> NoReturn:
-        """Keeps what each QEMU printed short: a guest that makes its QEMU complain must not fill the disk."""
+        """Keeps what each QEMU printed short: a guest that makes its QEMU complain must not fill the disk. And removes
+        the groups that a pod's last process, on its way out, had kept."""
         while True:
             await asyncio.sleep(every)
             for uid in tuple(self._running):
-                launch.trim_log(self._places.pod(uid).log)
-                for log in self._places.pod(uid).helper_logs:
-                    launch.trim_log(log)
+                place = self._places.pod(uid)
+                for printed in (place.log, *place.helper_logs):
+                    try:
+                        launch.trim_log(printed)
+                    except OSError as error:  # a disk that is full is no reason to let go of all guests
+                        log.warning("%s stays as it is: %s", printed, error.strerror)
+            self._cgroups.sweep({pod["metadata"]["uid"] for pod in self._pods.list()} | self._running.keys())
 
     async def reconcile(self, key: Key) -> Result:
-        for uid in tuple(self._gone.pop(key, ())):
-            await self._clear(uid)
+        while gone := self._gone.get(key):
+            uid = next(iter(gone))
+            await self._clear(uid)  # one that fails stays to be tried again
+            gone.discard(uid)
+        self._gone.pop(key, None)
         pod = self._pods.get(key.name, key.namespace)
         if pod is None or pod["spec"].get("nodeName") != self._node:
             return DONE
@@ -152,8 +164,7 @@ class PodRunner:
         place = self._places.pod(uid)
         place.prepare()
         # An earlier home may have died between starting the process and noting it.
-        for pid in holders(place):
-            os.kill(pid, signal.SIGKILL)
+        end_holders(place)
         with launch.listening_socket(place.launch) as listener:
             identity = launch.spawn_receiver(listener, log=place.log)
         temporary = place.directory / ".pid"
@@ -224,8 +235,7 @@ class PodRunner:
         elif (process := self._running.get(uid)) is not None:
             process.send(signal.SIGKILL)
             await process.wait()
-        for pid in holders(place):
-            os.kill(pid, signal.SIGKILL)
+        end_holders(place)
         await self._network.release(uid)
         self._cgroups.remove(uid)
         place.remove()

@@ -117,7 +117,12 @@ class Prober:
         elif probes.is_mute(vmi, track.probe, frozen=held.view is not None and held.view.frozen):
             track.skip(now())
         else:
-            answer = await ask(track.probe, held, self._way(vmi, pod))
+            try:
+                answer = await ask(track.probe, held, self._way(vmi, pod))
+            except Exception:
+                # Of what a guest said that nobody thought of: the probes of all others, and the node, go on.
+                log.exception("the %s probe of %s cannot be asked", track.probe.kind, guest.key)
+                answer = Answer(False, "it could not be asked: the home's log tells why")
             if self._guests.get(uid) is not guest or held.is_gone:
                 return
             changed = track.take(answer, now())

@@ -8,7 +8,7 @@ differs much. One task, for all guests of a node.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +36,8 @@ NAMESPACE = "kubevirt"
 ENOUGH = 16 << 20
 """Bytes free with which a guest is let go on."""
 DIFFERS = 0.05
+PATIENCE = 5.0
+"""Seconds that a QEMU may take to answer: the next look at all guests waits for it."""
 AGAIN = Backoff(base=5, cap=120)
 
 
@@ -63,9 +65,15 @@ class Room:
                     told = _now() + holding.SELDOM
                 await self._hold()
                 await self._let_go_on()
-            except (ApiError, QemuError) as error:
+            except (ApiError, QemuError, OSError) as error:
                 log.warning("room for claims: %s", error)
-            await asyncio.sleep(holding.look_again(self._spaces()))
+            await asyncio.sleep(self._pause())
+
+    def _pause(self) -> float:
+        try:
+            return holding.look_again(self._spaces())
+        except OSError:
+            return holding.SOON
 
     def _spaces(self) -> list[Space]:
         """Of volumes first; of pods too where that is another file system."""
@@ -77,22 +85,28 @@ class Room:
         """Guests that take what little room is left stand still, and go on once there is more."""
         spaces = {each.where.stat().st_dev: each for each in self._spaces()}
         self._taken = {guest.uid: self._taken.get(guest.uid, {}) for guest in self._agent.guests.values()}
-        for key, guest in list(self._agent.guests.items()):
-            vmi = self._vmis.get(key.name, key.namespace)
-            if vmi is None or guest.is_gone:
-                continue
+        # At once, and each by itself: one whose QEMU hangs must not have the others fill the disk meanwhile.
+        await asyncio.gather(*(self._hold_if_short(*each, spaces) for each in list(self._agent.guests.items())))
+
+    async def _hold_if_short(self, key: Key, guest: Guest, spaces: Mapping[int, Space]) -> None:
+        vmi = self._vmis.get(key.name, key.namespace)
+        if vmi is None or guest.is_gone:
+            return
+        try:
             disks = holding.thin_disks(vmi, guest.place, self._claims, self._pvs)
             before, self._taken[guest.uid] = self._taken[guest.uid], disks
             on = [space for each in disks if (space := spaces.get(_device(each))) is not None]
             if holding.held(guest.place):
                 await self._look_at_held(vmi, guest, has_room=all(space.has_room for space in on))
-                continue
+                return
             short = [spaces[_device(each)] for each in holding.grown(before, disks) if _device(each) in spaces]
             if before and (space := next((each for each in short if each.is_short), None)) is not None:
                 await self._hold_one(vmi, guest, space)
+        except (QemuError, OSError) as error:
+            log.warning("room for %s: %s", key, error)
 
     async def _hold_one(self, vmi: Document, guest: Guest, space: Space) -> None:
-        if not (await guest.monitor.execute("query-status"))["running"]:
+        if not (await guest.monitor.execute("query-status", timeout=PATIENCE))["running"]:
             return
         why = holding.words(space)
         holding.hold(guest.place, why)
@@ -101,7 +115,7 @@ class Room:
         guest.poke()
 
     async def _look_at_held(self, vmi: Document, guest: Guest, *, has_room: bool) -> None:
-        stands = (await guest.monitor.execute("query-status"))["status"] == "paused"
+        stands = (await guest.monitor.execute("query-status", timeout=PATIENCE))["status"] == "paused"
         if stands and not has_room:
             return
         if stands:

@@ -1,10 +1,11 @@
 """Puts the node agent together: what `home` runs on each machine. One event loop, no thread or process per guest."""
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, NoReturn
 
 from hotvirt.kube.client import Client
-from hotvirt.kube.errors import AlreadyExists, NotFound
+from hotvirt.kube.errors import AlreadyExists, ApiError, NotFound
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import Key, SharedInformers, key_of
 from hotvirt.kube.resources import LEASES, NODES, PODS, VMIS, VMS
@@ -37,6 +38,7 @@ from hotvirt.node.uploads import Front, Uploads
 if TYPE_CHECKING:
     from hotvirt.node.samples import GuestSample
 
+log = logging.getLogger(__name__)
 
 PAGES_INTERVAL = 5.0
 
@@ -50,6 +52,7 @@ class Node:
     ) -> None:  # fmt: skip
         self._client, self._facts, self._network, self._clock = client, facts, network, clock
         self._informers = informers = SharedInformers(client)
+        self._pages: dict[str, int] = {}
         self._recorder = recorder = Recorder(client, "virt-handler", host=facts.node_name, clock=clock)
         self._pods, self._vmis = informers.of(PODS), informers.of(VMIS)
         self._runner = PodRunner(
@@ -151,8 +154,12 @@ class Node:
         """Somebody may set huge pages aside for a guest that waits for them: no event tells of it."""
         while True:
             await asyncio.sleep(PAGES_INTERVAL)
-            if hostfacts.huge_pages() != self._pages:
-                await self._announce()
+            try:
+                if hostfacts.huge_pages() != self._pages:
+                    await self._announce()
+            except (ApiError, OSError) as error:
+                log.warning("huge pages are not told of: %s", error)
+                self._pages = {}
 
     async def _announce(self) -> None:
         """The Node object, written when the node starts; an idle node writes nothing."""

@@ -1,13 +1,12 @@
 """Copies of claims' disks: files for QEMU to copy into, and the copying itself where no guest has a disk open."""
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Literal, cast
 
 from msgspec import Struct
 
-from hotvirt.images import copying, disks
+from hotvirt.images import copying, disks, threads
 from hotvirt.node.snapshotfiles import DiskAbout
 from hotvirt.qemu import backup, locks
 
@@ -32,7 +31,7 @@ async def target(source: Source, directory: Path) -> backup.Copy:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         if source.about.format != "qcow2":
-            await asyncio.to_thread(_reserve, source.path, descriptor, source.about.size)
+            await threads.to_its_end(_reserve, source.path, descriptor, source.about.size)
     except BaseException:
         os.close(descriptor)
         raise

@@ -131,8 +131,8 @@ class Snapshots:
         sources, guest = await self._sources(group.key.namespace, wanted)
         kept = guest.last if guest is not None and wants_memory(wanted[0]) else None
         self._check_room(sources, kept.memory.fixed + kept.memory.plugged if kept is not None else 0)
-        if (stale := group.plan()) is not None:
-            await self._stop_copies(group, stale)
+        if (stale := group.plan()) is not None and not await self._stop_copies(group, stale):
+            raise SnapshotError(f"the guest of {stale.vmi} does not answer, which an earlier attempt had stopped")
         plan = About(
             disks={source.snapshot: source.about for source in sources},
             vmi="" if guest is None else next(key.name for key, each in self._agent.guests.items() if each is guest),
@@ -193,15 +193,19 @@ class Snapshots:
 
     async def _roll_back(self, group: Group) -> Result:
         plan = group.plan()
-        if plan is not None:
-            await self._stop_copies(group, plan)
+        if plan is not None and not await self._stop_copies(group, plan):
+            return Result(requeue_after=RETRY)  # what is noted is all that tells that the guest is to go on
         group.discard()
         return DONE
 
-    async def _stop_copies(self, group: Group, plan: About) -> None:
+    async def _stop_copies(self, group: Group, plan: About) -> bool:
+        """Whether nothing stands still for them any more."""
         guest = await self._agent.guest_of(Key(group.key.namespace, plan.vmi)) if plan.vmi else None
         if guest is not None and not guest.is_gone:
-            await instants.stop_copies(guest, group, plan)
+            return await instants.stop_copies(guest, group, plan)
+        vmi = self._vmis.get(plan.vmi, group.key.namespace) if instants.stands(plan) else None
+        # One that runs is not found again yet: its QEMU answers nobody while it writes the memory.
+        return vmi is None or (vmi.get("status") or {}).get("phase") != "Running"
 
     # Looking
 

@@ -11,7 +11,6 @@ as with all four kinds (measured without KVM: 12 s of CPU to the agent either wa
 
 import os
 import shutil
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from hotvirt.images.errors import ToolMissing
 from hotvirt.kube.client import Document
 from hotvirt.node import helper
 from hotvirt.node.places import PodPlace
-from hotvirt.node.podprocess import holders
+from hotvirt.node.podprocess import end_holders
 from hotvirt.qemu.launch import Descriptors, Request
 
 PROGRAM, MAKER = "swtpm", "swtpm_setup"
@@ -67,8 +66,7 @@ async def start(
             await _make(keep, timeout=timeout)
     except ToolMissing as error:
         raise TpmMissing(f"devices.tpm: {error} (or remove the tpm)") from error
-    for pid in holders(place, of=(place.tpm_log,)):  # of a start that failed: it would hold on to the state
-        os.kill(pid, signal.SIGKILL)
+    end_holders(place, of=(place.tpm_log,))  # of a start that failed: it would hold on to the state
     user = None if guest_user is None else user_of(guest_user)
     state = _own(keep / "tpm2", user)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -19,7 +19,7 @@ from pathlib import Path
 from aiohttp import BodyPartReader, web
 from msgspec import Struct
 
-from hotvirt.images import copying, publish, uploadtokens
+from hotvirt.images import copying, publish, threads, uploadtokens
 from hotvirt.images.uploadtokens import Target
 from hotvirt.kube.client import Client
 from hotvirt.kube.errors import NotFound
@@ -130,8 +130,8 @@ class Uploads:
                         max_size=limit, actual_size=at + pieces.size, text="it is far larger than its claim\n"
                     )
                 if is_enough:
-                    at = await asyncio.to_thread(copying.append, descriptor, pieces.taken(), at)
-            at = await asyncio.to_thread(copying.append, descriptor, pieces.taken(), at)
+                    at = await threads.to_its_end(copying.append, descriptor, pieces.taken(), at)
+            at = await threads.to_its_end(copying.append, descriptor, pieces.taken(), at)
             if not at:
                 raise web.HTTPBadRequest(text="nothing was sent: send the image as the body\n")
         except BaseException as error:

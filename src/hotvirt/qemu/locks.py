@@ -14,12 +14,14 @@ from pathlib import Path
 
 _GET_LOCK, _SET_LOCK = 36, 37  # F_OFD_GETLK, F_OFD_SETLK; the fcntl module has them from Python 3.13 on
 _FLOCK = "hhqqi4x"
+_LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""A pipe in a disk's place must not have us wait for somebody to write to it; to a disk it makes no difference."""
 _WRITES, _DENIES_WRITING = 101, 201
 
 
 def taken(path: Path, *, read_only: bool, shareable: bool) -> bool:
     """OSError when the file cannot be opened."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, _LOOK)
     try:
         if not shareable and _is_held(descriptor, _WRITES):
             return True
@@ -31,7 +33,7 @@ def taken(path: Path, *, read_only: bool, shareable: bool) -> bool:
 @contextlib.contextmanager
 def unwritten(path: Path) -> Iterator[int]:
     """The file, opened to be read, while no QEMU writes to it or begins to. BlockingIOError when one does."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, _LOOK)
     try:
         if _is_held(descriptor, _WRITES):
             raise BlockingIOError(f"{path} is in use by a guest")

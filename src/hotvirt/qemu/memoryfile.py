@@ -18,6 +18,9 @@ from hotvirt.qemu.qmp import Monitor
 
 NODE, TAG = "kept-memory", "memory"
 ENDED, LOOK_AGAIN = "concluded", 2.0
+PATIENCE = 3600.0
+"""Seconds that QEMU, which answers nothing while it writes or reads the memory, may take for a large guest on a slow
+disk."""
 VIRTUAL_SIZE = 1 << 20
 """Of the image that the state is in: its disk holds nothing."""
 SHAPE = ("-cpu", "-smp", "-m", "-machine", "-global", "-device", "-object", "-accel")
@@ -71,7 +74,9 @@ async def _run(monitor: Monitor, descriptor: int, command: str, what: str) -> No
         with monitor.events("JOB_STATUS_CHANGE") as events:
             with refused_as(what):
                 await monitor.execute("blockdev-add", node)
-                await monitor.execute(command, {"job-id": NODE, "tag": TAG, "vmstate": NODE, "devices": [NODE]})
+                await monitor.execute(
+                    command, {"job-id": NODE, "tag": TAG, "vmstate": NODE, "devices": [NODE]}, timeout=PATIENCE
+                )
             while (job := await _job(monitor)) is not None and job["status"] != ENDED:
                 await events.get_within(LOOK_AGAIN)
         if job is None or job.get("error"):
@@ -92,5 +97,5 @@ async def _clear(monitor: Monitor) -> None:
 
 
 async def _job(monitor: Monitor) -> dict[str, Any] | None:
-    found = await monitor.execute("query-jobs")
+    found = await monitor.execute("query-jobs", timeout=PATIENCE)
     return next((dict(job) for job in found if job["id"] == NODE), None)
