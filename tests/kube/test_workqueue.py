@@ -86,6 +86,13 @@ async def test_of_several_delays_the_earliest_counts():
     assert queue.counters.waiting == 0
 
 
+async def test_a_bucket_loses_nothing_when_its_clock_is_set_back():
+    now = [100.0]
+    bucket = TokenBucket(rate=1, burst=2, time=lambda: now[0])
+    now[0] = 10.0
+    assert bucket.take()
+
+
 async def test_a_bucket_refills_with_time():
     now = [0.0]
     bucket = TokenBucket(rate=1, burst=2, time=lambda: now[0])

@@ -65,7 +65,8 @@ class TokenBucket:
 
     def _refill(self) -> None:
         now = self._time()
-        self._tokens = min(float(self._burst), self._tokens + (now - self._at) * self._rate)
+        passed = max(0.0, now - self._at)  # the clock that events go by may be set back
+        self._tokens = min(float(self._burst), self._tokens + passed * self._rate)
         self._at = now
 
 
