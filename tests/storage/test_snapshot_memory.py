@@ -129,7 +129,8 @@ def test_what_cannot_be_kept_is_refused(home):
 
 
 def error(home, name):
-    return (home.kubectl_json("get", "vmsnapshot", name)["status"].get("error") or {}).get("message", "")
+    status = home.kubectl_json("get", "vmsnapshot", name).get("status") or {}  # none, before a controller saw it
+    return (status.get("error") or {}).get("message", "")
 
 
 def refused(home, name):

@@ -329,11 +329,12 @@ class Guest:
 
     def _forget(self) -> None:
         """Its agent went. How many vCPUs it has online stays as it said last: nobody can change that without the agent.
-        Its kernel is asked anew when the agent comes back: drivers come and go."""
+        Its kernel is asked anew when the agent comes back: drivers come and go. What it said before it went may be read
+        only now, so nobody waits for that."""
         self.view = None
         if self.kernel is not guestkernel.BOOTING:
             self.kernel = None
-        for task in (self._settling, self._recounting):
+        for task in (self._greeting, self._settling, self._recounting):
             if task is not None:
                 task.cancel()
         self._unheard_until = 0.0
