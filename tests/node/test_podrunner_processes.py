@@ -206,13 +206,19 @@ async def test_a_pod_that_is_to_go_does_so_at_its_deadline_or_at_once_without_a_
     assert world.status()["phase"] in ("Failed", "Succeeded")
 
 
+async def cut_log(world):
+    """Of a pod whose QEMU prints much, once it is short again."""
+    uid = await world.make()
+    await world.running()
+    log = world.places.pod(uid).log
+    log.write_bytes(b"virtio: bogus descriptor\n" * 20_000)
+    await world.until(lambda: log.stat().st_size < 200_000)
+    return log
+
+
 async def test_what_qemu_prints_is_kept_short(world):
     async with world.home(every=0.02):
-        uid = await world.make()
-        await world.running()
-        log = world.places.pod(uid).log
-        log.write_bytes(b"virtio: bogus descriptor\n" * 20_000)
-        await world.until(lambda: log.stat().st_size < 200_000)
+        log = await cut_log(world)
         assert log.read_bytes().startswith(b"virtio: bogus")
 
 
@@ -263,8 +269,4 @@ async def test_a_log_that_cannot_be_cut_has_no_guest_let_go(world, monkeypatch):
 
     monkeypatch.setattr(launch, "trim_log", full)
     async with world.home(every=0.02):
-        uid = await world.make()
-        await world.running()
-        log = world.places.pod(uid).log
-        log.write_bytes(b"virtio: bogus descriptor\n" * 20_000)
-        await world.until(lambda: log.stat().st_size < 200_000)
+        await cut_log(world)

@@ -123,10 +123,16 @@ async def test_a_block_device_is_exported_as_it_is(tmp_path, device, kind):
         await world.clone()
 
 
-async def test_a_header_that_a_guest_may_have_written_there_is_not_believed(tmp_path, directory):
-    secret = tmp_path / "secret"
-    secret.write_bytes(CONTENT)
+@pytest.fixture
+def secret(tmp_path, directory):
+    """A file of the host, that a guest may have its disk's directory name in the disk's place."""
     (directory / "disk.img").unlink()
+    path = tmp_path / "secret"
+    path.write_bytes(CONTENT)
+    return path
+
+
+async def test_a_header_that_a_guest_may_have_written_there_is_not_believed(tmp_path, directory, secret):
     await disks.overlay(directory / "disk.qcow2", secret, "raw")
     world = World(tmp_path, "local", directory)
     with pytest.raises(InternalError, match="no base of this machine's disks"):
@@ -135,10 +141,7 @@ async def test_a_header_that_a_guest_may_have_written_there_is_not_believed(tmp_
         await world.clone()
 
 
-async def test_a_link_that_a_guest_may_have_put_there_is_not_followed(tmp_path, directory):
-    secret = tmp_path / "secret"
-    secret.write_bytes(CONTENT)
-    (directory / "disk.img").unlink()
+async def test_a_link_that_a_guest_may_have_put_there_is_not_followed(tmp_path, directory, secret):
     for name in ("disk.img", "x.memory.dump"):
         (directory / name).symlink_to(secret)
     world = World(tmp_path, "hostPath", directory)
