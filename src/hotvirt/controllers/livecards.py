@@ -65,7 +65,7 @@ def unlike(wanted: Document, has: Document, started: Document | None) -> Iterato
 def _lasting(interface: Document) -> Document:
     """Without its cable, without what is said by an empty text, and its address in one way of writing."""
     said = {key: value for key, value in interface.items() if key != "state" and value not in (None, "")}
-    mac = {"macAddress": str(said["macAddress"]).lower().replace("-", ":")} if "macAddress" in said else {}
+    mac = {"macAddress": defaults.plain_address(str(said["macAddress"]))} if "macAddress" in said else {}
     return said | mac
 
 
