@@ -3,9 +3,10 @@
     python benchmarks/crowd.py                        # 20 Debians of 384 MiB, set up by cloud-init
     python benchmarks/crowd.py --image tiny --count 50
 
-Prints when the first, the median and the last agent answered, how the API did meanwhile and what the home weighs. Ends
-with an error if one does not answer in time, or answers for another. Without KVM a Debian takes some 25 s of a CPU to
-start. The home lives in a directory of its own and is taken down at the end.
+Prints when the first, the median and the last one was up, how the API did meanwhile and what the home weighs. A Debian
+is up when all of its services are and none failed, by its own systemd through a readiness probe. Ends with an error if
+one is not in time, or answers for another. Without KVM a Debian takes some 100 s of a CPU to start. The home lives in a
+directory of its own and is taken down at the end.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from latency import Home, has_agent, machine
 from hotvirt.kube.resources import VMIS, VMS
 from hotvirt.qemu.machine import MIB
 
+UP = ["systemctl", "is-system-running", "--quiet"]
+"""Says no while services start, and when one has failed."""
 SELDOM = 15.0
 """Seconds between two questions to a guest that answers for itself, but not yet by its own name."""
 
@@ -35,20 +38,25 @@ def guest(name: str, image: str, *, memory: str) -> dict[str, Any]:
     spec["volumes"] = [{"name": "seed", "cloudInitNoCloud": {"userData": seed}}]
     if image == "debian":
         domain.pop("firmware", None)
+        spec["readinessProbe"] = {"exec": {"command": UP}, "periodSeconds": 30, "timeoutSeconds": 25}
         domain["devices"]["disks"].insert(0, {"name": "root", "disk": {"bus": "virtio"}})
         spec["volumes"].insert(0, {"name": "root", "containerDisk": {"image": "hotvirt/debian:12"}})
     return vm
 
 
 async def answers(home: Home, name: str, *, patience: float) -> str:
-    """Waits until its agent answers, and gives the host name it tells. It is asked seldom: when each was asked twice a
-    second, agents and the journals of what they were asked took half of what these guests had."""
+    """Waits until its agent answers and it is ready, and gives the host name it tells. It is asked seldom: when each
+    was asked twice a second, agents and the journals of what they were asked took half of what these guests had."""
     while True:
-        await home.seen(name, has_agent, within=patience)
+        await home.seen(name, lambda status: has_agent(status) and ready(status), within=patience)
         told = str((await home.facts(name))["hostname"])
         if told == name:
             return told
         await asyncio.sleep(SELDOM)
+
+
+def ready(status: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
 
 
 async def run(image: str, count: int, *, memory: str, patience: float) -> None:
