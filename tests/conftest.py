@@ -24,6 +24,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for mark in ("guest", "server"):
+        for path in {item.path for item in items if item.get_closest_marker(mark)}:
+            if not _names(path, mark):
+                raise pytest.UsageError(f"{path} has tests marked {mark}, and scripts/test looks for mark.{mark} in it")
     if not os.environ.get("HOTVIRT_LONG"):
         for item in items:
             if item.get_closest_marker("long"):
@@ -33,6 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         patience[item.path] = max(patience.get(item.path, 0), _patience(item))
     items.sort(key=lambda item: -patience[item.path])
+
+
+def _names(path: Path, mark: str) -> bool:
+    places = path, path.with_name("conftest.py")
+    return any(f"mark.{mark}" in place.read_text() for place in places if place.exists())
 
 
 def _patience(item: pytest.Item) -> float:

@@ -8,16 +8,16 @@ import sys
 import termios
 import time
 
+import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
+
+pytestmark = pytest.mark.server  # real programs run
 
 CODE = """
 import sys
 from hotvirt.cli import terminal
 from hotvirt.kube.kubeconfig import Access
-import pytest
-
-pytestmark = pytest.mark.server  # real programs run
 terminal.run(Access(server=sys.argv[1]), "/console", linger=0.1)
 """
 
