@@ -174,8 +174,6 @@ class NodeAgent:
             if said:
                 self._recorder.event(vmi, "Warning", "MemoryNotResumed", f"the guest boots from its disks: {said}")
             guest = await self._going_on(vmi, await self._connect(key, place, uid))
-            if vmi["spec"].get("startStrategy") != "Paused" and (pod := self._around.pod(key.namespace, uid)):
-                self._boots.began(uid, millis=requested(pod))
         except VolumeError as error:
             return await self._cannot_start(vmi, error.reason, str(error))
         except start.StartError as error:
@@ -193,7 +191,12 @@ class NodeAgent:
         except Exception as error:  # of what nobody thought of: who waits for the guest is told so much at least
             log.exception("guest %s cannot be started", key)
             return await self._cannot_start(vmi, "FailedStart", status.of_our_own(error))
-        return await self._look_after(key, vmi, guest)
+        result = await self._look_after(key, vmi, guest)
+        if vmi["spec"].get("startStrategy") != "Paused" and (pod := self._around.pod(key.namespace, uid)):
+            # Not before its VMI says that it runs: a QEMU that is held back takes long to answer.
+            if self.guests.get(key) is guest and guest.view is None:
+                self._boots.began(uid, millis=requested(pod))
+        return result
 
     async def _connect(self, key: Key, place: PodPlace, uid: str, *, timeout: float = 10.0) -> Guest:
         guest = await Guest.connect(
