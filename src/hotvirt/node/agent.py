@@ -156,7 +156,9 @@ class NodeAgent:
                     return await self._is_silent(vmi, error)
         if not self._lives(place) or _is_going(vmi):
             return DONE  # the pod's end is the pod runner's to tell
-        return await self._start(key, vmi, place, uid)
+        result = await self._start(key, vmi, place, uid)
+        self._in_its_turn(key, vmi)
+        return result
 
     async def _start(self, key: Key, vmi: Document, place: PodPlace, uid: str) -> Result:
         if not (address := self._around.address(key.namespace, uid)):
@@ -191,12 +193,15 @@ class NodeAgent:
         except Exception as error:  # of what nobody thought of: who waits for the guest is told so much at least
             log.exception("guest %s cannot be started", key)
             return await self._cannot_start(vmi, "FailedStart", status.of_our_own(error))
-        result = await self._look_after(key, vmi, guest)
-        if vmi["spec"].get("startStrategy") != "Paused" and (pod := self._around.pod(key.namespace, uid)):
-            # Not before its VMI says that it runs: a QEMU that is held back takes long to answer.
-            if self.guests.get(key) is guest and guest.view is None:
-                self._boots.began(uid, millis=requested(pod))
-        return result
+        return await self._look_after(key, vmi, guest)
+
+    def _in_its_turn(self, key: Key, vmi: Document) -> None:
+        """Boots. Not before its VMI says that it runs: a QEMU that is held back takes long to answer."""
+        guest = self.guests.get(key)
+        if guest is None or guest.view is not None or vmi["spec"].get("startStrategy") == "Paused":
+            return
+        if (pod := self._around.pod(key.namespace, guest.uid)) is not None:
+            self._boots.began(guest.uid, millis=requested(pod))
 
     async def _connect(self, key: Key, place: PodPlace, uid: str, *, timeout: float = 10.0) -> Guest:
         guest = await Guest.connect(

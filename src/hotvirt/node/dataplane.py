@@ -22,6 +22,8 @@ from hotvirt.node.world import World, is_headless
 log = logging.getLogger(__name__)
 
 GATHER = 0.05
+PAUSE = 4.0
+"""Times what the last one took, before the next: where many machines start, it would else be done for each of them."""
 RETRY = 5.0
 NOT_ROUTED = "NotRouted"
 NOT_ENFORCED = "NotEnforced"
@@ -56,9 +58,11 @@ class Dataplane:
             world = self._world()
             if world == last:
                 continue
+            began = asyncio.get_running_loop().time()
             try:
                 await self._network.publish(world)
                 last = world
+                await asyncio.sleep(PAUSE * (asyncio.get_running_loop().time() - began))
             except (NetworkError, OSError) as error:
                 log.error("services and policies stay as they were: %s; trying again in %g s", error, RETRY)
                 await asyncio.sleep(RETRY)
