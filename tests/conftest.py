@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ if os.environ.get("CI"):
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Who is started in a script's background ignores Ctrl+C, and so would each program that a test sends it to.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sockets_made.watch()
     config.pluginmanager.register(sockets_made)
     # looptime asks the policy for a loop around plain functions too. A policy that was never told of a loop makes
