@@ -31,6 +31,7 @@ def put_in(home, claim):
 def test_discs_come_are_changed_and_go_and_a_tray_is_open(home):
     for claim in ("one", "two"):
         home.apply_claim(claim, "1Mi")
+        home.wait(f"pvc/{claim}", "jsonpath={.status.phase}=Bound")
         volume = home.kubectl_json("get", "pvc", claim)["spec"]["volumeName"]
         with (home.directory / "volumes" / volume / "disk.img").open("r+b") as disc:
             disc.write(f"this is disc {claim}".encode())

@@ -111,8 +111,7 @@ class PodRunner:
                 await self._finish(pod)
                 return DONE
             process = self._start(uid)
-            # The kernel lets all others come to a rest first, which takes it 10 ms and more.
-            await asyncio.to_thread(self._cgroups.join, uid, process.identity.pid, millis=requested(pod))
+            self._cgroups.join(uid, process.identity.pid, millis=requested(pod))
             self._limits[uid], self._asked[uid] = Limits(), requested(pod)
         held = self._confine(pod, process)
         ready = podstatus.is_ready(pod, self.readiness(uid))
