@@ -15,6 +15,7 @@ from hotvirt.kube import conditions
 from hotvirt.kube.errors import Unreachable
 from hotvirt.kube.events import Recorder
 from hotvirt.kube.informer import SharedInformers
+from hotvirt.kube.reconciler import DONE
 from hotvirt.kube.resources import EVENTS, PODS, VMIS
 from hotvirt.node import agent as agents
 from hotvirt.node.places import Places
@@ -143,3 +144,31 @@ async def test_an_api_that_is_away_is_no_error_of_ours(tmp_path, monkeypatch):
     async with world:
         await asyncio.sleep(1)
         assert conditions.of(world.vmi, "Synchronized") is None
+
+
+@pytest.mark.parametrize(("strategy", "taken"), [(None, ["looked at", "waits its turn"]), ("Paused", ["looked at"])])
+async def test_a_guest_waits_its_turn_to_boot_only_once_its_vmi_was_told_of_it(tmp_path, monkeypatch, strategy, taken):
+    world, steps = World(tmp_path, monkeypatch, QemuTimeout("no greeting")), []
+    guest = SimpleNamespace(view=None, uid="p-1")
+
+    async def connect(*_, **__):
+        return guest
+
+    async def resume(*_):
+        return None
+
+    async def look_after(key, vmi, found):
+        assert found is guest
+        steps.append("looked at")
+        return DONE
+
+    monkeypatch.setattr(agents.Guest, "connect", connect)
+    monkeypatch.setattr(agents.keptmemory, "resume", resume)
+    monkeypatch.setattr(world.agent, "_look_after", look_after)
+    monkeypatch.setattr(world.agent._boots, "began", lambda *_, **__: steps.append("waits its turn"))
+    async with world:
+        if strategy:
+            await world.api.patch(VMIS, "web", {"spec": {"startStrategy": strategy}})
+        await asyncio.sleep(1)
+    assert steps[: len(taken)] == taken
+    assert ("waits its turn" in steps) is ("waits its turn" in taken)
