@@ -15,7 +15,7 @@ import os
 import time
 from typing import Any
 
-from latency import Home, has_agent, machine
+from latency import Home, has_agent, holds, machine
 
 from hotvirt.kube.resources import VMIS, VMS
 from hotvirt.qemu.machine import MIB
@@ -48,15 +48,11 @@ async def answers(home: Home, name: str, *, patience: float) -> str:
     """Waits until its agent answers and it is ready, and gives the host name it tells. It is asked seldom: when each
     was asked twice a second, agents and the journals of what they were asked took half of what these guests had."""
     while True:
-        await home.seen(name, lambda status: has_agent(status) and ready(status), within=patience)
+        await home.seen(name, lambda status: has_agent(status) and holds(status, "Ready"), within=patience)
         told = str((await home.facts(name))["hostname"])
         if told == name:
             return told
         await asyncio.sleep(SELDOM)
-
-
-def ready(status: dict[str, Any]) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
 
 
 async def run(image: str, count: int, *, memory: str, patience: float) -> None:

@@ -31,7 +31,7 @@ from bare import BOOT_MEMORY, MAX_MEMORY, Bare, until
 
 from hotvirt.api.quantity import format_bytes
 from hotvirt.images import catalog
-from hotvirt.kube import kubeconfig
+from hotvirt.kube import conditions, kubeconfig
 from hotvirt.kube.informer import Change, Informer
 from hotvirt.kube.remote import RemoteClient
 from hotvirt.kube.resources import CLAIMS, KUBEVIRTS, VMIS, VMS
@@ -210,7 +210,11 @@ class Home:
 
 
 def has_agent(status: dict[str, Any]) -> bool:
-    return any(c["type"] == "AgentConnected" and c["status"] == "True" for c in status.get("conditions", ()))
+    return holds(status, "AgentConnected")
+
+
+def holds(status: dict[str, Any], condition: str) -> bool:
+    return conditions.is_true(status.get("conditions"), condition)
 
 
 def phases(status: dict[str, Any]) -> set[tuple[str, str]]:
