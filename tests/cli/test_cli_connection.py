@@ -19,6 +19,7 @@ START = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachines/we
 def called(api, tmp_path, monkeypatch):
     """Calls `hotvirt WORDS` with a kubeconfig of two clusters and two users; (exit code, what it printed)."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)  # whose home is below that; root's is the machine's
     monkeypatch.delenv("HOTVIRT_HOME", raising=False)
     config = {
         "clusters": [
