@@ -50,7 +50,8 @@ def _names(path: Path, mark: str) -> bool:
 
 def _patience(item: pytest.Item) -> float:
     marker = item.get_closest_marker("timeout")
-    return float(marker.args[0]) if marker and item.get_closest_marker("guest") else 0.0
+    counts = item.get_closest_marker("guest") or item.get_closest_marker("server")
+    return float(marker.args[0]) if marker and counts else 0.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

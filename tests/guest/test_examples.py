@@ -1,7 +1,7 @@
 """Each file of `examples/` as a person applies it, and what its guest then says of itself.
 
 One home; the guests boot a few at a time, as two cores boot them no faster together. Files that boot a whole Debian are
-other tests' (`test_home_debian`, `tests/virtctl`); here the API takes them.
+other tests' (`tests/virtctl/test_virtctl_debian.py`); here the API takes them.
 """
 
 import os

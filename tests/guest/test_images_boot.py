@@ -218,7 +218,7 @@ def secure_boot(folder: Path) -> list[str]:
 async def test_debian_starts_securely_from_sata_grows_into_its_disk_and_serves_root_on_the_console(
     debian: ImageFiles, tmp_path: Path
 ) -> None:
-    """With no seed; with one it is set up in `test_home_debian`."""
+    """With no seed; with one it is set up in `test_virtctl_debian`."""
     assert debian.disk is not None
     await disks.overlay(tmp_path / "disk", debian.disk, debian.disk_format, 6 * GIB)
     drive = ["-drive", f"if=none,id=d0,format=qcow2,file={tmp_path}/disk", "-device", "ide-hd,bus=ide.0,drive=d0"]

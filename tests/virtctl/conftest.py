@@ -1,7 +1,7 @@
 """A home with real guests, driven with a program of virtctl's interface: ours, or the one that $VIRTCTL names.
 
-One home and two guests serve all cases: `web`, tiny and quick, and `deb`, a Debian with an SSH server, which boots in
-the background while the others run. A case leaves its guest running, as the next one needs it.
+One home serves the cases of a file, and one guest: `web`, tiny and quick, or `deb`, a Debian with an SSH server. A case
+leaves its guest running, as the next one needs it.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 BIN = Path(sys.executable).parent
 PROGRAM = os.environ.get("VIRTCTL") or str(BIN / "hotvirt")
@@ -92,7 +93,7 @@ class Virtctl:
             assert process.poll() is None, f"port-forward ended: {process.stderr.read() if process.stderr else ''!r}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home() -> Iterator[Any]:
     directory = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp"))
     home = guests.Home(directory)
@@ -107,31 +108,34 @@ def home() -> Iterator[Any]:
         assert not left, f"'hotvirt down' left processes {left}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def virtctl(home: Any, tmp_path_factory: pytest.TempPathFactory) -> Virtctl:
     return Virtctl(home, tmp_path_factory.mktemp("person"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def debian(home: Any, virtctl: Virtctl) -> "Debian":
-    """A Debian made by `create vm`; it is asked to start by the first case of a file that uses it, and is up when it is
-    needed."""
+    """A Debian made by `create vm`, and then given room to grow."""
     key = virtctl.directory / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     manifest = virtctl(
         "create", "vm", "--name=deb", "--memory=1Gi",
         "--volume-containerdisk=src:hotvirt/debian:12,name:root", "--user=ada",
         f"--ssh-key={key.with_suffix('.pub').read_text().strip()}",
-        "--termination-grace-period=20", "--access-cred=type:password,src:passwords",
+        f"--termination-grace-period={Debian.grace}", "--access-cred=type:password,src:passwords",
     )  # fmt: skip
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "passwords"}, "stringData": {"ada": "first"}}
     home.apply(secret)
-    home.kubectl("apply", "-f", "-", text=manifest)
+    machine = yaml.safe_load(manifest)
+    domain = machine["spec"]["template"]["spec"]["domain"]
+    domain["memory"]["maxGuest"] = "4Gi"
+    domain["cpu"] = {"sockets": 1, "maxSockets": 4}
+    home.apply(machine)
     return Debian(home, virtctl, key)
 
 
 class Debian:
-    name = "deb"
+    name, grace = "deb", 60
 
     def __init__(self, home: Any, virtctl: Virtctl, key: Path) -> None:
         self.home, self._virtctl, self.key = home, virtctl, key
@@ -156,11 +160,10 @@ class Debian:
             time.sleep(2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def web(home: Any) -> "Web":
     """The tiny guest, up to its agent."""
-    extra = {"domain": {"memory": {"guest": "256Mi", "maxGuest": "512Mi"}}}
-    home.apply_vm("web", strategy="Manual", extra=extra)
+    home.apply_vm("web", memory="256Mi", strategy="Manual")
     home.kubectl("wait", "vm/web", "--for=jsonpath={.status.printableStatus}=Stopped", "--timeout=60s")
     return Web(home)
 

@@ -4,7 +4,7 @@ A cell is a change and the fact that does not hold for it: (change, id, message,
 `hotvirt why` and the API have the exact words and values; whoever edits the VM all the same reads those words in its
 conditions (or in the API's refusal), and the guest itself has what it had; once it is mended, the guest has what was
 asked for. `#` in a text stands for a number that varies. One boot for all cells of a guest; the Debian's takes long and
-runs when HOTVIRT_LONG is set (some cells of it are always in test_home_debian.py).
+runs when HOTVIRT_LONG is set (some cells of it are always in test_virtctl_debian.py).
 """
 
 import json
