@@ -10,7 +10,7 @@ SOCKETS = 'jsonpath={.status.currentCPUTopology.sockets}{"\\n"}'
 
 
 def test_a_vcpu_that_the_guest_takes_offline_is_told_and_brought_back(home):
-    home.apply_vm("web", sockets=2)
+    home.apply_vm("web", sockets=2, max_sockets=4)
     home.wait_agent("web")
     home.wait("vmi/web", "jsonpath={.status.currentCPUTopology.sockets}=2")
     assert home.facts("web")["onlineCPUs"] == 2

@@ -88,7 +88,7 @@ def test_an_ordinary_user_runs_grows_and_reaches_a_guest(user_home):
     shared = {"name": "conf", "configMap": {"name": "conf"}}
     devices = {"disks": [disk], "interfaces": [interface], "filesystems": [{"name": "conf", "virtiofs": {}}]}
     volumes = [{"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}, shared]
-    home.apply_vm("web", extra={"domain": {"devices": devices}, "spec": {"volumes": volumes}})
+    home.apply_vm("web", max_memory="4Gi", extra={"domain": {"devices": devices}, "spec": {"volumes": volumes}})
     home.wait_agent("web")
     assert {Path(f"/proc/{pid}").stat().st_uid for pid in home.guest_processes()} == {USER}
     boot = home.facts("web")

@@ -115,7 +115,7 @@ async def api(home):
 
 async def test_a_guest_is_reached_and_told_by_every_verb(home, api):
     home.apply_claim("core", "400Mi")
-    home.apply_vm("web", extra={"domain": {"memory": {"guest": "256Mi"}}})
+    home.apply_vm("web", memory="256Mi")
     home.wait_agent("web")
     async with api() as web:
         await what_is_asked_of_the_api_alone(web)

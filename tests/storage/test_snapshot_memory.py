@@ -113,7 +113,7 @@ def _said(home):
 
 def test_what_cannot_be_kept_is_refused(home):
     home.apply_claim("one", "24Mi")
-    machine(home, "off", strategy="Halted")
+    machine(home, "off", strategy="Halted", max_memory="1Gi")
     said = refused(home, "off")
     assert "VM off does not run, so it has no memory" in said
     home.apply_vm("scratchy", memory="256Mi", max_memory="1Gi")
