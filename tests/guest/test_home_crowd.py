@@ -39,7 +39,8 @@ async def test_guests_that_act_all_at_once_do_not_get_stuck(lifecycle: ModuleTyp
 async def test_starts_and_stops_leave_nothing_behind(lifecycle: ModuleType) -> None:
     async with lifecycle.Home() as home:
         found, _ = await lifecycle.cycles(home, 8, boots=8, window=100)  # too few for the word on memory
+        open_now = sorted(lifecycle.descriptors(Path(f"/proc/{home.pid}")))
     memory = found.pop("memory, MiB")
     left = {what: (before, after) for what, (before, after) in found.items() if after > before}
-    assert not left, f"more than before: {left}"
+    assert not left, f"more than before: {left}; descriptors at the end: {open_now}"
     assert memory[1] - memory[0] < GROWTH
