@@ -256,6 +256,22 @@ async def test_a_closed_socket_is_gone_and_reconnects(fake: FakeAgent, client: G
     assert fake.connections == 2
 
 
+async def test_who_waits_for_his_turn_when_it_is_closed_makes_no_new_connection(
+    fake: FakeAgent, client: GuestAgent
+) -> None:
+    """A guest's home is done with it while its QEMU lives for a moment: what connected then stayed open for ever."""
+    fake.answer = lambda command, arguments: None
+    first = asyncio.create_task(client.ping())
+    await fake.until(lambda: "guest-ping" in fake.received)
+    second = asyncio.create_task(client.ping(timeout=5))
+    await asyncio.sleep(0)  # it waits behind the first
+    client.close()
+    for each in (first, second):
+        with pytest.raises(AgentGone):
+            await each
+    assert fake.connections == 1
+
+
 async def test_nobody_listening_is_gone(tmp_path: Path) -> None:
     with pytest.raises(AgentGone):
         await GuestAgent(tmp_path / "none").ping()

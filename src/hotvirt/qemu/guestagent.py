@@ -68,6 +68,7 @@ class GuestAgent:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._synced = False
+        self._closed = False
         # The answers to a home that died may yet come: its numbers must not be ours.
         self._numbers = itertools.count(secrets.randbits(48))
 
@@ -112,8 +113,13 @@ class GuestAgent:
             except BaseException:
                 self._synced = False  # an answer may be on its way: the next caller must not take it for its own
                 raise
+            finally:
+                if self._closed:
+                    self._drop()
 
     def close(self) -> None:
+        """For good: whoever waits for his turn, or is just connecting, must leave no connection behind."""
+        self._closed = True
         self._drop()
 
     async def __aenter__(self) -> Self:
@@ -123,6 +129,8 @@ class GuestAgent:
         self.close()
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        if self._closed:
+            raise EOFError("it was closed here")
         if self._writer is None or self._reader is None or self._reader.at_eof():
             self._drop()
             sock = await sockets.connected(self._path)
@@ -265,6 +273,8 @@ class GuestAgent:
                 raise AgentGone(f"the guest agent's socket closed: {error!r}") from error
             finally:
                 self._synced = False
+                if self._closed:
+                    self._drop()
 
     async def fsfreeze_freeze(self) -> int:
         return _int(await self.call("guest-fsfreeze-freeze", timeout=60.0))
