@@ -13,7 +13,8 @@ import asyncio
 import base64
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -93,7 +94,7 @@ class GuestAgent:
         `timeout` None: the client's own, or for ever when `patient`.
         """
         limit = timeout if timeout is not None or patient else self._timeout
-        async with self._lock:
+        async with self._turn():
             try:
                 async with asyncio.timeout(limit):
                     return await self._exchange(commands)
@@ -113,9 +114,6 @@ class GuestAgent:
             except BaseException:
                 self._synced = False  # an answer may be on its way: the next caller must not take it for its own
                 raise
-            finally:
-                if self._closed:
-                    self._drop()
 
     def close(self) -> None:
         """For good: whoever waits for his turn, or is just connecting, must leave no connection behind."""
@@ -128,9 +126,19 @@ class GuestAgent:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One caller at a time, and none after `close`, whatever had begun."""
+        async with self._lock:
+            if self._closed:
+                raise AgentGone("the connection to the guest agent was closed here")
+            try:
+                yield
+            finally:
+                if self._closed:
+                    self._drop()
+
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        if self._closed:
-            raise EOFError("it was closed here")
         if self._writer is None or self._reader is None or self._reader.at_eof():
             self._drop()
             sock = await sockets.connected(self._path)
@@ -258,7 +266,7 @@ class GuestAgent:
 
     async def shutdown(self, *, mode: str = "powerdown") -> None:
         """powerdown, reboot or halt. The agent answers nothing when it succeeds, so this does not wait for one."""
-        async with self._lock:
+        async with self._turn():
             try:
                 async with asyncio.timeout(self._timeout):
                     if not self._synced:
@@ -273,8 +281,6 @@ class GuestAgent:
                 raise AgentGone(f"the guest agent's socket closed: {error!r}") from error
             finally:
                 self._synced = False
-                if self._closed:
-                    self._drop()
 
     async def fsfreeze_freeze(self) -> int:
         return _int(await self.call("guest-fsfreeze-freeze", timeout=60.0))
