@@ -115,7 +115,7 @@ def virtctl(home: Any, tmp_path_factory: pytest.TempPathFactory) -> Virtctl:
 
 @pytest.fixture(scope="module")
 def debian(home: Any, virtctl: Virtctl) -> "Debian":
-    """A Debian made by `create vm`, and then given room to grow."""
+    """A Debian made by `create vm`, and then given a file in its seed, and room to grow."""
     key = virtctl.directory / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     manifest = virtctl(
@@ -127,7 +127,10 @@ def debian(home: Any, virtctl: Virtctl) -> "Debian":
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "passwords"}, "stringData": {"ada": "first"}}
     home.apply(secret)
     machine = yaml.safe_load(manifest)
-    domain = machine["spec"]["template"]["spec"]["domain"]
+    spec = machine["spec"]["template"]["spec"]
+    (seed,) = (volume["cloudInitNoCloud"] for volume in spec["volumes"] if "cloudInitNoCloud" in volume)
+    seed["userData"] += '\nwrite_files:\n- {path: /srv/note, content: "written by the seed"}\n'
+    domain = spec["domain"]
     domain["memory"]["maxGuest"] = "4Gi"
     domain["cpu"] = {"sockets": 1, "maxSockets": 4}
     home.apply(machine)

@@ -35,6 +35,10 @@ def test_ssh_logs_in_and_gives_the_commands_exit_code(virtctl, debian):
     assert virtctl("ssh", "ada@vmi/deb", *debian.options[1:], "-c", "uname -s") == "Linux\n"
 
 
+def test_the_seed_writes_a_file(debian):
+    assert debian.ssh("cat /srv/note") == "written by the seed"
+
+
 def test_a_password_is_set_in_the_guest(virtctl, home, debian):
 
     def stored():
