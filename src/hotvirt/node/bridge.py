@@ -9,7 +9,6 @@ one knows what there is: guests are never without their policies.
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -23,7 +22,7 @@ from msgspec import Struct, structs
 from hotvirt.api import defaults
 from hotvirt.api.attachments import Bridge
 from hotvirt.kube.client import Document
-from hotvirt.node import dnsnames, rules, taps
+from hotvirt.node import dnsnames, nftables, rules, taps
 from hotvirt.node.dhcp import Dhcp
 from hotvirt.node.dnsmasq import Dnsmasq, write
 from hotvirt.node.network import (
@@ -36,6 +35,7 @@ from hotvirt.node.network import (
     of_the_pod,
     queues,
 )
+from hotvirt.node.nftables import Nftables
 from hotvirt.node.rules import Place
 from hotvirt.node.taps import NAME_LIMIT, said
 from hotvirt.node.world import SERVICE_NETWORK, World
@@ -49,7 +49,6 @@ PREFIX = 20
 LOOK_AFTER_RULES = 20.0
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 CAP_SYS_ADMIN = 21
-TOOLS = {"nft": "nftables", "dnsmasq": "dnsmasq-base"}
 
 
 class BridgeNames(Struct, frozen=True):
@@ -72,9 +71,10 @@ def missing() -> str:
     """What keeps this process from a bridge network, with the mend; "" when nothing does."""
     if os.geteuid() != 0:
         return "an ordinary user gets user-mode networking: run as root for guests with addresses of their own"
-    for tool, package in TOOLS.items():
-        if shutil.which(tool) is None:
-            return f"{tool} is not installed: apt-get install {package}"
+    if why := nftables.missing():
+        return why
+    if shutil.which("dnsmasq") is None:
+        return "dnsmasq is not installed: apt-get install dnsmasq-base"
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "/dev/net/tun cannot be opened: modprobe tun"
     return ""
@@ -115,6 +115,9 @@ class BridgeNetwork:
         self._subnet: IPv4Network | None = None
         self._lock = asyncio.Lock()
         """Held from reading what taps there are to rules that say so."""
+        self._nft = Nftables()
+        self._taps: dict[str, Place | None] = {}
+        """Those that were there at the last look, and have come since: None for one that is not on the pod network."""
         self._world: World | None = None
         own = Path("/proc/self/status").read_text()
         self.isolation: tuple[str, ...] = ("net", "ipc", "uts") if may_isolate(own) else ()
@@ -198,8 +201,12 @@ class BridgeNetwork:
     async def connect(self, device: str, place: Place) -> None:
         """A device of ours with the guest at its other end."""
         async with self._lock:
-            await asyncio.to_thread(taps.route, device, place)
-            await self._nft(rules.admission(self._names.table, device, place))
+            await asyncio.to_thread(self._admit, device, place)
+
+    def _admit(self, device: str, place: Place) -> None:
+        taps.route(device, place)
+        self._nft.run(rules.admission(self._names.table, device, place))
+        self._taps[device] = place
 
     async def second(self, interface: Document, *, bridge: Bridge, place: int, uid: str) -> tuple[Nic, int]:
         name = tap_name(self._names, uid, place)
@@ -232,9 +239,9 @@ class BridgeNetwork:
             return
         await asyncio.to_thread(self._remove_bridge)
         try:
-            await self._nft(rules.removal(self._names.table))
+            await asyncio.to_thread(self._nft.run, rules.removal(self._names.table))
         except NetworkError:
-            pass  # without nft there is no table either
+            pass  # without nftables there is no table either
         await asyncio.to_thread(self._restore_forwarding)
         await self._dhcp.stop()
         await self._dns_of(SUBNETS).retire()
@@ -299,11 +306,7 @@ class BridgeNetwork:
             FORWARD.write_text("0")
 
     async def _has_rules(self) -> bool:
-        process = await asyncio.create_subprocess_exec(
-            "nft", "list", "chain", "inet", self._names.table, rules.GUARD, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        return await process.wait() == 0
+        return await asyncio.to_thread(self._nft.has_chain, "inet", self._names.table, rules.GUARD)
 
     async def _keep_rules(self) -> NoReturn:
         while True:
@@ -318,25 +321,12 @@ class BridgeNetwork:
     async def _write_rules(self, world: World) -> None:
         assert self._subnet is not None, "start comes first"
         async with self._lock:
-            found = await asyncio.to_thread(taps.found, self._names.tap_prefix)
-            wanted = rules.ruleset(
-                self._names.table, self._names.tap_prefix, self._subnet, taps=found, world=world
-            )  # fmt: skip
-            await self._nft(wanted)
+            await asyncio.to_thread(self._rewrite, world, self._subnet)
 
-    async def _nft(self, wanted: Document) -> None:
-        # A file rather than a pipe: nft opens its input by name, which a loop's socket pair does not allow.
-        file = self._directory / "rules.json"
-        with said(f"{file} cannot be written"):
-            self._directory.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(wanted))
-        process = await asyncio.create_subprocess_exec(
-            "nft", "-j", "-f", str(file), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        _, complaint = await process.communicate()
-        if process.returncode:
-            raise NetworkError(f"nft refused our table {self._names.table}: {complaint.decode().strip()}")
+    def _rewrite(self, world: World, subnet: IPv4Network) -> None:
+        self._taps = taps.found(self._names.tap_prefix, known=self._taps)
+        found = {name: place for name, place in self._taps.items() if place}
+        self._nft.run(rules.ruleset(self._names.table, self._names.tap_prefix, subnet, taps=found, world=world))
 
 
 def _routes(ip: Any) -> list[IPv4Network]:

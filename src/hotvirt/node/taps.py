@@ -10,14 +10,15 @@ Which taps there are is read from the kernel: that cannot disagree with what is.
 
 import fcntl
 import os
+import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hotvirt.api.attachments import Bridge
-from hotvirt.node.network import NetworkError
+from hotvirt.node.network import EMPTY, NetworkError
 from hotvirt.node.rules import Place
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x400454CA, 0x0002, 0x1000, 0x4000, 0x0100
@@ -76,7 +77,7 @@ def route(name: str, place: Place) -> None:
     from pyroute2 import IPRoute
 
     with said(f"the tap {name} cannot be set up"), IPRoute() as ip:
-        index = ip.link_lookup(ifname=name)[0]
+        index = socket.if_nametoindex(name)
         set_up(name)
         ip.link("set", index=index, state="up", ifalias=f"{place.mac} {place.address}")
         # So that DHCP's answer, to an address that the guest does not have yet, is not asked about.
@@ -139,17 +140,34 @@ def mtu_of(name: str) -> int:
         return int(link.get_attr("IFLA_MTU"))
 
 
-def found(prefix: str) -> dict[str, Place]:
-    """Taps of the pod network by name, with whose they are: that is written on each."""
+def found(prefix: str, *, known: Mapping[str, Place | None] = EMPTY) -> dict[str, Place | None]:
+    """Taps by name, with whose they are: that is written on each on the pod network, and on no other. The kernel is
+    asked for their names, and about those that are not `known`: a list of all it has to say takes as long as a guest's
+    whole start, for some dozens."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    places: dict[str, Place | None] = {}
+    with said("the taps of guests cannot be listed"):
+        for name in _names(prefix):
+            try:
+                places[name] = known[name] if name in known else _place(name)
+            except (OSError, NetlinkError):
+                if name in _names(prefix):  # else it has gone meanwhile
+                    raise
+    return places
+
+
+def _names(prefix: str) -> list[str]:
+    return [name for _, name in socket.if_nameindex() if name.startswith(prefix)]
+
+
+def _place(name: str) -> Place | None:
     from pyroute2 import IPRoute
 
-    with said("the taps of guests cannot be listed"), IPRoute() as ip:
-        places = {}
-        for link in ip.get_links():
-            name, alias = link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_IFALIAS")
-            if name.startswith(prefix) and alias:
-                places[name] = Place(*alias.split())
-        return places
+    with IPRoute() as ip:
+        links = ip.get_links(socket.if_nametoindex(name))
+        alias = links[0].get_attr("IFLA_IFALIAS") if links else None
+        return Place(*alias.split()) if alias else None
 
 
 def open_vhost() -> int | None:
