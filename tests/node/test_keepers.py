@@ -37,7 +37,7 @@ async def test_rules_that_cannot_be_looked_at_for_now_are_looked_at_later(tmp_pa
         tries.append(1)
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", none)
+    monkeypatch.setattr(asyncio, "to_thread", none)
     made = bridge.BridgeNetwork(tmp_path, is_default=False, directory=tmp_path / "network")
     assert await goes_on(made._keep_rules())
     assert len(tries) == 2

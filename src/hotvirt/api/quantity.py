@@ -24,9 +24,13 @@ class QuantityError(ValueError):
 
 def parse(value: object) -> Fraction:
     """The exact amount of a quantity as JSON has it (a string, or a bare number)."""
+    return _parsed(_text(value))
+
+
+def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise QuantityError(f"{value!r} is not a quantity: write it like 2Gi or 500m")
-    return _parsed(str(value))
+    return str(value)
 
 
 @lru_cache(maxsize=4096)
@@ -49,12 +53,17 @@ def _parsed(text: str) -> Fraction:
 
 def parse_bytes(value: object) -> int:
     """Whole bytes (or whole units), rounded up as Kubernetes does."""
-    return -int(-parse(value) // 1)
+    return _whole(_text(value), 1)
 
 
 def parse_cpu(value: object) -> int:
     """Thousandths, rounded up: `250m` of CPU is 250."""
-    return -int(-(parse(value) * 1000) // 1)
+    return _whole(_text(value), 1000)
+
+
+@lru_cache(maxsize=4096)
+def _whole(text: str, parts: int) -> int:
+    return -int(-(_parsed(text) * parts) // 1)
 
 
 def format_bytes(amount: int) -> str:

@@ -48,11 +48,14 @@ class InstanceUpdate:
         """The instance as it is then, and what is left to say. Conflict when the instance was written meanwhile."""
         kubevirts = self._kubevirts.list()
         kubevirt = kubevirts[0] if kubevirts else None
-        settings, room = Settings.of(kubevirt), self._room(vmi)
+        settings, room = Settings.of(kubevirt), None
         # Claims and networks are none of the facts here: what waits for one is told of by the node.
         named = frozenset(livecards.named(specs.template_spec(vm), vm["metadata"]["namespace"]))
         facts = structs.replace(Facts.of_cluster(kubevirt), attachments=named)
-        update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
+        update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings)
+        if update.patch.get("domain"):  # seldom; and room is what all pods leave
+            room = self._room(vmi)
+            update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
         generation = self._newer_generation(vm, vmi, update)
         notes = livevolumes.adopted(vm, vmi) | ({} if generation is None else {specs.GENERATION: generation})
