@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -126,8 +127,32 @@ async def test_a_bad_request_is_told_and_the_receiver_waits_on(pod: Path) -> Non
         await send_launch(pod / "launch.sock", Request(argv=("/none/qemu",)), descriptors={})
     with pytest.raises(LaunchError, match="above 2"):
         await send_launch(pod / "launch.sock", _request(), descriptors={1: 0})
+    with pytest.raises(LaunchError, match="has a NUL in it"):
+        await send_launch(pod / "launch.sock", Request(argv=(sys.executable, "a\0b")), descriptors={})
+    for bad, why in ((b"argv\0two\0", "ValueError"), (b"argv\x001\0x\0", "KeyError: 'fds'"), (b"", "KeyError: 'fds'")):
+        assert _told(pod / "launch.sock", bad).startswith(why)
     await send_launch(pod / "launch.sock", _request(), descriptors={})
     assert await _finish(identity) == 0
+
+
+def _told(path: Path, text: bytes) -> str:
+    """What the receiver answers to a request that is none."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        sock.sendall(struct.pack("!I", len(text)) + text)
+        return sock.recv(4096).decode()
+
+
+async def test_words_that_are_no_text_reach_the_program(pod: Path) -> None:
+    """A path need not be UTF-8."""
+    identity = _spawn(pod)
+    word = os.fsdecode(b"caf\xe9 \xff")
+    request = Request(argv=(*_request().argv, word, "", "a\nb"), environment={"A": "x=y", "B": ""})
+    await send_launch(pod / "launch.sock", request, descriptors={})
+    await _finish(identity)
+    report = json.loads(read_log(pod / "log"))
+    assert report["argv"][-3:] == [word, "", "a\nb"]
+    assert {name: report["env"][name] for name in "AB"} == {"A": "x=y", "B": ""}
 
 
 async def test_what_fails_after_the_point_of_no_return_is_told(pod: Path) -> None:

@@ -10,17 +10,17 @@ child, so whoever spawns must wait for it (`process.Process.wait` collects it); 
 """
 
 import asyncio
-import json
 import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-from msgspec import Struct, structs, to_builtins
+from msgspec import Struct, structs
 
 from hotvirt.qemu import receiver
 from hotvirt.qemu.errors import LaunchError
@@ -157,7 +157,7 @@ async def send_launch(
 
     Returns once it has exec'd: from then on the process is QEMU, and what QEMU finds wrong is in the log.
     """
-    message = json.dumps({**to_builtins(request), "fds": list(descriptors)}).encode()
+    message = _message(request, list(descriptors))
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
@@ -176,7 +176,8 @@ async def send_launch(
     finally:
         sock.close()
     if answer:
-        raise LaunchError(f"the launch receiver could not start QEMU: {_error_of(answer)}")
+        said = answer.decode("utf-8", "replace")
+        raise LaunchError(f"the launch receiver could not start QEMU: {said}")
 
 
 def _parts(sock: socket.socket, header: bytes, descriptors: list[int]) -> Iterator[bytes]:
@@ -190,12 +191,23 @@ def _parts(sock: socket.socket, header: bytes, descriptors: list[int]) -> Iterat
             yield bytes([byte])
 
 
-def _error_of(answer: bytes) -> str:
-    try:
-        found: Any = json.loads(answer)
-        return str(found["error"])
-    except (ValueError, KeyError, TypeError):
-        return repr(answer[:200])
+def _message(request: Request, numbers: Sequence[int]) -> bytes:
+    """As `receiver` says."""
+    share, users = request.share, request.users or ()
+    fields: dict[str, Iterable[object]] = {
+        "argv": request.argv, "fds": numbers, "groups": request.groups, "isolate": request.isolate, "users": users,
+        "uid": () if request.uid is None else (request.uid,), "gid": () if request.gid is None else (request.gid,),
+        "rlimits": chain.from_iterable(request.rlimits.items()),
+        "environment": [f"{name}={value}" for name, value in request.environment.items()],
+        "share": () if share is None else (share.source, "ro" if share.read_only else "rw"),
+    }  # fmt: skip
+    parts: list[str] = []
+    for name, values in fields.items():
+        texts = [str(each) for each in values]
+        parts += [name, str(len(texts)), *texts]
+    if bad := next((part for part in parts if "\0" in part), None):
+        raise LaunchError(f"{bad!r} has a NUL in it, which no program can be given")
+    return b"".join(os.fsencode(part) + b"\0" for part in parts)
 
 
 def read_log(path: Path, limit: int = 4096) -> str:
