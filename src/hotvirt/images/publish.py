@@ -86,9 +86,14 @@ def _read(cache: Path, family: str, name: str) -> tuple[Path, dict[str, Any]] | 
 def built_by(builder: str, cache: Path, family: str) -> tuple[Path, dict[str, Any]] | None:
     """The build of this builder, if it is among those kept: another version of hotvirt may have made its own the
     current one."""
-    others = (path.name for path in (cache / family).glob("*") if path.is_dir() and not path.is_symlink())
-    found = (_read(cache, family, name) for name in ("current", *sorted(others)))
+    found = (_read(cache, family, name) for name in _builds(cache / family))
     return next((build for build in found if build is not None and build[1].get("builder") == builder), None)
+
+
+def _builds(directory: Path) -> Iterator[str]:
+    """The likely one first: others are only looked for when it is not that."""
+    yield "current"
+    yield from sorted(path.name for path in directory.glob("*") if path.is_dir() and not path.is_symlink())
 
 
 def adopt(source: Path, manifest: dict[str, Any], *, cache: Path, family: str, key: str) -> Path:

@@ -176,8 +176,9 @@ class Cgroups(Struct, frozen=True):
                         _remove(group)
                 _remove(base)
 
-    def _bases(self) -> set[Path]:
-        return {base for base in (self.base, self.memory, *self.others) if base is not None}
+    def _bases(self) -> list[Path]:
+        memory = () if self.memory == self.base else (self.memory,)
+        return [base for base in (self.base, *memory, *self.others) if base is not None]
 
 
 def find(name: str = PARENT, *, root: Path = ROOT) -> Cgroups:
