@@ -4,115 +4,33 @@ import contextlib
 import gzip
 import hashlib
 import json
-import lzma
 import os
-import random
 import re
-import shutil
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import image_server
 import pytest
-from guest_homes import Home
+from data_volumes import (
+    CDI,
+    MIB,
+    SIZE,
+    backing,
+    content,
+    data_volume,
+    done,
+    pattern,
+    phase,
+    run,
+    says,
+    token_of,
+    upload,
+)
 
-KILLS = int(os.environ.get("HOTVIRT_KILLS", "8"))
-pytestmark = [pytest.mark.server, pytest.mark.timeout(300 + 20 * KILLS)]
-MIB = 1 << 20
-SIZE = 24 * MIB
-CDI = "cdi.kubevirt.io/v1beta1"
-FORMATS = ("qcow2", "vmdk", "vdi", "vhdx")
-
-
-def pattern(seed=1, size=SIZE):
-    """Data at both ends and holes in between."""
-    data = random.Random(seed).randbytes(3 * MIB)
-    return data + bytes(size - len(data) - 4096) + data[:4096]
-
-
-@pytest.fixture(scope="module")
-def shared():
-    """A home and a server of images."""
-    directory = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp"))
-    home = Home(directory)
-    try:
-        home.up()
-        with image_server.serve() as images:
-            yield home, images
-    finally:
-        home.down("--grace=0")
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    """One disk in every form that is taken."""
-    folder = tmp_path_factory.mktemp("images")
-    raw = folder / "disk.raw"
-    raw.write_bytes(pattern())
-    for kind in FORMATS:
-        options = ["-o", "subformat=streamOptimized"] if kind == "vmdk" else []
-        run("qemu-img", "convert", "-f", "raw", "-O", kind, *options, raw, folder / f"disk.{kind}")
-    forms = {kind: (folder / f"disk.{kind}").read_bytes() for kind in FORMATS}
-    forms |= {"raw": pattern(), "raw.gz": gzip.compress(pattern(), 1), "qcow2.xz": lzma.compress(forms["qcow2"])}
-    forms["raw.zst"] = run("zstd", "-qc", raw)
-    return forms
-
-
-def run(*argv):
-    return subprocess.run([str(each) for each in argv], check=True, capture_output=True).stdout
-
-
-def data_volume(name, source, *, size=SIZE, annotations=None, storage_class="hotvirt-directory"):
-    storage = {"resources": {"requests": {"storage": str(size)}}} if size else {}
-    if storage_class:
-        storage["storageClassName"] = storage_class
-    return {
-        "apiVersion": CDI, "kind": "DataVolume", "metadata": {"name": name, "annotations": annotations or {}},
-        "spec": {"source": source, "storage": storage},
-    }  # fmt: skip
-
-
-def done(home, *names):
-    home.wait_until(f"{names} are filled", lambda: {phase(home, name) for name in names} == {"Succeeded"})
-
-
-def phase(home, name):
-    return home.kubectl("get", "dv", name, "-o", "jsonpath={.status.phase}").stdout
-
-
-def content(home, name):
-    """What a guest would read, through all that is below the disk."""
-    claim = home.kubectl_json("get", "pvc", name)
-    directory = home.directory / "volumes" / claim["spec"]["volumeName"]
-    (disk,) = directory.glob("disk.*")
-    flat = directory.with_name(f"flat-{name}")
-    run("qemu-img", "convert", "-f", "raw" if disk.suffix == ".img" else "qcow2", "-O", "raw", disk, flat)
-    try:
-        return flat.read_bytes()
-    finally:
-        flat.unlink()
-
-
-def backing(home, name):
-    """The file below a claim's disk."""
-    claim = home.kubectl_json("get", "pvc", name)
-    disk = home.directory / "volumes" / claim["spec"]["volumeName"] / "disk.qcow2"
-    return json.loads(run("qemu-img", "info", "--output=json", disk))["backing-filename"]
-
-
-def said(home, name):
-    return home.conditions(f"dv/{name}").get("Running", {}).get("message", "")
-
-
-def says(home, name, text):
-    home.wait_until(f"data volume {name} says {text!r}", lambda: text in said(home, name))
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
 
 def test_every_format_becomes_the_disk_that_it_was(shared, packed):
@@ -332,28 +250,6 @@ def test_copying_another_namespaces_claim_needs_leave_there(shared):
 # Uploads
 
 
-def token_of(home, claim, namespace="default"):
-    request = {"apiVersion": "upload.cdi.kubevirt.io/v1beta1", "kind": "UploadTokenRequest",
-               "metadata": {"name": claim}, "spec": {"pvcName": claim}}  # fmt: skip
-    path = f"/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/{namespace}/uploadtokenrequests"
-    answer = home.kubectl("create", "--raw", path, "-f", "-", text=json.dumps(request))
-    return json.loads(answer.stdout)["status"]["token"]
-
-
-def upload(home, token, data, *, path="upload", method="POST"):
-    status = home.kubectl_json("get", "cdiconfig", "config")["status"]
-    context = ssl.create_default_context(cadata=status["uploadProxyCA"])
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
-    url = f"{status['uploadProxyURL']}/v1beta1/{path}"
-    request = urllib.request.Request(url, data=data, headers=headers, method=method)
-    try:
-        with urllib.request.urlopen(request, context=context, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
 def test_uploads(shared, packed, tmp_path):
     home, _ = shared
     home.apply(data_volume("u-one", {"upload": {}}))
@@ -411,74 +307,3 @@ def test_the_clis_upload(shared, packed, tmp_path):
                 "--force-bind"]  # fmt: skip
         subprocess.run(argv, env=home.env, check=True, capture_output=True, timeout=120)
         assert content(home, "v-real") == packed["raw"]
-
-
-# Bad days
-
-
-def test_a_home_that_is_killed_goes_on(shared, packed):
-    """At random moments of an import, a copy and an upload that was received."""
-    home, images = shared
-    chance = random.Random(7)
-    images.put("paced", packed["raw"])
-    images.pace["paced"] = 16 * MIB
-    home.apply(data_volume("k-source", {"http": {"url": images.put("raw", packed["raw"])}}))
-    done(home, "k-source")
-    for number in range(KILLS):
-        names = [f"k-{kind}-{number}" for kind in ("http", "clone", "upload")]
-        home.apply(data_volume(names[2], {"upload": {}}))
-        home.wait(f"dv/{names[2]}", "jsonpath={.status.phase}=UploadReady")
-        token = token_of(home, names[2])
-        home.apply(data_volume(names[1], {"pvc": {"name": "k-source", "namespace": "default"}}, size=0))
-        home.apply(data_volume(names[0], {"http": {"url": f"{images.url}/paced"}}))
-        code, _ = upload(home, token, packed["qcow2"], path="upload-async")
-        assert code == 200
-        time.sleep(chance.uniform(0, 1.5))
-        directories = {name: home.directory / "volumes" / f"pvc-{uid(home, name)}" for name in names}
-        home.kill()
-        offered(directories, packed["raw"])
-        home.up()
-        done(home, *names)
-        for name in names:
-            assert content(home, name) == packed["raw"], name
-        if number % 2:
-            write_over(home, "k-source")  # what is copied next has a base more
-            packed = {"raw": content(home, "k-source"), "qcow2": as_qcow2(home, "k-source")}
-            images.put("paced", packed["raw"])
-        home.kubectl("delete", "dv", *names)
-        print(f"round {number + 1}: killed, and went on", flush=True)
-    assert any(asked for name, asked in images.asked if name == "paced"), "some went on in the middle"
-
-
-def write_over(home, name):
-    claim = home.kubectl_json("get", "pvc", name)
-    (disk,) = (home.directory / "volumes" / claim["spec"]["volumeName"]).glob("disk.*")
-    kind = "raw" if disk.suffix == ".img" else "qcow2"
-    run("qemu-io", "-f", kind, "-c", f"write -P {random.randrange(1, 255)} 1M 64k", disk)
-
-
-def as_qcow2(home, name):
-    folder = home.directory / "volumes"
-    raw, out = folder / "as.raw", folder / "as.qcow2"
-    raw.write_bytes(content(home, name))
-    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, out)
-    try:
-        return out.read_bytes()
-    finally:
-        raw.unlink()
-        out.unlink()
-
-
-def uid(home, name):
-    home.wait_until(f"claim {name} is made", lambda: home.kubectl("get", "pvc", name, check=False).returncode == 0)
-    return home.kubectl("get", "pvc", name, "-o", "jsonpath={.metadata.uid}").stdout
-
-
-def offered(directories, whole):
-    """Every disk that is there under its name is whole, at this moment too."""
-    for name, directory in directories.items():
-        for disk in directory.glob("disk.*"):
-            flat = directory / "flat"
-            run("qemu-img", "convert", "-f", "raw" if disk.suffix == ".img" else "qcow2", "-O", "raw", disk, flat)
-            assert flat.read_bytes() == whole, name
-            flat.unlink()
