@@ -162,7 +162,9 @@ class Home:
         began = time.monotonic()
         deadline = began + self.patience
         while not holds():
-            assert time.monotonic() < deadline, f"not within {self.patience} s: {what}"
+            if time.monotonic() > deadline:
+                log = _told({"the home's log ends": _end_of(self.directory / "home.log")})
+                raise AssertionError(f"not within {self.patience} s: {what}\n{log}")
             time.sleep(max(0.2, 2 * (time.monotonic() - began)))
             began = time.monotonic()
 

@@ -28,7 +28,12 @@ from hotvirt.qemu.state import DiskState, Observed
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-POKES = ("SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHANGE", "BLOCK_IO_ERROR", "WATCHDOG")
+POKES = (
+    "SHUTDOWN", "STOP", "RESUME", "RESET", "GUEST_PANICKED", "VSERPORT_CHANGE", "BLOCK_IO_ERROR", "WATCHDOG",
+    "DEVICE_DELETED",
+)  # fmt: skip
+"""The last also long after it was asked for, by a guest that is slow: a DIMM then takes memory along that was counted
+on."""
 AGENT_PORT = "agent-port"
 """The device that QEMU tells of when the guest opens or closes it."""
 RETRY = 20.0

@@ -8,6 +8,7 @@ One call at a time for a guest.
 """
 
 import asyncio
+import logging
 
 from hotvirt.qemu import ids
 from hotvirt.qemu.errors import HotplugError, QmpError
@@ -15,8 +16,12 @@ from hotvirt.qemu.machine import MIB
 from hotvirt.qemu.qmp import Event, Monitor
 from hotvirt.qemu.state import MemoryState
 
+log = logging.getLogger(__name__)
+
 LETS_GO = 10.0
 """Seconds for a guest to let go of one. It copies what is in it elsewhere first."""
+AGAIN = (1.0,)
+"""Pauses before it is asked again, having said no: a page that is just being written cannot be moved, for a moment."""
 _IN_PROGRESS = (0, 0x84)
 
 
@@ -36,7 +41,22 @@ async def plug(monitor: Monitor, state: MemoryState, size: int) -> None:
 
 
 async def unplug(monitor: Monitor, name: str, *, timeout: float = LETS_GO) -> bool:
-    """False when the guest keeps it."""
+    """False when the guest keeps it. One that is only slow may let go of it later, and QEMU tells of that."""
+    for pause in (0.0, *AGAIN):
+        await asyncio.sleep(pause)
+        event = await _ask_out(monitor, name, timeout)
+        if event is None:
+            log.info("%s does not say within %g s whether it lets go of %s", monitor.name, timeout, name)
+            return False
+        if event.name == "DEVICE_DELETED":
+            await _free(monitor, ids.dimm_backend(name))
+            return True
+        log.info("%s keeps %s: %s %s", monitor.name, name, event.name, event.data)
+    return False
+
+
+async def _ask_out(monitor: Monitor, name: str, timeout: float) -> Event | None:
+    """What QEMU tells at the end of it; None for nothing in time."""
     with monitor.events("DEVICE_DELETED", "MEM_UNPLUG_ERROR", "DEVICE_UNPLUG_GUEST_ERROR", "ACPI_DEVICE_OST") as events:
         try:
             await monitor.execute("device_del", {"id": name})
@@ -45,13 +65,9 @@ async def unplug(monitor: Monitor, name: str, *, timeout: float = LETS_GO) -> bo
                 raise HotplugError("QemuRefused", f"QEMU would not remove {name}: {error.description}") from error
         try:
             async with asyncio.timeout(timeout):
-                event = await events.wait_for(lambda event: _ends(event, name))
+                return await events.wait_for(lambda event: _ends(event, name))
         except TimeoutError:
-            return False
-    if event.name != "DEVICE_DELETED":
-        return False
-    await _free(monitor, ids.dimm_backend(name))
-    return True
+            return None
 
 
 def _ends(event: Event, name: str) -> bool:

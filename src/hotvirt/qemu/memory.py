@@ -97,6 +97,8 @@ async def resize_memory(
     try:
         async with asyncio.timeout(timeout) as resize.deadline:
             await resize.run()
+            if means.dimms:
+                await dimms.sweep(monitor, resize.state)
             if agent is not None:
                 await resize.see_it_online(agent)
                 await resize.see_it_gone(agent)
