@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotvirt.qemu import dimms
+from hotvirt.qemu.errors import QmpError
 from hotvirt.qemu.guestagent import MemoryBlock
 from hotvirt.qemu.machine import GIB, MIB
 from hotvirt.qemu.memory import dimms_suffice
@@ -144,11 +145,17 @@ class Monitor:
 
     name = "web"
 
-    def __init__(self, *told: tuple[Event, ...]) -> None:
-        self.told, self.done = list(told), []
+    def __init__(self, *told: tuple[Event, ...], before: int | None = None) -> None:
+        """`before`: what the guest has answered to an earlier one."""
+        self.told, self.done, self.before = list(told), [], before
 
     async def execute(self, command, arguments=None):
+        if command == "query-acpi-ospm-status":
+            return [{"device": "dimm0", "slot": "0", "slot-type": "DIMM", "source": 3, "status": self.before}]
         self.done.append((command, arguments["id"]))
+        if command == "device_del" and self.before is not None:
+            raise QmpError(command, "GenericError", "Device dimm0 is already in the process of unplug")
+        return {}
 
     def events(self, *_names):
         return Events(self.told.pop(0))
@@ -165,10 +172,14 @@ class Events:
         pass
 
     async def wait_for(self, matches):
-        found = next((event for event in self.told if matches(event)), None)
-        if found is None:
-            await asyncio.Event().wait()
-        return found
+        while self.told:
+            event = self.told.pop(0)
+            if isinstance(event, float):
+                await asyncio.sleep(event)
+            elif matches(event):
+                return event
+        await asyncio.Event().wait()
+        raise AssertionError("nothing more is told")
 
 
 GONE = Event("DEVICE_DELETED", {"device": "dimm0", "path": "/machine/peripheral/dimm0"})
@@ -188,6 +199,8 @@ REFUSED = (ost(0x84), ost(0x82))
         ([(Event("MEM_UNPLUG_ERROR", {"device": "dimm0", "msg": "busy"}),), REFUSED], False),
         ([()], False),
         ([REFUSED, ()], False),
+        ([(ost(0x84), 300.0, GONE)], True),
+        ([(300.0, ost(0x84), GONE)], False),
     ],
 )
 async def test_a_dimm_goes_when_the_guest_lets_go(told, gone) -> None:
@@ -195,3 +208,9 @@ async def test_a_dimm_goes_when_the_guest_lets_go(told, gone) -> None:
     assert await dimms.unplug(monitor, "dimm0") is gone  # type: ignore[arg-type]
     assert monitor.told == []
     assert monitor.done == [*[("device_del", "dimm0")] * asked, *([("object-del", "dimm0-ram")] if gone else [])]
+
+
+@pytest.mark.looptime
+async def test_a_dimm_that_the_guest_is_taking_out_since_an_earlier_wish_is_waited_for() -> None:
+    assert await dimms.unplug(Monitor((300.0, GONE), before=0x84), "dimm0")  # type: ignore[arg-type]
+    assert not await dimms.unplug(Monitor((300.0, GONE), before=0), "dimm0")  # type: ignore[arg-type]

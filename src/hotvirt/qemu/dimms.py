@@ -19,10 +19,11 @@ from hotvirt.qemu.state import MemoryState
 log = logging.getLogger(__name__)
 
 LETS_GO = 10.0
-"""Seconds for a guest to let go of one. It copies what is in it elsewhere first."""
+"""Seconds for a guest to say that it is about to let go of one. Then it copies what is in it elsewhere."""
 AGAIN = (1.0,)
 """Pauses before it is asked again, having said no: a page that is just being written cannot be moved, for a moment."""
-_IN_PROGRESS = (0, 0x84)
+_EJECT, _SUCCESS, _WORKING = 3, 0, 0x84
+"""What a guest answers to, and what it answers, by ACPI's _OST."""
 
 
 async def plug(monitor: Monitor, state: MemoryState, size: int) -> None:
@@ -41,12 +42,13 @@ async def plug(monitor: Monitor, state: MemoryState, size: int) -> None:
 
 
 async def unplug(monitor: Monitor, name: str, *, timeout: float = LETS_GO) -> bool:
-    """False when the guest keeps it. One that is only slow may let go of it later, and QEMU tells of that."""
+    """False when the guest keeps it. One that says it is at it is waited for to the end, whenever that is: who takes as
+    much from it by the balloon meanwhile takes it twice. `timeout`: seconds for a guest to say anything."""
     for pause in (0.0, *AGAIN):
         await asyncio.sleep(pause)
         event = await _ask_out(monitor, name, timeout)
         if event is None:
-            log.info("%s does not say within %g s whether it lets go of %s", monitor.name, timeout, name)
+            log.info("%s says nothing to the wish for %s within %g s", monitor.name, name, timeout)
             return False
         if event.name == "DEVICE_DELETED":
             await _free(monitor, ids.dimm_backend(name))
@@ -56,27 +58,42 @@ async def unplug(monitor: Monitor, name: str, *, timeout: float = LETS_GO) -> bo
 
 
 async def _ask_out(monitor: Monitor, name: str, timeout: float) -> Event | None:
-    """What QEMU tells at the end of it; None for nothing in time."""
+    """What QEMU tells at the end of it; None when the guest does not answer."""
     with monitor.events("DEVICE_DELETED", "MEM_UNPLUG_ERROR", "DEVICE_UNPLUG_GUEST_ERROR", "ACPI_DEVICE_OST") as events:
+        is_at_it = False
         try:
             await monitor.execute("device_del", {"id": name})
         except QmpError as error:
             if "in the process of unplug" not in error.description:
                 raise HotplugError("QemuRefused", f"QEMU would not remove {name}: {error.description}") from error
-        try:
-            async with asyncio.timeout(timeout):
-                return await events.wait_for(lambda event: _ends(event, name))
-        except TimeoutError:
-            return None
+            is_at_it = await _is_at_it(monitor, name)
+        if not is_at_it:
+            try:
+                async with asyncio.timeout(timeout):
+                    event = await events.wait_for(lambda event: _tells(event, name))
+            except TimeoutError:
+                return None
+            if _ends(event):
+                return event
+        return await events.wait_for(lambda event: _tells(event, name) and _ends(event))
 
 
-def _ends(event: Event, name: str) -> bool:
-    """Whether it tells what became of the wish for `name` to go."""
+async def _is_at_it(monitor: Monitor, name: str) -> bool:
+    told = await monitor.execute("query-acpi-ospm-status")
+    return any((each.get("device"), each["source"], each["status"]) == (name, _EJECT, _WORKING) for each in told)
+
+
+def _tells(event: Event, name: str) -> bool:
+    """Whether it is about the wish for `name` to go."""
     if event.name != "ACPI_DEVICE_OST":
-        return event.data.get("device") == name
+        return bool(event.data.get("device") == name)
     info = event.data.get("info", {})
-    # Source 3 is an eject request; the guest says 0x84 on its way, and QEMU itself tells of the end.
-    return info.get("device") == name and info.get("source") == 3 and info.get("status") not in _IN_PROGRESS
+    return bool(info.get("device") == name and info.get("source") == _EJECT)
+
+
+def _ends(event: Event) -> bool:
+    """Of success QEMU itself tells, as the guest's word may come before."""
+    return event.name != "ACPI_DEVICE_OST" or event.data["info"].get("status") not in (_SUCCESS, _WORKING)
 
 
 async def sweep(monitor: Monitor, state: MemoryState) -> None:
