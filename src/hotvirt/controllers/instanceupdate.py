@@ -5,6 +5,7 @@ their node, and brings them up again when room appears; that memory is only a hi
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from msgspec import structs
 
@@ -52,10 +53,11 @@ class InstanceUpdate:
         # Claims and networks are none of the facts here: what waits for one is told of by the node.
         named = frozenset(livecards.named(specs.template_spec(vm), vm["metadata"]["namespace"]))
         facts = structs.replace(Facts.of_cluster(kubevirt), attachments=named)
-        update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings)
+        plan = partial(liveupdate.plan, vm, vmi, self.started(vmi), facts=facts, settings=settings)
+        update = plan()
         if update.patch.get("domain"):  # seldom; and room is what all pods leave
             room = self._room(vmi)
-            update = liveupdate.plan(vm, vmi, self.started(vmi), facts=facts, settings=settings, room=room)
+            update = plan(room=room)
         (self._waiting.add if update.held else self._waiting.discard)(key_of(vm))
         generation = self._newer_generation(vm, vmi, update)
         notes = livevolumes.adopted(vm, vmi) | ({} if generation is None else {specs.GENERATION: generation})

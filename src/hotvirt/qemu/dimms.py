@@ -67,15 +67,14 @@ async def _ask_out(monitor: Monitor, name: str, timeout: float) -> Event | None:
             if "in the process of unplug" not in error.description:
                 raise HotplugError("QemuRefused", f"QEMU would not remove {name}: {error.description}") from error
             is_at_it = await _is_at_it(monitor, name)
-        if not is_at_it:
-            try:
-                async with asyncio.timeout(timeout):
-                    event = await events.wait_for(lambda event: _tells(event, name))
-            except TimeoutError:
-                return None
-            if _ends(event):
-                return event
-        return await events.wait_for(lambda event: _tells(event, name) and _ends(event))
+        try:
+            async with asyncio.timeout(None if is_at_it else timeout):
+                event = await events.wait_for(lambda event: _tells(event, name))
+        except TimeoutError:
+            return None
+        while not _ends(event):
+            event = await events.wait_for(lambda event: _tells(event, name))
+        return event
 
 
 async def _is_at_it(monitor: Monitor, name: str) -> bool:

@@ -97,7 +97,7 @@ async def resize_memory(
     try:
         async with asyncio.timeout(timeout) as resize.deadline:
             await resize.run()
-            if means.dimms:
+            if means.dimms:  # of one that went when nobody waited for it any more
                 await dimms.sweep(monitor, resize.state)
             if agent is not None:
                 await resize.see_it_online(agent)
