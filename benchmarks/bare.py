@@ -68,8 +68,12 @@ class Bare:
         await self.agent.wait_ready(timeout=180)
         await self.agent.set_vcpus({each.logical_id: each.logical_id == 0 for each in await self.agent.get_vcpus()})
 
-    async def grow_memory(self, added: int) -> float:
-        before = (await facts.memory(self.agent))[0] or 0
+    async def total_memory(self) -> int:
+        """The guest's own MemTotal, bytes."""
+        return (await facts.memory(self.agent))[0] or 0
+
+    async def grow_memory(self, added: int, before: int) -> float:
+        """`before`: its total_memory. The caller asks, since of many grown at once none may yet be asked then."""
         began = time.monotonic()
         device = (await self.monitor.execute("query-memory-devices"))[0]["data"]["id"]
         await self.monitor.execute(
@@ -84,7 +88,7 @@ class Bare:
         return time.monotonic() - began
 
     async def _has_memory(self, wanted: int) -> bool:
-        return ((await facts.memory(self.agent))[0] or 0) >= wanted
+        return await self.total_memory() >= wanted
 
     async def add_cpu(self) -> float:
         """A CPU more: the parked one comes online, where there is one (the same step hotvirt takes)."""
