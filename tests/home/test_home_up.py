@@ -70,6 +70,9 @@ def home():
 def test_up_look_down(home):
     out = home.hotvirt("up", "--detach").stdout
     assert f"export KUBECONFIG={home.directory}/kubeconfig" in out
+    mapped = Path(f"/proc/{home.pid}/maps").read_text()
+    assert "uvloop" in mapped
+    assert "cryptography" not in mapped, "what made its keys is a seventh of a home's memory, and went with its process"
     assert home.kubectl("get", "--raw", "/readyz").stdout == "ok"
     assert home.kubectl("get", "vm,vmi").stderr.startswith("No resources found")
     assert home.kubectl("get", "kubevirt", "-n", "kubevirt", "-o", "jsonpath={.items[0].status.phase}").stdout == (

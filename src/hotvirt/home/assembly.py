@@ -17,7 +17,7 @@ from hotvirt.api import attachments, volumesnapshots
 from hotvirt.api.crds import crds
 from hotvirt.controllers.export import Address
 from hotvirt.controllers.phasetimes import PhaseTimes
-from hotvirt.home import podlogs
+from hotvirt.home import keys, podlogs
 from hotvirt.home.metrics import Metrics
 from hotvirt.home.paths import Paths
 from hotvirt.home.podstreams import HomePodStreams
@@ -177,7 +177,7 @@ class Home:
 
     def _administrator(self) -> Access:
         pki = Pki(self._place.pki)
-        pair = pki.client("hotvirt-admin", ("system:masters",))
+        pair = keys.administrator(pki)
         return Access(
             server=f"https://127.0.0.1:{self._server.port}",
             ca=pki.ca.read_text(),

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hotvirt.home import bootstrap, lock, logs
+from hotvirt.home import bootstrap, keys, lock, logs
 from hotvirt.home.assembly import KUBEVIRT, VERSION, Home
 from hotvirt.home.contexts import last_port, write_kubeconfigs
 from hotvirt.home.errors import HomeError
@@ -33,8 +33,10 @@ def run(place: Paths, *, port: int | None, log_file: Path | None, notify_fd: int
     # Tools such as dnsmasq and nft are where a root shell made by `su` does not look.
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     place.prepare()
-    with lock.hold(place.lock) as held, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(place, port, held, Notifier(notify_fd)))
+    with lock.hold(place.lock) as held:
+        keys.make(place.pki)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(place, port, held, Notifier(notify_fd)))
 
 
 async def _serve(place: Paths, port: int | None, held: lock.Lock, notifier: Notifier) -> None:
