@@ -425,6 +425,7 @@ async def test_a_guest_whose_kernel_leaves_memory_and_cpus_offline(tmp_path: Pat
                 before = await found.facts()
                 await memory.resize_memory(found.monitor, found.agent, BOOT + 512 * MIB)
                 assert (await found.facts()).mem_total_bytes - before.mem_total_bytes == 512 * MIB
+                await onlines_what_the_guest_left(found.agent)
                 assert (await memory.resize_memory(found.monitor, found.agent, BOOT)).current == BOOT
                 with found.monitor.events("SHUTDOWN") as events:
                     await found.agent.shutdown()
@@ -435,6 +436,17 @@ async def test_a_guest_whose_kernel_leaves_memory_and_cpus_offline(tmp_path: Pat
                 assert await state.read_status(later) == "shutdown"
         finally:
             await end(pod)
+
+
+async def onlines_what_the_guest_left(agent):
+    """Where the guest itself was first with one block, the others are still onlined so that they can be taken back."""
+    size, blocks = await agent.get_memory()
+    first, second, *others = sorted(block.index for block in blocks if block.index * size >= 4 << 30)
+    await agent.set_memory_blocks(dict.fromkeys((second, *others), False))
+    await memory.online_movable(agent, (first, second, *others))
+    for index in (second, *others):
+        zones = await agent.file_read(f"/sys/devices/system/memory/memory{index}/valid_zones")
+        assert zones.split() == [b"Movable"], (index, zones)
 
 
 async def test_death_is_seen_by_all_who_wait(tmp_path: Path) -> None:
