@@ -78,10 +78,13 @@ def guest_of(home, file, name):
 
 @pytest.fixture
 def prepared(home):
-    gates = {
-        "spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk", CLAIMS_AS_FILESYSTEMS]}}}
+    configuration = {
+        "developerConfiguration": {"featureGates": ["HostDisk", CLAIMS_AS_FILESYSTEMS]},
+        # Nothing is resized here, and room to grow is a third of a boot without KVM.
+        "liveUpdateConfiguration": {"maxHotplugRatio": 1},
     }
-    home.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", yaml.safe_dump(gates))
+    patch = yaml.safe_dump({"spec": {"configuration": configuration}})
+    home.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", patch)
     HOST_DISK.unlink(missing_ok=True)
     subprocess.run(["ip", "link", "add", "br-lan", "type", "bridge"], check=True)
     subprocess.run(["ip", "link", "set", "br-lan", "up"], check=True)
