@@ -9,7 +9,7 @@ pytestmark = pytest.mark.guest
 BOOT = {
     "kernelBoot": {"container": {"image": "hotvirt/tiny", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"}}
 }
-SIZE = {"memory": {"guest": "256Mi", "maxGuest": "1Gi"}, "cpu": {"sockets": 1, "maxSockets": 2}}
+SIZE = {"memory": {"guest": "256Mi", "maxGuest": "1Gi"}, "cpu": {"sockets": 1, "maxSockets": 1}}
 LABELS = {"app": "web"}
 
 
