@@ -361,7 +361,8 @@ async def quiet(home: Home, like: dict[str, float] | None = None) -> dict[str, f
 
 
 async def census(home: Home) -> dict[str, float]:
-    """What this home has, by kind; but for its log, and the connections of its clients."""
+    """What this home has, by kind; but for its log, and the connections of its clients. Trees are walked as os.walk
+    does, which bears that a directory goes meanwhile."""
     pid, directory = home.pid, str(home.directory)
     proc, names = Path(f"/proc/{pid}"), bridge.names(home.directory / "run", is_default=False)
     found: dict[str, float] = {
@@ -372,8 +373,10 @@ async def census(home: Home) -> dict[str, float]:
         "guest processes": len([p for p in Path("/proc").iterdir() if p.name.isdigit() and holds(p, directory, pid)]),
         "unix sockets": Path("/proc/net/unix").read_text().count(directory),
         "taps": len([link for link in Path("/sys/class/net").iterdir() if (link / "tun_flags").exists()]),
-        "cgroups": len(list(Path("/sys/fs/cgroup").glob(f"**/{names.table}/*/"))),
-        "files": len([f for f in home.directory.rglob("*") if "home.log" not in f.name]),
+        "cgroups": sum(len(below) for path, below, _ in os.walk("/sys/fs/cgroup") if Path(path).name == names.table),
+        "files": sum(
+            "home.log" not in name for _, below, files in os.walk(home.directory) for name in (*below, *files)
+        ),
     }
     for kind in (VMS, VMIS, PODS, CONTROLLER_REVISIONS):
         found[kind.plural] = len((await home.client.list(kind))["items"])
