@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from hotvirt.home import bootstrap
+from hotvirt.home import bootstrap, keys
 from hotvirt.home.assembly import Home
 from hotvirt.home.paths import Paths
 from hotvirt.kube import kubeconfig
@@ -87,8 +87,9 @@ async def served():
 @pytest.fixture
 async def api(served):
     place, access = served
-    pair = Pki(place.pki).client("hotvirt-admin", ("system:masters",))
-    context = ssl.create_default_context(cafile=str(Pki(place.pki).ca))
+    pki = Pki(place.pki)
+    pair = keys.administrator(pki)
+    context = ssl.create_default_context(cafile=str(pki.ca))
     context.load_cert_chain(pair.certificate, pair.key)
     connector = aiohttp.TCPConnector(ssl=context)
     async with aiohttp.ClientSession(access.server, connector=connector) as session:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import structs
 
 from hotvirt.qemu import dimms, facts, ids
-from hotvirt.qemu.errors import AgentError, AgentLacks, AgentRefused, HotplugError, QmpError, refused_as
+from hotvirt.qemu.errors import AgentError, AgentLacks, HotplugError, QmpError, refused_as
 from hotvirt.qemu.guestagent import GuestAgent, MemoryBlock
 from hotvirt.qemu.machine import MIB
 from hotvirt.qemu.memorysteps import (
@@ -338,20 +338,16 @@ async def _block_size(agent: GuestAgent) -> int | None:
 async def online_movable(agent: GuestAgent, blocks: Sequence[int]) -> None:
     """`online` alone may put a block where the kernel keeps what it can never move, and it could not be taken back. So
     that is for blocks that are offline still: a refusal mostly says that the guest's own rules were first."""
-    refused = [index for index in blocks if not await _is_onlined_movable(agent, index)]
-    if not refused:
-        return
-    left = {block.index for block in (await agent.get_memory())[1] if not block.online}
-    if plain := dict.fromkeys((index for index in refused if index in left), True):
-        await agent.set_memory_blocks(plain)
-
-
-async def _is_onlined_movable(agent: GuestAgent, index: int) -> bool:
-    try:
-        await agent.file_write(f"/sys/devices/system/memory/memory{index}/state", b"online_movable")
-    except AgentRefused:
-        return False
-    return True
+    failed = set()
+    for index in blocks:
+        try:
+            await agent.file_write(f"/sys/devices/system/memory/memory{index}/state", b"online_movable")
+        except AgentError:
+            failed.add(index)
+    if failed:
+        left = [block.index for block in (await agent.get_memory())[1] if block.index in failed and not block.online]
+        if left:
+            await agent.set_memory_blocks(dict.fromkeys(left, True))
 
 
 async def available_by_balloon(monitor: Monitor, *, timeout: float = 3.0) -> int | None:
