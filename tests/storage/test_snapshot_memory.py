@@ -88,6 +88,7 @@ def test_a_guest_goes_on_where_it_was(home):
     home.kill()
     home.up()
     home.hotvirt("start", "db")
+    home.wait_until("it has an instance", lambda: home.kubectl("get", "vmi", "db", check=False).returncode == 0)
     home.wait("vmi/db", "jsonpath={.status.phase}=Scheduled")
     home.kill()
     home.up()
